@@ -1,0 +1,176 @@
+"""What a run is asked to do: frozen, validated when made, hashed to recognise the same run again."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from jsdelta_db.errors import UsageError
+
+DEFAULT_BETAS = (0.01, 0.05, 0.10)  # strict, middling, borderline
+DTYPES = ("auto", "float32", "bfloat16")
+DEVICES = ("auto", "cpu", "cuda")
+SCHEDULES = ("one-cycle", "constant")
+TARGET_RULES = ("random", "all", "next")  # or one label, by name or number
+
+
+def parse_eps(text: str) -> float:
+    """Read a perturbation size for the Linf norm.
+
+    A bare number is in units of 1/255 (``3`` is 3/255); a fraction is taken as written (``8/255``).
+
+    Raises:
+        UsageError: not a number, or outside (0, 1] after conversion.
+    """
+    valid = "valid is a number in (0, 255], in units of 1/255, or a fraction such as 8/255"
+    numerator, slash, denominator = text.strip().partition("/")
+    try:
+        eps = float(numerator) / (float(denominator) if slash else 255.0)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--eps {text!r} is not a perturbation size; {valid}") from None
+    if not (math.isfinite(eps) and 0.0 < eps <= 1.0):
+        raise UsageError(f"--eps {text!r} is out of range; {valid}")
+    return eps
+
+
+def format_eps(eps: float, norm: str = "linf") -> str:
+    """Show a stored ε: ``3/255`` where it is a whole number of pixel levels, else the plain number."""
+    levels = eps * 255
+    if norm == "linf" and abs(levels - round(levels)) < 1e-6:
+        return f"{round(levels)}/255"
+    return f"{levels:.4g}/255" if norm == "linf" else f"{eps:g}"
+
+
+def check_beta(beta: float) -> float:
+    """Return β if it can be a threshold on JSΔ, which has no upper bound.
+
+    Raises:
+        UsageError: not in (0, ∞).
+    """
+    if not (math.isfinite(beta) and beta > 0.0):
+        raise UsageError(f"--beta {beta:g} is out of range; valid is a number above 0, such as 0.01 or 0.10")
+    return beta
+
+
+def config_hash(configuration: Mapping[str, Any], parents: Sequence[str]) -> str:
+    """Hash a canonical configuration and the uids of what it builds on (sha256, 64 hex digits)."""
+    canonical = json.dumps(
+        [dict(configuration), list(parents)], sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _check(name: str, value: object, ok: bool, valid: str) -> None:
+    if not ok:
+        raise UsageError(f"{name} {value!r} is not valid; valid is {valid}")
+
+
+def _is_positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _is_not_negative(value: float) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that decides one member's weights, but the data and the seed.
+
+    ``width`` scales the built-in architectures (None: their own default); ``crop_padding`` is in
+    pixels, 0 for no random crop; ``dtype`` and ``device`` are as requested, before ``auto`` is resolved.
+    """
+
+    dataset: str
+    arch: str
+    epochs: int
+    method: str = "standard"
+    width: int | None = None
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "one-cycle"
+    crop_padding: int = 0
+    flip: bool = False
+    dtype: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _check("epochs", self.epochs, self.epochs >= 1, "a whole number from 1")
+        _check("width", self.width, self.width is None or self.width >= 1, "a whole number from 1")
+        _check("batch_size", self.batch_size, self.batch_size >= 1, "a whole number from 1")
+        _check("learning_rate", self.learning_rate, _is_positive(self.learning_rate), "a number above 0")
+        _check("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
+        _check("weight_decay", self.weight_decay, _is_not_negative(self.weight_decay), "a number from 0")
+        _check("schedule", self.schedule, self.schedule in SCHEDULES, " or ".join(SCHEDULES))
+        _check("crop_padding", self.crop_padding, self.crop_padding >= 0, "a whole number from 0")
+        _check("dtype", self.dtype, self.dtype in DTYPES, ", ".join(DTYPES))
+        _check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
+
+    def canonical(self, seed: int) -> dict[str, Any]:
+        """Return what a member's ``config_hash`` is made of."""
+        return {"kind": "model", "seed": seed, **asdict(self)}
+
+
+TRAIN_FIELDS = {field.name for field in fields(TrainConfig)}
+
+
+@dataclass(frozen=True, slots=True)
+class AttackConfig:
+    """One attack on one model at one ε; targets and starts depend on ``seed`` and the image alone.
+
+    Args:
+        eps: radius of the ball, in pixel units of [0, 1].
+        steps: gradient steps; every sample runs all of them.
+        targets: ``random``, ``all``, ``next`` or a label number as text.
+        images: how many images of the attack split (None: all); smaller sets are subsets of larger ones.
+        relative_step_size: step size in units of eps/steps; 2.5 lets an iterate cross the ball and return.
+    """
+
+    eps: float
+    steps: int = 100
+    targets: str = "random"
+    seed: int = 0
+    images: int | None = None
+    norm: str = "linf"
+    relative_step_size: float = 2.5
+    random_start: bool = True
+    restarts: int = 1
+    objective: str = "target"
+    stop: str = "never"
+    split: str = "attack"
+    dtype: str = "float32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _check("eps", self.eps, _is_positive(self.eps) and self.eps <= 1, "a number in (0, 1]")
+        _check("steps", self.steps, self.steps >= 1, "a whole number from 1")
+        _check("images", self.images, self.images is None or self.images >= 1, "a whole number from 1")
+        _check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
+
+    @property
+    def step_size(self) -> float:
+        """Length of one step in pixel units."""
+        return self.relative_step_size * self.eps / self.steps
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what an attack's ``config_hash`` is made of, beside the attacked model and the data."""
+        return {"kind": "attack", **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationConfig:
+    """How samples are judged: the rules for the softmax temperature and for the baseline.
+
+    Both have one value so far: temperature 1, and ρ over all clean pairs of the baseline split.
+    """
+
+    temperature: str = "1"
+    baseline: str = "clean-pairs"
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what an evaluation's ``config_hash`` is made of, beside the attack and the evaluators."""
+        return {"kind": "evaluation", **asdict(self)}

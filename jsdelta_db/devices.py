@@ -1,0 +1,47 @@
+"""What this machine computes with: ``auto`` is resolved once, by a short probe, and recorded."""
+
+import time
+from functools import lru_cache
+
+import torch
+from torch.nn import functional as F
+
+from jsdelta_db.errors import UsageError
+
+
+def resolve_device(requested: str) -> torch.device:
+    """Turn ``auto``, ``cpu`` or ``cuda`` into a device that is there.
+
+    Raises:
+        UsageError: cuda was asked for and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if requested == "cuda" and not has_cuda:
+        raise UsageError("--device 'cuda' is not available here; valid is cpu or auto")
+    return torch.device("cuda" if has_cuda and requested != "cpu" else "cpu")
+
+
+def resolve_dtype(requested: str, device: torch.device) -> torch.dtype:
+    """Turn ``auto``, ``float32`` or ``bfloat16`` into the dtype of the network's inner arithmetic."""
+    if requested == "auto":
+        return torch.bfloat16 if bfloat16_pays(device.type) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[requested]
+
+
+@lru_cache
+def bfloat16_pays(device_type: str) -> bool:
+    """Whether bfloat16 convolutions are at least 1.2 times as fast as float32 ones here (50 ms probe)."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.ones(32, 64, 16, 16, dtype=dtype).to(memory_format=torch.channels_last)
+        weight = torch.ones(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+        runs = []
+        for _ in range(4):  # the first run prepares the kernel
+            start = time.perf_counter()
+            with torch.no_grad():
+                F.conv2d(x, weight, padding=1)
+            runs.append(time.perf_counter() - start)
+        seconds[dtype] = min(runs[1:])
+    return seconds[torch.float32] > 1.2 * seconds[torch.bfloat16]

@@ -1,0 +1,38 @@
+"""The Jensen–Shannon divergence, from log-probabilities, in bits."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+LN2 = math.log(2.0)
+
+
+def log_probs(logits: NDArray[np.float32]) -> Tensor:
+    """Return float64 log-probabilities of logits ``(…, classes)``."""
+    return torch.from_numpy(logits).double().log_softmax(-1)
+
+
+def js_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return JS(p, q) in bits, in [0, 1]: the divergence, not its square root.
+
+    Args:
+        log_p, log_q: float64 log-probabilities ``(…, classes)``, broadcast against each other.
+
+    With m = (p + q)/2, log(p/m) = log 2 − log(1 + q/p): exactly 0 where p = q, and finite for
+    probabilities that underflow, where p·log(p/m) gives NaN.
+
+    Source: Lin 1991, "Divergence Measures Based on the Shannon Entropy".
+    """
+    zero = torch.zeros((), dtype=log_p.dtype)
+    log_ratio = log_q - log_p
+    toward_p = log_p.exp() * (LN2 - torch.logaddexp(zero, log_ratio))
+    toward_q = log_q.exp() * (LN2 - torch.logaddexp(zero, -log_ratio))
+    return ((toward_p + toward_q).sum(-1) / (2.0 * LN2)).clamp_(0.0, 1.0)
+
+
+def log_mean_probs(log_p: Tensor) -> Tensor:
+    """Return the log of the mean probabilities over the first axis: ``(members, …, classes)`` → ``(…, classes)``."""
+    return log_p.logsumexp(0) - math.log(len(log_p))

@@ -1,0 +1,44 @@
+"""Weights on disk: plain tensors, verified by sha256, loaded without running code from the file."""
+
+import io
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from jsdelta_db.errors import CheckpointError
+from jsdelta_db.files import sha256_of, write_atomically
+
+
+def save_checkpoint(model: nn.Module, path: Path) -> str:
+    """Write a model's state to ``path`` and return the file's sha256 (equal weights, equal hash)."""
+    buffer = io.BytesIO()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    torch.save(state, buffer)
+    return write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:
+    """Load a checkpoint into a freshly built model, in eval mode.
+
+    Raises:
+        CheckpointError: the file is missing, is not the one that was recorded, or does not fit.
+    """
+    advice = "restore the file, or train again with jsdelta train"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} can not be read ({error.strerror}); {advice}") from error
+    found = sha256_of(content)
+    if found != sha256:
+        raise CheckpointError(
+            f"checkpoint {path} was cut short or altered: sha256 {found[:12]}…, recorded {sha256[:12]}…; {advice}"
+        )
+    try:
+        model.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+    except (RuntimeError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"checkpoint {path} does not fit the architecture ({reason}); {advice}"
+        ) from error
+    return model.eval()

@@ -1,0 +1,41 @@
+"""Forward passes over a whole split, in float32 and in batches of one size."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from jsdelta_db.data import Split
+from jsdelta_db.errors import ModelOutputError
+
+BATCH_SIZE = 256
+
+
+@torch.no_grad()
+def predict(model: nn.Module, split: Split, device: torch.device) -> NDArray[np.float32]:
+    """Return a model's logits on every image of a split, float32 ``(n, classes)``; its mode is kept.
+
+    Raises:
+        ModelOutputError: some logit is not finite.
+    """
+    return np.concatenate(
+        [
+            forward(model, split.batch(slice(start, start + BATCH_SIZE)).to(device))
+            for start in range(0, len(split), BATCH_SIZE)
+        ]
+    )
+
+
+@torch.no_grad()
+def forward(model: nn.Module, images: Tensor) -> NDArray[np.float32]:
+    """Return logits of one batch in eval mode, float32 ``(n, classes)``; the model's mode is kept.
+
+    Raises:
+        ModelOutputError: some logit is not finite.
+    """
+    was_training = model.training
+    logits = model.eval()(images).float()
+    model.train(was_training)
+    if not torch.isfinite(logits).all():
+        raise ModelOutputError("the model returns values that are not finite; check its weights")
+    return logits.cpu().numpy()

@@ -1,0 +1,1 @@
+"""The store: schema, sessions, leases, what is written and what is asked."""

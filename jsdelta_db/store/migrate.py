@@ -1,0 +1,82 @@
+"""Alembic, driven from Python: its own configuration file and log lines stay out of sight."""
+
+import shutil
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+
+from jsdelta_db.errors import StoreError, StoreNotReadyError
+from jsdelta_db.store.schema import HEAD_REVISION
+from jsdelta_db.store.session import (
+    find_revision,
+    make_engine,
+    parse_url,
+    refuse_foreign,
+    reporting,
+    show_url,
+    sqlite_path,
+)
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Return Alembic's configuration; ``env.py`` takes the connection from its attributes."""
+    config = Config()
+    config.set_main_option("script_location", "jsdelta_db.migrations:")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(url: str, revision: str = "head") -> tuple[str | None, Path | None]:
+    """Bring a store to a revision in one transaction; a failed migration leaves it as it was.
+
+    An existing SQLite file is copied aside first.
+
+    Returns:
+        The revision before (None for a new store) and the backup's path, if one was made.
+
+    Raises:
+        StoreNotReadyError: the schema is newer than this version of jsdelta.
+        StoreError: the database can not be reached or belongs to something else.
+    """
+    parsed = parse_url(url)
+    path = sqlite_path(parsed)
+    existed = path is not None and path.exists()
+    if path is not None:
+        _make_folder(path.parent)
+    engine = make_engine(parsed)
+    backup = None
+    try:
+        with reporting(parsed):
+            with engine.connect() as connection:
+                before = find_revision(connection)
+                if before is None:
+                    refuse_foreign(connection, parsed)
+                elif before > HEAD_REVISION:
+                    raise StoreNotReadyError(
+                        f"{show_url(parsed)} has schema {before}, newer than this version's {HEAD_REVISION}; "
+                        "update jsdelta"
+                    )
+            if before == HEAD_REVISION:
+                return before, None
+            if existed and before is not None and path is not None:
+                backup = path.with_name(f"{path.name}.before-{HEAD_REVISION}")
+                shutil.copy2(path, backup)
+            with engine.connect().execution_options(jsdelta_write=True) as connection, connection.begin():
+                # Looked at again under the lock: a command beside this one may have made the store.
+                if find_revision(connection) != HEAD_REVISION:
+                    command.upgrade(alembic_config(connection), revision)
+    finally:
+        engine.dispose()
+    return before, backup
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"folder {folder} can not be made ({error.strerror}); choose another --workspace"
+        ) from error

@@ -1,0 +1,355 @@
+"""The tables, as SQLAlchemy sees them; the migrations make them.
+
+Wide facts stand on a run's row; per-sample rows stay narrow, with natural primary keys. Every
+run-like row has a ``uid`` (what people and files see) and a ``config_hash`` (what recognises the same
+run again). Integer ids are local to a store. Times are UTC; ``heartbeat_at`` is in epoch seconds.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.sqlite import REAL
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+VERSION_TABLE = "jsdelta_alembic_version"  # MLflow and Optuna both use alembic_version
+HEAD_REVISION = "0001"  # a test holds it against Alembic's own head
+
+# A run-like row's life; an interrupted one goes back to pending.
+PENDING, RUNNING, FINISHED, FAILED = "pending", "running", "finished", "failed"
+
+# STRICT tables on SQLite refuse a NumPy integer, which would land as a BLOB; they know few type names.
+Small = SmallInteger().with_variant(Integer(), "sqlite")
+Real = Double().with_variant(REAL(), "sqlite")
+
+
+class Base(DeclarativeBase):
+    """What all tables share: constraint names, so that migrations can name what they change."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {str: Text, float: Real, datetime: DateTime(timezone=True), dict[str, Any]: JSON}  # noqa: RUF012 SQLAlchemy's form
+
+
+class Lease:
+    """Who works on a row: host, boot, process and its start; the heartbeat decides for other hosts only."""
+
+    status: Mapped[str] = mapped_column(default=PENDING)
+    owner: Mapped[str | None]
+    heartbeat_at: Mapped[float | None]
+
+
+class Run:
+    """What every run-like row has."""
+
+    id: Mapped[int] = mapped_column(primary_key=True, sort_order=-3)
+    uid: Mapped[str] = mapped_column(unique=True, sort_order=-2)
+    config_hash: Mapped[str] = mapped_column(index=True, sort_order=-1)
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    mlflow_run_id: Mapped[str | None]
+
+
+class Dataset(Run, Lease, Base):
+    """A data set: builtin (named by its fingerprint), constructed from another, or external."""
+
+    __tablename__ = "dataset"
+
+    name: Mapped[str]
+    kind: Mapped[str]
+    fingerprint: Mapped[str | None]
+    classes: Mapped[list[str]] = mapped_column(JSON)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("dataset.id"))
+    construction: Mapped[dict[str, Any] | None]
+    seed: Mapped[int | None]
+    uri: Mapped[str | None]
+    sha256: Mapped[str | None]
+
+
+class Model(Run, Lease, Base):
+    """One trained network; every ensemble of the same configuration and seed shares it."""
+
+    __tablename__ = "model"
+    __table_args__ = (UniqueConstraint("id", "checkpoint_sha256"),)
+
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    recipe_name: Mapped[str]
+    recipe: Mapped[dict[str, Any]]
+    architecture: Mapped[str]
+    method: Mapped[str]
+    seed: Mapped[int]
+    checkpoint_uri: Mapped[str | None]
+    checkpoint_sha256: Mapped[str | None]
+    clean_accuracy: Mapped[float | None]
+    sharpness: Mapped[float | None]
+    device: Mapped[str | None]  # as resolved; the recipe holds what was requested
+    dtype: Mapped[str | None]
+    threads: Mapped[int | None]
+
+
+class ModelMetric(Base):
+    """A measurement of a model: clean and robust accuracies, sharpness, agreement."""
+
+    __tablename__ = "model_metric"
+
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"), primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), primary_key=True)
+    split: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    norm: Mapped[str] = mapped_column(primary_key=True, default="")  # "", 0 and 0 where no attack is meant
+    eps: Mapped[float] = mapped_column(primary_key=True, default=0.0)
+    steps: Mapped[int] = mapped_column(primary_key=True, default=0)
+    value: Mapped[float]
+    n: Mapped[int]
+
+
+class ModelLogits(Base):
+    """A model's clean logits on a whole split, kept once so that scores can be recomputed without it."""
+
+    __tablename__ = "model_logits"
+
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"), primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), primary_key=True)
+    split: Mapped[str] = mapped_column(primary_key=True)
+    uri: Mapped[str]
+    sha256: Mapped[str]
+
+
+class Ensemble(Run, Lease, Base):
+    """Models of one recipe and different seeds; names need not be unique."""
+
+    __tablename__ = "ensemble"
+
+    name: Mapped[str] = mapped_column(index=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+
+
+class EnsembleMember(Base):
+    """A model's place in an ensemble."""
+
+    __tablename__ = "ensemble_member"
+
+    ensemble_id: Mapped[int] = mapped_column(ForeignKey("ensemble.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"), index=True)
+
+
+class Attack(Run, Base):
+    """One attack on one model at one ε; its status comes from its chunks."""
+
+    __tablename__ = "attack"
+    __table_args__ = (
+        UniqueConstraint("id", "attacked_sha256"),
+        ForeignKeyConstraint(
+            ["attacked_model_id", "attacked_sha256"], ["model.id", "model.checkpoint_sha256"]
+        ),
+    )
+
+    attacked_model_id: Mapped[int] = mapped_column(index=True)
+    attacked_sha256: Mapped[str]
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    split: Mapped[str]
+    norm: Mapped[str]
+    eps: Mapped[float]
+    steps: Mapped[int]
+    step_size: Mapped[float]
+    random_start: Mapped[bool]
+    restarts: Mapped[int]
+    target_rule: Mapped[str]
+    objective: Mapped[str]
+    stop: Mapped[str]
+    seed: Mapped[int]
+    images: Mapped[int | None]  # as requested; null for the whole split
+    library: Mapped[str]
+    library_version: Mapped[str]
+    # the plan, fixed when the row is made: counts here, so that a chunk is its attempts and nothing else
+    chunk_size: Mapped[int]
+    n_images: Mapped[int]
+    n_skipped: Mapped[int]
+    n_attempts: Mapped[int]
+    # as requested and as resolved: the request is hashed, a resume keeps what was resolved
+    requested_device: Mapped[str]
+    requested_dtype: Mapped[str]
+    device: Mapped[str]
+    dtype: Mapped[str]
+    threads: Mapped[int]
+    artifact_uri: Mapped[str | None]
+
+
+class AttackSurrogate(Base):
+    """A held-back model that an attack's objective looks at."""
+
+    __tablename__ = "attack_surrogate"
+
+    attack_id: Mapped[int] = mapped_column(ForeignKey("attack.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+
+
+class AttackChunk(Lease, Base):
+    """One batch of attempts: never merged or split, worked on by one process at a time."""
+
+    __tablename__ = "attack_chunk"
+
+    attack_id: Mapped[int] = mapped_column(ForeignKey("attack.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    n_attempts: Mapped[int]
+    uri: Mapped[str | None]
+    sha256: Mapped[str | None]
+
+
+class Sample(Base):
+    """One attempt: an image pushed towards a label."""
+
+    __tablename__ = "sample"
+    __table_args__ = (
+        CheckConstraint("success IN (0, 1)", name="success"),
+        {"sqlite_with_rowid": False, "sqlite_strict": True},
+    )
+
+    attack_id: Mapped[int] = mapped_column(ForeignKey("attack.id"), primary_key=True)
+    sample_index: Mapped[int] = mapped_column(primary_key=True)
+    requested_target: Mapped[int] = mapped_column(Small, primary_key=True)  # −1 when untargeted
+    source_label: Mapped[int] = mapped_column(Small)
+    target_label: Mapped[int] = mapped_column(Small)
+    success: Mapped[int] = mapped_column(Small)
+    confidence: Mapped[float]
+    linf: Mapped[float | None]
+    l2: Mapped[float | None]
+    stability: Mapped[float | None]
+
+
+class Evaluation(Run, Lease, Base):
+    """A set of evaluators judging the samples of one attack."""
+
+    __tablename__ = "evaluation"
+    __table_args__ = (
+        UniqueConstraint("id", "attacked_sha256"),
+        ForeignKeyConstraint(["attack_id", "attacked_sha256"], ["attack.id", "attack.attacked_sha256"]),
+    )
+
+    attack_id: Mapped[int] = mapped_column(index=True)
+    attacked_sha256: Mapped[str]
+    ensemble_id: Mapped[int | None] = mapped_column(ForeignKey("ensemble.id"))  # whose members judge
+    temperature_rule: Mapped[str]
+    baseline_rule: Mapped[str]
+    artifact_uri: Mapped[str | None]
+
+
+class EvaluationMember(Base):
+    """An evaluator; the attacked model's weights can not be one, and none counts twice."""
+
+    __tablename__ = "evaluation_member"
+    __table_args__ = (
+        CheckConstraint("model_sha256 <> attacked_sha256", name="not_attacked"),
+        UniqueConstraint("evaluation_id", "model_sha256"),
+        ForeignKeyConstraint(["model_id", "model_sha256"], ["model.id", "model.checkpoint_sha256"]),
+        ForeignKeyConstraint(
+            ["evaluation_id", "attacked_sha256"], ["evaluation.id", "evaluation.attacked_sha256"]
+        ),
+    )
+
+    evaluation_id: Mapped[int] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int]
+    model_sha256: Mapped[str]
+    attacked_sha256: Mapped[str]
+    temperature: Mapped[float] = mapped_column(default=1.0)
+
+
+class EvaluationChunk(Lease, Base):
+    """The scores of one attack chunk."""
+
+    __tablename__ = "evaluation_chunk"
+
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluation.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    n_attempts: Mapped[int]
+    uri: Mapped[str | None]
+    sha256: Mapped[str | None]
+
+
+class RhoBaseline(Base):
+    """What a real change between two labels does to one model (the lower label first)."""
+
+    __tablename__ = "rho_baseline"
+
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"), primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"), primary_key=True)
+    split: Mapped[str] = mapped_column(primary_key=True)
+    temperature_rule: Mapped[str] = mapped_column(primary_key=True)
+    label_low: Mapped[int] = mapped_column(Small, primary_key=True)
+    label_high: Mapped[int] = mapped_column(Small, primary_key=True)
+    rho: Mapped[float]
+    standard_error: Mapped[float | None]
+    pairs: Mapped[int]
+    n_low: Mapped[int]
+    # float64 means per image, the lower label's first: a set's standard error needs no second pass
+    image_means: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class EvaluationBaseline(Base):
+    """The baseline of a set of evaluators; JSΔ divides by ``rho`` where ``defined``."""
+
+    __tablename__ = "evaluation_baseline"
+
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluation.id"), primary_key=True)
+    label_low: Mapped[int] = mapped_column(Small, primary_key=True)
+    label_high: Mapped[int] = mapped_column(Small, primary_key=True)
+    rho: Mapped[float]
+    rho_of_mean: Mapped[float]
+    standard_error: Mapped[float | None]
+    pairs: Mapped[int]
+    images: Mapped[int]
+
+
+class ControlResult(Base):
+    """The outcome of a control that an evaluation ran in memory."""
+
+    __tablename__ = "control_result"
+
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluation.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float | None]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    passed: Mapped[bool | None]
+
+
+class Score(Base):
+    """What the evaluators say of one sample; divergences in bits. ``db check`` holds it against ``sample``."""
+
+    __tablename__ = "score"
+    __table_args__ = ({"sqlite_with_rowid": False, "sqlite_strict": True},)
+
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluation.id"), primary_key=True)
+    sample_index: Mapped[int] = mapped_column(primary_key=True)
+    requested_target: Mapped[int] = mapped_column(Small, primary_key=True)
+    js: Mapped[float]
+    js_of_mean: Mapped[float]
+    js_delta: Mapped[float | None]  # null where the label pair has no usable baseline
+    js_attacked: Mapped[float]
+    n_right: Mapped[int] = mapped_column(Small)
+    n_at_target: Mapped[int] = mapped_column(Small)
+    n_at_target_adv: Mapped[int] = mapped_column(Small)
+    member_js: Mapped[bytes] = mapped_column(LargeBinary)  # float32, in member order

@@ -1,0 +1,253 @@
+"""Opening a store: engines, transactions, and whether the schema is the one this version knows."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
+from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE
+
+BUSY_SECONDS = 30.0  # how long a SQLite writer waits for another
+
+
+class Store:
+    """A database with jsdelta's tables; open it with :func:`open_store` or :func:`open_for_writing`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the store is a SQLite file."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Write: commit when the block ends, roll back when it raises.
+
+        On SQLite the lock is taken at the start (BEGIN IMMEDIATE), so that writers queue instead of
+        failing half-way.
+        """
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            session.connection(execution_options={"jsdelta_write": True})
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Read in one consistent snapshot."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self.engine.dispose()
+
+
+def open_store(url: str) -> Store:
+    """Open an existing store for reading; makes nothing.
+
+    Raises:
+        StoreNotReadyError: there is none yet, or its schema is of another revision.
+        StoreError: it can not be reached, or belongs to something else.
+    """
+    parsed = parse_url(url)
+    path = sqlite_path(parsed)
+    if path is not None and not path.exists():
+        raise StoreNotReadyError(
+            f"no store at {path}; make one with jsdelta quickstart or jsdelta train --seed 0"
+        )
+    engine = make_engine(parsed, read_only=True)
+    with reporting(parsed), engine.connect() as connection:
+        check_revision(connection, parsed)
+    return Store(engine)
+
+
+def open_for_writing(url: str) -> Store:
+    """Open a store for work; a SQLite store that is missing is made, an existing one never migrated unasked.
+
+    Raises:
+        StoreNotReadyError: an empty PostgreSQL database, or a schema of another revision.
+        StoreError: it can not be reached or written, or belongs to something else.
+    """
+    parsed = parse_url(url)
+    path = sqlite_path(parsed)
+    if path is not None and not path.exists():
+        from jsdelta_db.store.migrate import upgrade  # Alembic takes half a second to import
+
+        upgrade(url)
+    engine = make_engine(parsed)
+    with reporting(parsed), engine.connect() as connection:
+        check_revision(connection, parsed)
+    return Store(engine)
+
+
+def parse_url(url: str) -> URL:
+    """Read a database URL.
+
+    Raises:
+        UsageError: it is not one, or not of a database that jsdelta knows.
+    """
+    valid = "valid is sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UsageError(f"JSDELTA_DB_URL is not a database URL; {valid}") from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise UsageError(f"JSDELTA_DB_URL names {parsed.get_backend_name()!r}; {valid}")
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise UsageError(f"JSDELTA_DB_URL names no file; {valid}")
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """Return the file of a SQLite URL, None for a server."""
+    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+
+
+def make_engine(url: URL, *, read_only: bool = False) -> Engine:
+    """Create an engine; connects to nothing yet.
+
+    Raises:
+        UsageError: the driver is not installed.
+    """
+    path = sqlite_path(url)
+    if path is None:
+        try:
+            return create_engine(url, pool_pre_ping=True)
+        except (ModuleNotFoundError, NoSuchModuleError):
+            raise UsageError(
+                "PostgreSQL needs a driver; install it with pip install 'jsdelta[postgres]'"
+            ) from None
+
+    def connect() -> sqlite3.Connection:
+        # Autocommit: BEGIN is ours to send. Threads: the heartbeat has a connection of its own.
+        options: dict[str, Any] = {
+            "timeout": BUSY_SECONDS,
+            "isolation_level": None,
+            "check_same_thread": False,
+        }
+        if not read_only:
+            return sqlite3.connect(path, **options)
+        return _connect_read_only(path, options)
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+    @event.listens_for(engine, "connect")
+    def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA foreign_keys = ON")
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("jsdelta_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _connect_read_only(path: Path, options: dict[str, Any]) -> sqlite3.Connection:
+    """Open without the right to write; a store on read-only media has no room for WAL's own files."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, **options)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master")
+    except sqlite3.OperationalError:
+        connection.close()
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, **options)
+    return connection
+
+
+def check_revision(connection: Connection, url: URL) -> None:
+    """Compare the schema's revision with the one this version knows, by plain SQL.
+
+    Raises:
+        StoreNotReadyError: empty, older or newer.
+        StoreError: the database belongs to something else.
+    """
+    name = show_url(url)
+    found = find_revision(connection)
+    if found == HEAD_REVISION:
+        return
+    if found is None:
+        refuse_foreign(connection, url)
+        raise StoreNotReadyError(f"{name} holds no jsdelta tables yet; run jsdelta db upgrade")
+    if found < HEAD_REVISION:
+        raise StoreNotReadyError(
+            f"{name} has schema {found}, this version needs {HEAD_REVISION}; run jsdelta db upgrade"
+        )
+    raise StoreNotReadyError(
+        f"{name} has schema {found}, newer than this version's {HEAD_REVISION}; update jsdelta"
+    )
+
+
+def find_revision(connection: Connection) -> str | None:
+    """Return the schema's revision, None where there is no version table or it is empty."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 a constant
+    return found
+
+
+def refuse_foreign(connection: Connection, url: URL) -> None:
+    """Refuse a database without our version table that holds anybody's tables.
+
+    Raises:
+        StoreError: names whose it seems to be.
+    """
+    tables = set(inspect(connection).get_table_names())
+    if not tables:
+        return
+    whose = (
+        "MLflow"
+        if {"experiments", "runs"} <= tables
+        else f"something else ({', '.join(sorted(tables)[:3])} …)"
+    )
+    raise StoreError(
+        f"{show_url(url)} belongs to {whose}, not to jsdelta; point JSDELTA_DB_URL to a database of its own"
+    )
+
+
+def show_url(url: URL) -> str:
+    """Name a store for people, without its password."""
+    path = sqlite_path(url)
+    return (
+        str(path)
+        if path is not None
+        else url.set(drivername="postgresql").render_as_string(hide_password=True)
+    )
+
+
+@contextmanager
+def reporting(url: URL) -> Iterator[None]:
+    """Turn the database's own errors into one line that names the store."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise translate(error, url) from error
+
+
+def translate(error: SQLAlchemyError, url: URL) -> StoreError:
+    """Return a one-line error for what went wrong in the database."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    path = sqlite_path(url)
+    if path is None:
+        verb = "can not be reached" if isinstance(error, OperationalError) else "failed"
+        return StoreError(f"{show_url(url)} {verb}: {reason}; check JSDELTA_DB_URL and that the server runs")
+    if "not a database" in reason or "malformed" in reason:
+        return StoreError(f"{path} is damaged or no SQLite file ({reason}); restore a backup")
+    if "full" in reason:
+        return StoreError(f"{path} can not grow: {reason}; free some space and run the same command again")
+    return StoreError(
+        f"{path} can not be opened or written: {reason}; check the file, its folder and its rights"
+    )

@@ -1,0 +1,79 @@
+"""The JSΔ histogram: one panel per ε, thresholds marked; as a figure or as lines of text."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jsdelta_db.config import DEFAULT_BETAS, format_eps
+from jsdelta_db.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+JsDeltaByEps = Mapping[tuple[str, float], NDArray[np.float64]]
+
+BINS = np.linspace(0.0, 1.2, 49)  # JSΔ can exceed 1; what lies beyond is in the last bin
+TEXT_BINS = np.array([0.0, 0.01, 0.05, 0.10, 0.2, 0.4, 0.6, 0.8, 1.0, np.inf])
+FORMATS = (".png", ".svg")
+LINE_STYLES = (":", "--", "-")
+
+
+def draw_histogram(js_delta: JsDeltaByEps, betas: Sequence[float] = DEFAULT_BETAS) -> "Figure":
+    """Draw the JSΔ of successful samples, one panel per ε, each threshold a line with its share."""
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
+
+    figure = Figure(figsize=(7.0, 1.3 + 1.35 * len(js_delta)), layout="constrained")
+    panels = figure.subplots(len(js_delta), 1, sharex=True, squeeze=False)[:, 0]
+    for panel, ((norm, eps), values) in zip(panels, js_delta.items(), strict=True):
+        shares = np.full(len(values), 1.0 / max(1, len(values)))
+        panel.hist(np.minimum(values, BINS[-1]), bins=BINS, weights=shares, color="#4878a8")
+        for beta, style in zip(betas, _styles(len(betas)), strict=True):
+            below = f"{(values < beta).mean():.0%}" if len(values) else "–"
+            panel.axvline(beta, color="#c44e52", linestyle=style, linewidth=1.1, label=f"{below} below β = {beta:g}")
+        panel.set_title(f"{norm}, ε = {format_eps(eps, norm)}: {len(values):,} successful", fontsize=9, loc="left")
+        panel.set_ylabel("share", fontsize=8)
+        panel.tick_params(labelsize=8)
+        panel.legend(fontsize=7, frameon=False, loc="upper right")
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlabel("JSΔ (0: no evaluator noticed, 1: as large as a real change of class)", fontsize=9)
+    figure.suptitle("Did features move, or was it a blind spot?", fontsize=10)
+    return figure
+
+
+def _styles(count: int) -> list[str]:
+    return [LINE_STYLES[i % len(LINE_STYLES)] for i in range(count)]
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG or SVG, by the file's ending.
+
+    Raises:
+        UsageError: another ending, or the folder does not exist.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"--output {str(path)!r} ends in {path.suffix or 'nothing'!r}; valid is {' or '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"--output {str(path)!r}: the folder {str(path.parent)!r} does not exist; make it first")
+    figure.savefig(path, dpi=150)
+
+
+def text_histogram(js_delta: JsDeltaByEps, width: int = 24) -> list[str]:
+    """Return the histogram as lines: a row per range of JSΔ, a column per ε, bars by share."""
+    heads = [f"ε = {format_eps(eps, norm)}" for norm, eps in js_delta]
+    lines = [f"{'JSΔ':>11}  " + "  ".join(head.ljust(width) for head in heads)]
+    counts = [np.histogram(values, TEXT_BINS)[0] / max(1, len(values)) for values in js_delta.values()]
+    for row, (low, high) in enumerate(zip(TEXT_BINS[:-1], TEXT_BINS[1:], strict=True)):
+        label = f"{low:.2f}–{high:.2f}" if np.isfinite(high) else f"over {low:.2f}"
+        cells = [_bar(share[row], width - 5) + f" {share[row]:>4.0%}" for share in counts]
+        lines.append(f"{label:>11}  " + "  ".join(cell.ljust(width) for cell in cells))
+    return [line.rstrip() for line in lines]
+
+
+def _bar(share: float, width: int) -> str:
+    """Return a bar in eighths of a character."""
+    eighths = round(share * width * 8)
+    full, part = divmod(eighths, 8)
+    return ("█" * full + " ▏▎▍▌▋▊▉"[part].strip()).ljust(width)

@@ -1,0 +1,212 @@
+"""Run rows: found or made, claimed, released, finished. Every function takes a session and never commits."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from jsdelta_db.errors import NothingToDoError, StoreError, UsageError
+from jsdelta_db.store.leases import LEASED, current_owner, is_alive
+from jsdelta_db.store.schema import (
+    FINISHED,
+    PENDING,
+    RUNNING,
+    Attack,
+    AttackChunk,
+    Dataset,
+    Ensemble,
+    EnsembleMember,
+    Evaluation,
+    EvaluationChunk,
+    Lease,
+    Model,
+    Score,
+)
+
+RunRow = TypeVar("RunRow", Model, Ensemble, Attack, Evaluation)
+
+
+def new_uid() -> str:
+    """Draw a uid: 16 hex digits."""
+    return secrets.token_hex(8)
+
+
+def now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def serialize(session: Session, key: str) -> None:
+    """Let only one transaction at a time past this point for a key.
+
+    SQLite's writers already queue from their BEGIN IMMEDIATE; PostgreSQL gets an advisory lock.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
+        session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+
+
+def find_or_create(session: Session, table: type[RunRow], config_hash: str, make: Callable[[], RunRow]) -> RunRow:
+    """Return the row of a configuration; two starters share one."""
+    serialize(session, config_hash)
+    found = session.scalars(select(table).where(table.config_hash == config_hash).order_by(table.id)).first()
+    if found is not None:
+        return found
+    row = make()
+    row.uid, row.config_hash, row.created_at = new_uid(), config_hash, now()
+    session.add(row)
+    session.flush()
+    return row
+
+
+def ensure_dataset(session: Session, *, name: str, classes: Sequence[str], fingerprint: str) -> Dataset:
+    """Return a builtin data set's row; its uid is the start of its fingerprint, the same in every store."""
+    serialize(session, fingerprint)
+    uid = fingerprint[:16]
+    found = session.scalars(select(Dataset).where(Dataset.uid == uid)).first()
+    if found is None:
+        found = Dataset(
+            uid=uid, config_hash=fingerprint, created_at=now(), finished_at=now(), name=name, kind="builtin",
+            fingerprint=fingerprint, classes=list(classes), status=FINISHED,
+        )  # fmt: skip
+        session.add(found)
+        session.flush()
+    return found
+
+
+def get_ensemble(session: Session, reference: str | None = None) -> Ensemble:
+    """Return a finished ensemble by name or unique uid prefix; the newest if no reference is given.
+
+    Raises:
+        NothingToDoError: no ensemble is finished.
+        UsageError: no such ensemble, or several of that name (the message lists uids).
+    """
+    finished = session.scalars(
+        select(Ensemble).where(Ensemble.status == FINISHED).order_by(Ensemble.finished_at.desc(), Ensemble.id.desc())
+    ).all()
+    if not finished:
+        raise NothingToDoError("the store has no finished ensemble; train one with jsdelta train --seed 0")
+    if reference is None:
+        return finished[0]
+    known = ", ".join(f"{row.name} ({row.uid[:8]})" for row in finished)
+    matches = [row for row in finished if row.name == reference] or [
+        row for row in finished if len(reference) >= 4 and row.uid.startswith(reference)  # noqa: PLR2004
+    ]
+    if not matches:
+        raise UsageError(f"unknown ensemble {reference!r}; there is: {known}")
+    if len(matches) > 1:
+        uids = ", ".join(row.uid for row in matches)
+        raise UsageError(f"ensemble {reference!r} names {len(matches)}; give one by its uid: {uids}")
+    return matches[0]
+
+
+def list_members(session: Session, ensemble: Ensemble) -> list[Model]:
+    """Return an ensemble's models in their order."""
+    return list(
+        session.scalars(
+            select(Model)
+            .join(EnsembleMember, EnsembleMember.model_id == Model.id)
+            .where(EnsembleMember.ensemble_id == ensemble.id)
+            .order_by(EnsembleMember.position)
+        )
+    )
+
+
+def is_free(lease: Lease) -> bool:
+    """Whether nobody alive works on an unfinished row."""
+    return lease.status != FINISHED and not (
+        lease.status == RUNNING and is_alive(lease.owner, lease.heartbeat_at)
+    )
+
+
+def take(lease: Lease) -> None:
+    """Make this process a row's owner."""
+    lease.status, lease.owner, lease.heartbeat_at = RUNNING, current_owner(), time.time()
+
+
+def leave(lease: Lease, status: str) -> None:
+    """Give a row up, in the state it is left in."""
+    lease.status, lease.owner, lease.heartbeat_at = status, None, None
+
+
+def release_all(session: Session) -> None:
+    """Give back what this process still holds, so that the next one need not wait."""
+    for table in LEASED:
+        session.execute(
+            update(table)
+            .where(table.owner == current_owner(), table.status == RUNNING)
+            .values(status=PENDING, owner=None, heartbeat_at=None)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkWork:
+    """A chunk this process may work on now: attack it too, or only score what is there."""
+
+    position: int
+    to_attack: bool
+
+
+def claim_chunk(session: Session, attack: Attack, evaluation: Evaluation) -> ChunkWork | str | None:
+    """Claim the first free chunk of an evaluation.
+
+    Returns:
+        The work; the owner to wait for, if all that is left is in live hands; None if nothing is left.
+    """
+    serialize(session, f"chunks of {attack.uid}")
+    rows = session.execute(
+        select(AttackChunk, EvaluationChunk)
+        .join(EvaluationChunk, EvaluationChunk.position == AttackChunk.position)
+        .where(
+            AttackChunk.attack_id == attack.id,
+            EvaluationChunk.evaluation_id == evaluation.id,
+            EvaluationChunk.status != FINISHED,
+        )
+        .order_by(AttackChunk.position)
+    ).all()
+    busy = None
+    for attack_chunk, evaluation_chunk in rows:
+        attacked = attack_chunk.status == FINISHED
+        if not is_free(evaluation_chunk):
+            busy = evaluation_chunk.owner
+        elif not attacked and not is_free(attack_chunk):
+            busy = attack_chunk.owner
+        else:
+            take(evaluation_chunk)
+            if not attacked:
+                take(attack_chunk)
+            return ChunkWork(attack_chunk.position, to_attack=not attacked)
+    return busy
+
+
+def finish_chunk(chunk: AttackChunk | EvaluationChunk, *, uri: str, sha256: str) -> None:
+    """Mark a chunk done; its rows are in the same transaction."""
+    leave(chunk, FINISHED)
+    chunk.uri, chunk.sha256 = uri, sha256
+
+
+def finish_evaluation(session: Session, attack: Attack, evaluation: Evaluation) -> None:
+    """Mark an evaluation done, if its rows are as many as planned.
+
+    Raises:
+        StoreError: rows are missing or too many; nothing is marked.
+    """
+    n_scores = session.scalar(
+        select(func.count()).select_from(Score).where(Score.evaluation_id == evaluation.id)
+    )
+    if n_scores != attack.n_attempts:
+        raise StoreError(
+            f"evaluation {evaluation.uid} has {n_scores} scores, {attack.n_attempts} were planned; "
+            "see jsdelta db check"
+        )
+    stored, stored_attack = session.get_one(Evaluation, evaluation.id), session.get_one(Attack, attack.id)
+    stored.finished_at = now()
+    leave(stored, FINISHED)
+    if stored_attack.finished_at is None:
+        stored_attack.finished_at = now()

@@ -1,0 +1,140 @@
+"""Per-sample rows and baselines on their way in; the caller's transaction commits them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jsdelta_db.errors import StoreError
+from jsdelta_db.records import Attempts, Baselines, LabelPair, Samples, Scores
+from jsdelta_db.store.schema import Base, EvaluationBaseline, RhoBaseline, Sample, Score
+
+
+def insert_rows(session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows of plain Python values; rows whose key is there already stay as they are."""
+    if not rows:
+        return
+    mark = "?" if session.get_bind().dialect.name == "sqlite" else "%s"
+    session.connection().exec_driver_sql(
+        f"INSERT INTO {table.__tablename__} ({', '.join(columns)}) "  # noqa: S608 names from the schema
+        f"VALUES ({', '.join([mark] * len(columns))}) ON CONFLICT DO NOTHING",
+        list(rows),
+    )
+
+
+def write_samples(session: Session, *, attack_id: int, samples: Samples) -> None:
+    """Store one chunk of attempts.
+
+    Raises:
+        StoreError: a value is not finite.
+    """
+    attempts = samples.attempts
+    columns = {
+        "sample_index": attempts.sample_index,
+        "requested_target": attempts.requested_target,
+        "source_label": attempts.source_label,
+        "target_label": samples.target_label,
+        "success": samples.success.astype(np.int64),
+        "confidence": samples.confidence,
+        "linf": samples.linf,
+        "l2": samples.l2,
+    }
+    _insert_arrays(session, Sample, {"attack_id": attack_id}, columns)
+
+
+def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> None:
+    """Store one chunk of scores; a missing JSΔ (NaN) becomes NULL.
+
+    Raises:
+        StoreError: another value is not finite.
+    """
+    columns = {
+        "sample_index": scores.attempts.sample_index,
+        "requested_target": scores.attempts.requested_target,
+        "js": scores.js,
+        "js_of_mean": scores.js_of_mean,
+        "js_attacked": scores.js_attacked,
+        "n_right": scores.n_right,
+        "n_at_target": scores.n_at_target,
+        "n_at_target_adv": scores.n_at_target_adv,
+    }
+    ready = {
+        "js_delta": [None if math.isnan(value) else value for value in scores.js_delta.tolist()],
+        "member_js": [row.astype("<f4").tobytes() for row in scores.member_js],
+    }
+    _insert_arrays(session, Score, {"evaluation_id": evaluation_id}, columns, ready)
+
+
+def read_samples(session: Session, *, attack_id: int, attempts: Attempts) -> dict[str, NDArray[Any]]:
+    """Return the stored columns of some attempts, in their order, named like the fields of ``Samples``."""
+    names = ("target_label", "success", "confidence", "linf", "l2")
+    low, high = int(attempts.sample_index.min()), int(attempts.sample_index.max())
+    statement = select(Sample.sample_index, Sample.requested_target, *(getattr(Sample, name) for name in names)).where(
+        Sample.attack_id == attack_id, Sample.sample_index.between(low, high)
+    )
+    stored = {(row[0], row[1]): row[2:] for row in session.execute(statement)}
+    keys = zip(attempts.sample_index.tolist(), attempts.requested_target.tolist(), strict=True)
+    columns = dict(zip(names, map(np.array, zip(*(stored[key] for key in keys), strict=True)), strict=True))
+    return {**columns, "success": columns["success"].astype(bool)}
+
+
+def write_model_baselines(
+    session: Session, *, key: Mapping[str, Any], means: Mapping[LabelPair, tuple[NDArray[np.float64], ...]]
+) -> None:
+    """Store one model's baselines with their image means ``(low, high)`` per label pair.
+
+    Args:
+        key: model_id, dataset_id, split and temperature_rule.
+    """
+    for (low, high), (low_means, high_means) in means.items():
+        n_low, n_high = len(low_means), len(high_means)
+        error = (
+            math.sqrt(low_means.var(ddof=1) / n_low + high_means.var(ddof=1) / n_high)
+            if min(n_low, n_high) > 1
+            else None
+        )
+        session.merge(
+            RhoBaseline(
+                **key, label_low=low, label_high=high, rho=float(low_means.mean()), standard_error=error,
+                pairs=n_low * n_high, n_low=n_low,
+                image_means=np.concatenate([low_means, high_means]).astype("<f8").tobytes(),
+            )
+        )  # fmt: skip
+
+
+def write_evaluation_baselines(session: Session, *, evaluation_id: int, baselines: Baselines) -> None:
+    """Store the baselines of a set of evaluators."""
+    columns = ("evaluation_id", "label_low", "label_high", "rho", "rho_of_mean", "standard_error", "pairs", "images")
+    rows = [
+        (
+            evaluation_id, *pair, baseline.rho, baseline.rho_of_mean,
+            baseline.standard_error if math.isfinite(baseline.standard_error) else None,
+            baseline.pairs, baseline.images,
+        )
+        for pair, baseline in baselines.items()
+    ]  # fmt: skip
+    insert_rows(session, EvaluationBaseline, columns, rows)
+
+
+def _insert_arrays(
+    session: Session,
+    table: type[Base],
+    constants: Mapping[str, int],
+    columns: Mapping[str, NDArray[Any]],
+    ready: Mapping[str, list[Any]] | None = None,
+) -> None:
+    """Insert columns of equal length: arrays are checked and turned into Python values, lists are ready."""
+    for name, column in columns.items():
+        if not np.isfinite(column).all():
+            row = int(np.flatnonzero(~np.isfinite(column))[0])
+            raise StoreError(
+                f"{table.__tablename__}.{name} of image {columns['sample_index'][row]} is {column[row]}; "
+                "only finite values are stored"
+            )
+    lists = [column.tolist() for column in columns.values()] + list((ready or {}).values())
+    names = (*constants, *columns, *(ready or {}))
+    insert_rows(session, table, names, [(*constants.values(), *row) for row in zip(*lists, strict=True)])

@@ -1,0 +1,248 @@
+"""The only importer of MLflow: runs, metrics, figures, and the folders their files go to.
+
+A failed MLflow call never fails or undoes the work: the run goes on unlogged, one line says so, and
+``jsdelta doctor --repair`` logs it later from the store.
+"""
+
+import fcntl
+import getpass
+import logging
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from jsdelta_db.settings import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "jsdelta"
+PARENT_TAG = "mlflow.parentRunId"
+OWNER_TAG = "jsdelta.owner"
+FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+
+Result = TypeVar("Result")
+
+
+class Tracker:
+    """A workspace's MLflow, opened at the first run; ``say`` gets the one line if it fails."""
+
+    def __init__(self, workspace: Workspace, say: Callable[[str], None]) -> None:
+        self._workspace = workspace
+        self._say = say
+        self._client: MlflowClient | None = None
+        self._experiment_id = ""
+        self.failed = False
+
+    @property
+    def uri(self) -> str:
+        """MLflow's tracking URI."""
+        return self._workspace.tracking_uri or f"sqlite:///{self._workspace.root / 'mlflow.db'}"
+
+    def attempt(self, call: Callable[["MlflowClient"], Result]) -> Result | None:
+        """Make one MLflow call; after a first failure none is tried again."""
+        if self.failed:
+            return None
+        try:
+            return call(self._open())
+        except Exception as error:  # noqa: BLE001 whatever MLflow raises, the work goes on
+            self.failed = True
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            self._say(
+                f"MLflow failed ({type(error).__name__}: {reason}); results are stored all the same, "
+                "log them later with jsdelta doctor --repair"
+            )
+            return None
+
+    def _open(self) -> "MlflowClient":
+        if self._client is None:
+            with _quiet(), _lock(self._workspace.root / ".jsdelta.lock"):
+                from mlflow import MlflowClient
+
+                client = MlflowClient(tracking_uri=self.uri)
+                self._experiment_id = self._find_experiment(client)
+                self._client = client
+        return self._client
+
+    def _find_experiment(self, client: "MlflowClient") -> str:
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        # MLflow's own default is relative to the folder it is called from, which need not be ours.
+        location = None if self._workspace.tracking_uri else self._workspace.runs_dir.as_uri()
+        return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+
+    def start(self, name: str, *, uid: str, parent: "RunLog | None" = None, params: Mapping[str, Any]) -> "RunLog":
+        """Start a run, nested in ``parent`` if there is one.
+
+        Args:
+            uid: of the row it logs; names the folder if MLflow has none for us.
+            params: configuration, logged as it is.
+        """
+        tags = {
+            "jsdelta.uid": uid,
+            OWNER_TAG: f"{os.uname().nodename}:{os.getpid()}",
+            "mlflow.user": _user(),
+            "mlflow.source.name": " ".join(["jsdelta", *sys.argv[1:]]),
+            "mlflow.source.type": "LOCAL",
+        }
+        commit = _git_commit()
+        if commit:
+            tags["mlflow.source.git.commit"] = commit
+        if parent is not None and parent.run_id:
+            tags[PARENT_TAG] = parent.run_id
+
+        def create(client: "MlflowClient") -> tuple[str, str]:
+            from mlflow.entities import Param
+
+            run = client.create_run(self._experiment_id, run_name=name, tags=tags)
+            given = [Param(key, str(value)) for key, value in params.items() if value is not None]
+            client.log_batch(run.info.run_id, params=given)
+            return run.info.run_id, run.info.artifact_uri
+
+        run_id, artifact_uri = self.attempt(create) or (None, "")
+        return RunLog(self, run_id, self._folder(artifact_uri) or self._workspace.runs_dir / uid / "artifacts")
+
+    def reopen(self, run_id: str | None, folder: Path, parent: "RunLog | None" = None) -> "RunLog":
+        """Go on with a run that was stopped, now as part of ``parent``; its files stay where they are."""
+
+        def resume(client: "MlflowClient") -> str:
+            assert run_id is not None  # noqa: S101 checked below
+            previous = client.get_run(run_id).data.tags.get(PARENT_TAG)
+            client.update_run(run_id, status="RUNNING")
+            if parent is not None and parent.run_id:
+                client.set_tag(run_id, PARENT_TAG, parent.run_id)
+            # A call that was killed could not close its own run.
+            if previous and client.get_run(previous).info.status == "RUNNING":
+                client.set_terminated(previous, KILLED)
+            return run_id
+
+        return RunLog(self, self.attempt(resume) if run_id else None, folder)
+
+    def reattach(self, run_id: str | None, folder: Path) -> "RunLog":
+        """Return a finished run, to add files to."""
+        return RunLog(self, run_id, folder)
+
+    def _folder(self, artifact_uri: str) -> Path | None:
+        """Return a run's own artifact folder, if it is a local one in the workspace."""
+        parsed = urlparse(artifact_uri)
+        path = Path(url2pathname(parsed.path)) if parsed.scheme in ("", "file") and parsed.path else None
+        return path if path and path.is_relative_to(self._workspace.root) else None
+
+
+class RunLog:
+    """One run: what is logged about it, and the folder that holds its files.
+
+    Attributes:
+        run_id: MLflow's id; None if the run could not be logged.
+        folder: where its files are written; MLflow's artifact folder if that is local.
+    """
+
+    def __init__(self, tracker: Tracker, run_id: str | None, folder: Path) -> None:
+        self._tracker = tracker
+        self.run_id = run_id
+        self.folder = folder
+
+    def _log(self, call: Callable[["MlflowClient", str], object]) -> None:
+        run_id = self.run_id
+        if run_id is not None:
+            self._tracker.attempt(lambda client: call(client, run_id))
+
+    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
+        """Log summary metrics; None values are left out."""
+
+        def log(client: "MlflowClient", run_id: str) -> None:
+            from mlflow.entities import Metric
+
+            stamp = int(time.time() * 1000)
+            given = [Metric(key, value, stamp, step) for key, value in values.items() if value is not None]
+            client.log_batch(run_id, metrics=given)
+
+        self._log(log)
+
+    def dataset(self, *, name: str, digest: str, source: str, context: str) -> None:
+        """Log a data set as the run's input."""
+
+        def log(client: "MlflowClient", run_id: str) -> None:
+            from mlflow.entities import Dataset, DatasetInput, InputTag
+
+            data = Dataset(name=name, digest=digest, source_type="local", source=source)
+            client.log_inputs(run_id, datasets=[DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+
+        self._log(log)
+
+    def file(self, path: Path, subfolder: str = "") -> None:
+        """Make a file in the run's folder an artifact; nothing to do where that folder is MLflow's own."""
+
+        def log(client: "MlflowClient", run_id: str) -> None:
+            uri = client.get_run(run_id).info.artifact_uri
+            if self._tracker._folder(uri) != self.folder:  # noqa: SLF001 one module
+                client.log_artifact(run_id, str(path), subfolder or None)
+
+        self._log(log)
+
+    def finish(self, status: str = FINISHED) -> None:
+        """Close the run."""
+        self._log(lambda client, run_id: client.set_terminated(run_id, status))
+
+    @contextmanager
+    def closing(self) -> Iterator["RunLog"]:
+        """Close the run when a block ends: finished, failed, or killed if it was interrupted."""
+        try:
+            yield self
+        except Exception:
+            self.finish(FAILED)
+            raise
+        except BaseException:
+            self.finish(KILLED)
+            raise
+        self.finish(FINISHED)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MLflow's and Alembic's own start-up lines off the terminal."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield
+        for name in ("mlflow", "alembic"):  # MLflow sets its own levels when it makes a store
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Let one process at a time make MLflow's store."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user in a container
+        return "unknown"
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout in the current folder, if it is one."""
+    try:
+        shown = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=5  # noqa: S607
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return shown.stdout.strip() or None

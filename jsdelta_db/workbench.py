@@ -1,0 +1,89 @@
+"""What the pipeline works with: workspace, store, tracker and a place to report to."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from jsdelta_db.errors import StoreError
+from jsdelta_db.progress import Progress, Silent
+from jsdelta_db.settings import Workspace
+from jsdelta_db.store.leases import heartbeat
+from jsdelta_db.store.runs import release_all
+from jsdelta_db.store.session import Store, open_for_writing, parse_url, translate
+from jsdelta_db.tracking import Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """An open workspace."""
+
+    workspace: Workspace
+    store: Store
+    tracker: Tracker
+    progress: Progress
+
+    def relative(self, path: Path) -> str:
+        """Return how rows name a file of the workspace, so that the folder can move."""
+        return path.relative_to(self.workspace.root).as_posix()
+
+    def locate(self, uri: str) -> Path:
+        """Return where a file named by a row lies now."""
+        return self.workspace.root / uri
+
+
+@contextmanager
+def open_workbench(workspace: Workspace, progress: Progress | None = None) -> Iterator[Workbench]:
+    """Open a workspace for work; a SQLite store that is missing is made.
+
+    When the block ends, however it ends, what this process had claimed is given back, and errors of
+    the database or the disk come out as one line.
+
+    Raises:
+        StoreError: the store can not be reached, written, or is not at this version's revision.
+    """
+    progress = progress or Silent()
+    url = parse_url(workspace.db_url)
+    store = open_for_writing(workspace.db_url)
+    try:
+        with heartbeat(store), _terminable():
+            yield Workbench(workspace, store, Tracker(workspace, progress.say), progress)
+    except SQLAlchemyError as error:
+        raise translate(error, url) from error
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise StoreError(f"a file can not be written: {error.strerror or error}{where}; what was finished is kept") from error
+    finally:
+        _release(store)
+        store.close()
+
+
+def _release(store: Store) -> None:
+    try:
+        with store.transaction() as session:
+            release_all(session)
+    except SQLAlchemyError:
+        return  # the store is gone or full: the leases end with this process
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C: a scheduler's stop gives back what was claimed, too."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        del signum, frame
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: signals are not ours
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

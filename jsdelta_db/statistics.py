@@ -1,6 +1,7 @@
 """Intervals for fractions; NumPy only, because the queries start with it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 Z_95 = 1.959963984540054  # the standard normal's 97.5 % point
 BOOTSTRAP_DRAWS = 2_000
 BOOTSTRAP_SEED = 2601_00577
-DRAWS_AT_ONCE = 4_000_000  # resampled images per block: 32 MB
+DRAWS_AT_ONCE = 4_000_000  # resampled images held at once: 32 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +86,21 @@ def resampled_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         sums: per-image sums ``(images, columns)``.
     """
     images = len(sums)
+    if images * BOOTSTRAP_DRAWS <= DRAWS_AT_ONCE:
+        return _weights(images) @ sums
     rng = np.random.default_rng(BOOTSTRAP_SEED)
     block = max(1, DRAWS_AT_ONCE // images)
-    parts = []
-    for start in range(0, BOOTSTRAP_DRAWS, block):
-        draws = min(block, BOOTSTRAP_DRAWS - start)
-        chosen = rng.integers(0, images, (draws, images)) + images * np.arange(draws)[:, None]
-        weights = np.bincount(chosen.ravel(), minlength=draws * images).reshape(draws, images)
-        parts.append(weights @ sums)
-    return np.concatenate(parts)
+    sizes = [min(block, BOOTSTRAP_DRAWS - start) for start in range(0, BOOTSTRAP_DRAWS, block)]
+    return np.concatenate([_draw_weights(rng, size, images) @ sums for size in sizes])
+
+
+@lru_cache(maxsize=4)
+def _weights(images: int) -> NDArray[np.float64]:
+    """Return all draws for a number of images: the groups of one query mostly share it."""
+    return _draw_weights(np.random.default_rng(BOOTSTRAP_SEED), BOOTSTRAP_DRAWS, images)
+
+
+def _draw_weights(rng: np.random.Generator, draws: int, images: int) -> NDArray[np.float64]:
+    """Return how often each image is drawn, ``(draws, images)``."""
+    chosen = rng.integers(0, images, (draws, images)) + images * np.arange(draws)[:, None]
+    return np.bincount(chosen.ravel(), minlength=draws * images).reshape(draws, images).astype(np.float64)

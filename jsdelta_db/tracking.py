@@ -211,14 +211,11 @@ class RunLog:
 def _quiet() -> Iterator[None]:
     """Keep MLflow's and Alembic's own start-up lines off the terminal."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    logging.getLogger("alembic").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         yield
-        for name in ("mlflow", "alembic"):  # MLflow sets its own levels when it makes a store
-            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextmanager

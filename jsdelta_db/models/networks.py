@@ -13,8 +13,7 @@ class SmallCNN(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         channels = in_channels
-        for stage in range(3):
-            stride = 2 if stage > 0 else 1
+        for stage, stride in enumerate((2, 1, 2)):
             layers += [
                 nn.Conv2d(channels, width << stage, 3, stride, 1, bias=False),
                 nn.BatchNorm2d(width << stage),

@@ -32,7 +32,7 @@ def resolve_dtype(requested: str, device: torch.device) -> torch.dtype:
 def bfloat16_pays(device_type: str) -> bool:
     """Whether bfloat16 convolutions are at least 1.2 times as fast as float32 ones here (50 ms probe)."""
     if device_type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.ones(32, 64, 16, 16, dtype=dtype).to(memory_format=torch.channels_last)

@@ -19,12 +19,12 @@ from jsdelta_db.config import AttackConfig, EvaluationConfig, config_hash
 from jsdelta_db.data import Dataset
 from jsdelta_db.errors import CheckpointError, NothingToDoError
 from jsdelta_db.files import sha256_of, write_atomically
+from jsdelta_db.leases import describe
 from jsdelta_db.members import POLL_SECONDS, member_baselines
 from jsdelta_db.metrics import combine_baselines, score
 from jsdelta_db.models.inference import forward
 from jsdelta_db.records import Attempts, Baselines, Samples, Scores, label_pair
 from jsdelta_db.store import runs, write
-from jsdelta_db.store.leases import describe
 from jsdelta_db.store.schema import (
     FINISHED,
     Attack,
@@ -35,6 +35,7 @@ from jsdelta_db.store.schema import (
     EvaluationMember,
     Model,
 )
+from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.tracking import RunLog
 from jsdelta_db.workbench import Workbench
 
@@ -76,26 +77,32 @@ def plan(
     config: AttackConfig,
     rules: EvaluationConfig,
     dataset: Dataset,
-    dataset_row: tuple[int, str],
+    dataset_row: DatasetRow,
     ensemble: Ensemble,
     attacked: Member,
-    evaluators: Sequence[Member],
+    members: Sequence[Member],
     device: torch.device,
 ) -> Plan:
     """Find or make the rows of an attack, its evaluation and all their chunks.
 
-    Args:
-        dataset_row: id and uid of the data set's row.
+    The evaluators are the members whose weights are not the attacked model's: a fooled model must not
+    judge itself.
 
     Raises:
-        NothingToDoError: no image is left to attack.
+        NothingToDoError: no image is left to attack, or nobody to judge.
     """
-    dataset_id, dataset_uid = dataset_row
+    evaluators = [each for each in members if each.row.checkpoint_sha256 != attacked.row.checkpoint_sha256]
+    if not evaluators:
+        raise NothingToDoError(
+            f"every member of {ensemble.name!r} has the same weights, so none can judge another"
+        )
     split = dataset.splits[config.split]
     images = choose_images(split, config.images)
     labels = split.labels.numpy()
     right = images[attacked.logits[config.split][images].argmax(1) == labels[images]]
-    attempts = choose_attempts(config.targets, split.index[right], labels[right], dataset.classes, config.seed)
+    attempts = choose_attempts(
+        config.targets, split.index[right], labels[right], dataset.classes, config.seed
+    )
     if not len(attempts):
         raise NothingToDoError(
             f"model seed {attacked.row.seed} calls none of {len(images)} images by their label, "
@@ -105,8 +112,8 @@ def plan(
     def new_attack() -> Attack:
         return Attack(
             attacked_model_id=attacked.row.id, attacked_sha256=attacked.row.checkpoint_sha256,
-            dataset_id=dataset_id, split=config.split, norm=config.norm, eps=config.eps, steps=config.steps,
-            step_size=config.step_size, random_start=config.random_start, restarts=config.restarts,
+            dataset_id=dataset_row.id, split=config.split, norm=config.norm, eps=config.eps,
+            steps=config.steps, step_size=config.step_size, random_start=config.random_start, restarts=config.restarts,
             target_rule=config.targets, objective=config.objective, stop=config.stop, seed=config.seed,
             images=config.images, library="jsdelta", library_version=__version__,
             chunk_size=plan_chunk_size(dataset.image_shape, device), n_images=len(images),
@@ -116,7 +123,7 @@ def plan(
         )  # fmt: skip
 
     with bench.store.transaction() as session:
-        attack_hash = config_hash(config.canonical(), [dataset_uid, attacked.row.uid])
+        attack_hash = config_hash(config.canonical(), [dataset_row.uid, attacked.row.uid])
         attack = runs.find_or_create(session, Attack, attack_hash, new_attack)
         evaluation = runs.find_or_create(
             session,
@@ -130,7 +137,10 @@ def plan(
         chunks = -(-attack.n_attempts // attack.chunk_size)
         for position in range(chunks):
             size = len(attempts.chunk(position, attack.chunk_size))
-            for table, parent in ((AttackChunk, {"attack_id": attack.id}), (EvaluationChunk, {"evaluation_id": evaluation.id})):
+            for table, parent in (
+                (AttackChunk, {"attack_id": attack.id}),
+                (EvaluationChunk, {"evaluation_id": evaluation.id}),
+            ):
                 if session.get(table, {**parent, "position": position}) is None:
                     session.add(table(**parent, position=position, n_attempts=size))
         for position, member in enumerate(evaluators):
@@ -175,7 +185,10 @@ def open_run(bench: Workbench, plan: Plan, parent: RunLog) -> RunLog:
         },
     )  # fmt: skip
     run.dataset(
-        name=plan.dataset.name, digest=plan.dataset.fingerprint()[:16], source=plan.dataset.name, context="attack"
+        name=plan.dataset.name,
+        digest=plan.dataset.fingerprint()[:16],
+        source=plan.dataset.name,
+        context="attack",
     )
     with bench.store.transaction() as session:
         for row in (session.get_one(Attack, attack.id), session.get_one(Evaluation, evaluation.id)):

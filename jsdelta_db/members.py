@@ -16,12 +16,12 @@ from jsdelta_db.data import Dataset
 from jsdelta_db.devices import resolve_device, resolve_dtype
 from jsdelta_db.errors import JsdeltaError
 from jsdelta_db.files import sha256_of, write_atomically
+from jsdelta_db.leases import describe
 from jsdelta_db.metrics import ImageMeans, compare_labels
 from jsdelta_db.models import build_model, load_checkpoint, predict, save_checkpoint
 from jsdelta_db.models.zoo import check_outputs
 from jsdelta_db.records import LabelPair
 from jsdelta_db.store import runs, write
-from jsdelta_db.store.leases import describe
 from jsdelta_db.store.schema import FAILED, FINISHED, Model, ModelLogits, ModelMetric, RhoBaseline
 from jsdelta_db.tracking import RunLog
 from jsdelta_db.training import EpochMetrics, accuracy, train
@@ -47,7 +47,9 @@ def plan_member(
         )  # fmt: skip
 
 
-def train_member(bench: Workbench, row: Model, dataset: Dataset, config: TrainConfig, parent: RunLog) -> Model:
+def train_member(
+    bench: Workbench, row: Model, dataset: Dataset, config: TrainConfig, parent: RunLog
+) -> Model:
     """Train a member, unless it is finished or another process finishes it first.
 
     Files come before rows: a checkpoint without its row is written again.
@@ -63,7 +65,10 @@ def train_member(bench: Workbench, row: Model, dataset: Dataset, config: TrainCo
     digest = dataset.fingerprint()[:16]
     run = bench.tracker.start(
         f"member seed {row.seed}", uid=row.uid, parent=parent,
-        params={**asdict(config), "seed": row.seed, "resolved_device": device.type, "resolved_dtype": str(dtype)},
+        params={
+            **asdict(config), "seed": row.seed,
+            "resolved_device": device.type, "resolved_dtype": str(dtype).removeprefix("torch."),
+        },
     )  # fmt: skip
     with run.closing():
         try:
@@ -111,7 +116,9 @@ def _claim_or_wait(bench: Workbench, row: Model) -> Model:
                 runs.take(current)
                 return current
         if not told:
-            bench.progress.say(f"member seed {row.seed} is being trained by {describe(current.owner)}; waiting")
+            bench.progress.say(
+                f"member seed {row.seed} is being trained by {describe(current.owner)}; waiting"
+            )
             told = True
         time.sleep(POLL_SECONDS)
 

@@ -77,7 +77,9 @@ def train_ensemble(
         )
         for i in range(recipe.members)
     ]  # fmt: skip
-    ensemble = _plan_ensemble(bench, name or (f"{recipe.name}-seed{seed}" if seed else recipe.name), dataset_row, rows)
+    ensemble = _plan_ensemble(
+        bench, name or (f"{recipe.name}-seed{seed}" if seed else recipe.name), dataset_row, rows
+    )
     to_train = [row.seed for row in rows if row.status != FINISHED]
     if ensemble.status == FINISHED:
         return TrainedEnsemble(ensemble.name, ensemble.uid, rows, [])
@@ -130,13 +132,11 @@ def attack_and_score(
     device = resolve_device(configs[0].device)
     members = [_load(bench, row, dataset, dataset_row.id, configs[0].split, device) for row in rows]
     plans = [
-        plan(
-            bench, config, rules, dataset, (dataset_row.id, dataset_row.uid), chosen, member,
-            [other for other in members if other.row.checkpoint_sha256 != member.row.checkpoint_sha256], device,
-        )
-        for member in members if member.row.seed in to_attack
+        plan(bench, config, rules, dataset, dataset_row, chosen, member, members, device)
+        for member in members
+        if member.row.seed in to_attack
         for config in configs
-    ]  # fmt: skip
+    ]
     unfinished = [each for each in plans if not each.is_finished]
     if unfinished:
         _work_on(bench, chosen, unfinished, device)
@@ -166,13 +166,7 @@ def _log_results(bench: Workbench, run: RunLog, plans: Sequence[Plan]) -> None:
         table = queries.query_bugs(connection, DEFAULT_BETAS, ("norm", "eps"), selection)
         js_delta = queries.js_delta_by_eps(connection, selection)
     for row in table.rows:
-        run.metrics(
-            {
-                "success_rate": row["n_success"] / row["n_attempted"] if row["n_attempted"] else None,
-                f"bug_fraction_beta_{row['beta']:g}": row["bug_fraction"],
-            },
-            step=round(row["eps"] * 255),
-        )
+        run.metrics(queries.summary_metrics(row), step=round(row["eps"] * 255))
     run.folder.mkdir(parents=True, exist_ok=True)
     figure = run.folder / "js_delta.png"
     save_figure(draw_histogram(js_delta), figure)
@@ -210,7 +204,7 @@ def _choose_attacked(ensemble: Ensemble, rows: Sequence[Model], attacked: str) -
     Raises:
         UsageError: no such member, or fewer than two members.
     """
-    if len(rows) < 2:  # noqa: PLR2004 one to attack, one to judge
+    if len(rows) < 2:
         raise UsageError(
             f"ensemble {ensemble.name!r} has {len(rows)} member; one is attacked and the others judge, "
             "so train at least two: jsdelta train --members 5"

@@ -1,7 +1,7 @@
 """How long work tells its caller where it is; the library itself never prints."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -18,13 +18,8 @@ class Progress(Protocol):
     def say(self, message: str) -> None:
         """Show one line of news."""
 
-    def task(self, label: str, total: int) -> "_TaskContext":
+    def task(self, label: str, total: int) -> AbstractContextManager[Task]:
         """Open a bar of ``total`` units for the duration of a ``with`` block."""
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-    def __exit__(self, *exc_info: object) -> bool | None: ...
 
 
 class Silent:

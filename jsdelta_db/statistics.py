@@ -71,7 +71,13 @@ class FractionIntervals:
             # Every draw would say the same; images, not rows, are what is independent.
             images = len(np.unique(self._of_row[trials]))
             return Interval(*wilson(images if n_hits else 0, images), kind="wilson over images")
-        sums = np.stack([np.bincount(self._of_row, mask, len(self._images)) for mask in (hits, trials)], axis=1)
+        sums = np.stack(
+            [
+                np.bincount(self._of_row, mask, len(self._images)).astype(np.float64)
+                for mask in (hits, trials)
+            ],
+            axis=1,
+        )
         drawn = resampled_sums(sums)
         with np.errstate(invalid="ignore"):
             fractions = drawn[:, 0] / drawn[:, 1]

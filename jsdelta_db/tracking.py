@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from jsdelta_db.leases import current_owner, is_alive
 from jsdelta_db.settings import Workspace
 
 if TYPE_CHECKING:
@@ -46,6 +47,18 @@ class Tracker:
     def uri(self) -> str:
         """MLflow's tracking URI."""
         return self._workspace.tracking_uri or f"sqlite:///{self._workspace.root / 'mlflow.db'}"
+
+    @property
+    def shown_uri(self) -> str:
+        """The tracking URI without a password, for people."""
+        parsed = urlparse(self.uri)
+        if not parsed.netloc:
+            return self.uri
+        return parsed._replace(netloc=parsed.netloc.rpartition("@")[2]).geturl()
+
+    def count_runs(self) -> int | None:
+        """Return how many runs MLflow has of ours, None if it can not be reached."""
+        return self.attempt(lambda client: len(client.search_runs([self._experiment_id], max_results=10_000)))
 
     def attempt(self, call: Callable[["MlflowClient"], Result]) -> Result | None:
         """Make one MLflow call; after a first failure none is tried again."""
@@ -80,7 +93,9 @@ class Tracker:
         location = None if self._workspace.tracking_uri else self._workspace.runs_dir.as_uri()
         return str(client.create_experiment(EXPERIMENT, artifact_location=location))
 
-    def start(self, name: str, *, uid: str, parent: "RunLog | None" = None, params: Mapping[str, Any]) -> "RunLog":
+    def start(
+        self, name: str, *, uid: str, parent: "RunLog | None" = None, params: Mapping[str, Any]
+    ) -> "RunLog":
         """Start a run, nested in ``parent`` if there is one.
 
         Args:
@@ -89,7 +104,7 @@ class Tracker:
         """
         tags = {
             "jsdelta.uid": uid,
-            OWNER_TAG: f"{os.uname().nodename}:{os.getpid()}",
+            OWNER_TAG: current_owner(),
             "mlflow.user": _user(),
             "mlflow.source.name": " ".join(["jsdelta", *sys.argv[1:]]),
             "mlflow.source.type": "LOCAL",
@@ -109,13 +124,15 @@ class Tracker:
             return run.info.run_id, run.info.artifact_uri
 
         run_id, artifact_uri = self.attempt(create) or (None, "")
-        return RunLog(self, run_id, self._folder(artifact_uri) or self._workspace.runs_dir / uid / "artifacts")
+        return RunLog(
+            self, run_id, self._folder(artifact_uri) or self._workspace.runs_dir / uid / "artifacts"
+        )
 
     def reopen(self, run_id: str | None, folder: Path, parent: "RunLog | None" = None) -> "RunLog":
         """Go on with a run that was stopped, now as part of ``parent``; its files stay where they are."""
 
         def resume(client: "MlflowClient") -> str:
-            assert run_id is not None  # noqa: S101 checked below
+            assert run_id is not None
             previous = client.get_run(run_id).data.tags.get(PARENT_TAG)
             client.update_run(run_id, status="RUNNING")
             if parent is not None and parent.run_id:
@@ -126,6 +143,24 @@ class Tracker:
             return run_id
 
         return RunLog(self, self.attempt(resume) if run_id else None, folder)
+
+    def close_abandoned(self) -> list[str]:
+        """Close runs that still count as running although their process on this host is gone."""
+
+        def close(client: "MlflowClient") -> list[str]:
+            running = client.search_runs(
+                [self._experiment_id], "attributes.status = 'RUNNING'", max_results=1000
+            )
+            gone = [
+                run.info.run_id
+                for run in running
+                if OWNER_TAG in run.data.tags and not is_alive(run.data.tags[OWNER_TAG], time.time())
+            ]
+            for run_id in gone:
+                client.set_terminated(run_id, KILLED)
+            return gone
+
+        return self.attempt(close) or []
 
     def reattach(self, run_id: str | None, folder: Path) -> "RunLog":
         """Return a finished run, to add files to."""
@@ -175,7 +210,9 @@ class RunLog:
             from mlflow.entities import Dataset, DatasetInput, InputTag
 
             data = Dataset(name=name, digest=digest, source_type="local", source=source)
-            client.log_inputs(run_id, datasets=[DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+            client.log_inputs(
+                run_id, datasets=[DatasetInput(data, [InputTag("mlflow.data.context", context)])]
+            )
 
         self._log(log)
 
@@ -184,10 +221,14 @@ class RunLog:
 
         def log(client: "MlflowClient", run_id: str) -> None:
             uri = client.get_run(run_id).info.artifact_uri
-            if self._tracker._folder(uri) != self.folder:  # noqa: SLF001 one module
+            if self._tracker._folder(uri) != self.folder:
                 client.log_artifact(run_id, str(path), subfolder or None)
 
         self._log(log)
+
+    def copy_files(self, folder: Path) -> None:
+        """Copy a folder's files into the run as artifacts."""
+        self._log(lambda client, run_id: client.log_artifacts(run_id, str(folder)))
 
     def finish(self, status: str = FINISHED) -> None:
         """Close the run."""
@@ -238,7 +279,11 @@ def _git_commit() -> str | None:
     """Return the commit of the checkout in the current folder, if it is one."""
     try:
         shown = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=5  # noqa: S607
+            ["git", "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=5,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jsdelta_db.errors import StoreError
 from jsdelta_db.progress import Progress, Silent
 from jsdelta_db.settings import Workspace
-from jsdelta_db.store.leases import heartbeat
+from jsdelta_db.store.heartbeat import heartbeat
 from jsdelta_db.store.runs import release_all
 from jsdelta_db.store.session import Store, open_for_writing, parse_url, translate
 from jsdelta_db.tracking import Tracker
@@ -46,17 +46,19 @@ def open_workbench(workspace: Workspace, progress: Progress | None = None) -> It
     Raises:
         StoreError: the store can not be reached, written, or is not at this version's revision.
     """
-    progress = progress or Silent()
+    reporter: Progress = progress or Silent()
     url = parse_url(workspace.db_url)
     store = open_for_writing(workspace.db_url)
     try:
         with heartbeat(store), _terminable():
-            yield Workbench(workspace, store, Tracker(workspace, progress.say), progress)
+            yield Workbench(workspace, store, Tracker(workspace, reporter.say), reporter)
     except SQLAlchemyError as error:
         raise translate(error, url) from error
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        raise StoreError(f"a file can not be written: {error.strerror or error}{where}; what was finished is kept") from error
+        raise StoreError(
+            f"a file can not be written: {error.strerror or error}{where}; what was finished is kept"
+        ) from error
     finally:
         _release(store)
         store.close()

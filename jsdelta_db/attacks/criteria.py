@@ -21,4 +21,4 @@ def is_success(
     """
     after = adversarial_logits.argmax(1)
     reached = np.where(requested_target == UNTARGETED, after != source_label, after == requested_target)
-    return (clean_logits.argmax(1) == source_label) & reached
+    return np.asarray((clean_logits.argmax(1) == source_label) & reached)

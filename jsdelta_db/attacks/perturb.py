@@ -30,7 +30,7 @@ class PreparedModel:
         self.model = model.to(device)
         self.device = device
         self.frozen = fold_batch_norm(copy.deepcopy(model).eval()).requires_grad_(False)
-        self.frozen.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.frozen.to(memory_format=torch.channels_last)
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:

@@ -31,7 +31,7 @@ class Split:
 
     def rows_of(self, sample_index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where the images with these stable indices lie in the split."""
-        return np.searchsorted(self.index, sample_index)
+        return np.asarray(np.searchsorted(self.index, sample_index))
 
     def batch(self, rows: NDArray[np.int64] | slice) -> Tensor:
         """Return images as float32 in [0, 1], ``(n, c, h, w)``."""
@@ -95,7 +95,7 @@ def stratified_split(
 def _proportional(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     """Share ``size`` out in proportion to ``counts`` (largest remainders, the lower label first)."""
     exact = counts * (size / counts.sum())
-    take = np.floor(exact).astype(np.int64)
+    take: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     most_wanting = np.argsort(take - exact, kind="stable")[: size - take.sum()]
     take[most_wanting] += 1
     return take

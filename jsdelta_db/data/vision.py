@@ -1,6 +1,7 @@
 """CIFAR-10 and SVHN through torchvision, which checks the files' md5."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def load_cifar10(data_dir: Path, *, download: bool = False) -> Dataset:
     from torchvision.datasets import CIFAR10
 
     train, test = (
-        _read("cifar10", data_dir, lambda part=part: CIFAR10(data_dir, train=part, download=download))
+        _read("cifar10", data_dir, partial(CIFAR10, data_dir, train=part, download=download))
         for part in (True, False)
     )
     # torchvision keeps (n, 32, 32, 3); networks want channels first.
@@ -51,7 +52,7 @@ def load_svhn(data_dir: Path, *, download: bool = False) -> Dataset:
     from torchvision.datasets import SVHN
 
     train, test = (
-        _read("svhn", data_dir, lambda part=part: SVHN(data_dir, split=part, download=download))
+        _read("svhn", data_dir, partial(SVHN, data_dir, split=part, download=download))
         for part in ("train", "test")
     )
     return _split(
@@ -68,7 +69,7 @@ def load_svhn(data_dir: Path, *, download: bool = False) -> Dataset:
 def _read(name: str, data_dir: Path, make: Callable[[], Any]) -> Any:  # noqa: ANN401 torchvision is untyped
     try:
         return make()
-    except Exception as error:  # noqa: BLE001 torchvision and pickle raise a different type for each damage
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"dataset {name!r} is not in {data_dir} ({reason}); give the folder that holds it with "

@@ -41,7 +41,7 @@ class ImageMeans:
 
         Infinite where a label has a single image.
         """
-        if min(len(self.low), len(self.high)) < 2:  # noqa: PLR2004 no spread from one image
+        if min(len(self.low), len(self.high)) < 2:
             return float("inf")
         return float(np.sqrt(self.low.var(ddof=1) / len(self.low) + self.high.var(ddof=1) / len(self.high)))
 

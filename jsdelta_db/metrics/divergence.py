@@ -34,5 +34,5 @@ def js_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def log_mean_probs(log_p: Tensor) -> Tensor:
-    """Return the log of the mean probabilities over the first axis: ``(members, …, classes)`` → ``(…, classes)``."""
+    """Return the log of the members' mean probabilities: ``(members, …, classes)`` → ``(…, classes)``."""
     return log_p.logsumexp(0) - math.log(len(log_p))

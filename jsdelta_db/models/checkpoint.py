@@ -32,7 +32,8 @@ def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:
     found = sha256_of(content)
     if found != sha256:
         raise CheckpointError(
-            f"checkpoint {path} was cut short or altered: sha256 {found[:12]}…, recorded {sha256[:12]}…; {advice}"
+            f"checkpoint {path} was cut short or altered "
+            f"(sha256 {found[:12]}…, recorded {sha256[:12]}…); {advice}"
         )
     try:
         model.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))

@@ -38,4 +38,4 @@ def forward(model: nn.Module, images: Tensor) -> NDArray[np.float32]:
     model.train(was_training)
     if not torch.isfinite(logits).all():
         raise ModelOutputError("the model returns values that are not finite; check its weights")
-    return logits.cpu().numpy()
+    return np.asarray(logits.cpu().numpy())

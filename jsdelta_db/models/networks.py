@@ -25,7 +25,8 @@ class SmallCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(n, classes)``."""
-        return self.classifier(self.features(x).flatten(1))
+        logits: Tensor = self.classifier(self.features(x).flatten(1))
+        return logits
 
 
 class BasicBlock(nn.Module):
@@ -75,7 +76,8 @@ class CifarResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(n, classes)``."""
         x = self.stages(F.relu(self.bn1(self.conv1(x))))
-        return self.fc(x.mean((2, 3)))
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
 
 
 def small_image_resnet(depth: int, num_classes: int, in_channels: int, width: int = 64) -> nn.Module:
@@ -99,14 +101,15 @@ class _ScaledResNet(torchvision_models.ResNet):  # type: ignore[misc] # torchvis
         self._base = width
         super().__init__(block, layers, num_classes=num_classes)
         self.bn1 = nn.BatchNorm2d(width)
-        self.fc = nn.Linear(8 * width * block.expansion, num_classes)
+        self.fc = nn.Linear(8 * width * int(getattr(block, "expansion", 1)), num_classes)
 
     def _make_layer(
         self, block: type[nn.Module], planes: int, blocks: int, stride: int = 1, dilate: bool = False
     ) -> nn.Sequential:
-        if planes == 64:  # noqa: PLR2004 the first stage: what follows the stem
+        if planes == 64:
             self.inplanes = self._base
-        return super()._make_layer(block, planes * self._base // 64, blocks, stride, dilate)
+        layer: nn.Sequential = super()._make_layer(block, planes * self._base // 64, blocks, stride, dilate)
+        return layer
 
 
 def small_vit(num_classes: int, in_channels: int, image_size: int, width: int = 128) -> nn.Module:
@@ -115,14 +118,14 @@ def small_vit(num_classes: int, in_channels: int, image_size: int, width: int = 
     Source: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", at the size of small images.
     """
     patch = max(1, image_size // 8)
-    net = torchvision_models.VisionTransformer(
+    net: nn.Module = torchvision_models.VisionTransformer(
         image_size=image_size, patch_size=patch, num_layers=6, num_heads=4,
         hidden_dim=width, mlp_dim=2 * width, num_classes=num_classes,
     )  # fmt: skip
-    if in_channels != 3:  # noqa: PLR2004 what torchvision builds
+    if in_channels != 3:
         net.conv_proj = nn.Conv2d(in_channels, width, patch, patch)
     # torchvision starts the head at zero, which leaves the first attack step without a gradient.
-    nn.init.trunc_normal_(net.heads.head.weight, std=0.02)
+    nn.init.trunc_normal_(net.get_parameter("heads.head.weight"), std=0.02)
     return net
 
 
@@ -140,4 +143,5 @@ class Normalized(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(n, classes)`` of images in [0, 1]."""
-        return self.network((x - self.mean) / self.std)
+        logits: Tensor = self.network((x - self.mean) / self.std)
+        return logits

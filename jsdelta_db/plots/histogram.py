@@ -1,6 +1,7 @@
 """The JSΔ histogram: one panel per ε, thresholds marked; as a figure or as lines of text."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,12 @@ def draw_histogram(js_delta: JsDeltaByEps, betas: Sequence[float] = DEFAULT_BETA
         panel.hist(np.minimum(values, BINS[-1]), bins=BINS, weights=shares, color="#4878a8")
         for beta, style in zip(betas, _styles(len(betas)), strict=True):
             below = f"{(values < beta).mean():.0%}" if len(values) else "–"
-            panel.axvline(beta, color="#c44e52", linestyle=style, linewidth=1.1, label=f"{below} below β = {beta:g}")
-        panel.set_title(f"{norm}, ε = {format_eps(eps, norm)}: {len(values):,} successful", fontsize=9, loc="left")
+            panel.axvline(
+                beta, color="#c44e52", linestyle=style, linewidth=1.1, label=f"{below} below β = {beta:g}"
+            )
+        panel.set_title(
+            f"{norm}, ε = {format_eps(eps, norm)}: {len(values):,} successful", fontsize=9, loc="left"
+        )
         panel.set_ylabel("share", fontsize=8)
         panel.tick_params(labelsize=8)
         panel.legend(fontsize=7, frameon=False, loc="upper right")
@@ -47,16 +52,28 @@ def _styles(count: int) -> list[str]:
     return [LINE_STYLES[i % len(LINE_STYLES)] for i in range(count)]
 
 
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG or SVG, by the file's ending.
+def check_figure_path(path: Path) -> None:
+    """Refuse a file that no figure can be written to, before any work is done.
 
     Raises:
         UsageError: another ending, or the folder does not exist.
     """
     if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"--output {str(path)!r} ends in {path.suffix or 'nothing'!r}; valid is {' or '.join(FORMATS)}")
+        ending = repr(path.suffix) if path.suffix else "nothing"
+        raise UsageError(f"--output {str(path)!r} ends in {ending}; valid is {' or '.join(FORMATS)}")
     if not path.parent.is_dir():
-        raise UsageError(f"--output {str(path)!r}: the folder {str(path.parent)!r} does not exist; make it first")
+        raise UsageError(
+            f"--output {str(path)!r}: the folder {str(path.parent)!r} does not exist; make it first"
+        )
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG or SVG, by the file's ending.
+
+    Raises:
+        UsageError: see :func:`check_figure_path`.
+    """
+    check_figure_path(path)
     figure.savefig(path, dpi=150)
 
 
@@ -65,7 +82,7 @@ def text_histogram(js_delta: JsDeltaByEps, width: int = 24) -> list[str]:
     heads = [f"ε = {format_eps(eps, norm)}" for norm, eps in js_delta]
     lines = [f"{'JSΔ':>11}  " + "  ".join(head.ljust(width) for head in heads)]
     counts = [np.histogram(values, TEXT_BINS)[0] / max(1, len(values)) for values in js_delta.values()]
-    for row, (low, high) in enumerate(zip(TEXT_BINS[:-1], TEXT_BINS[1:], strict=True)):
+    for row, (low, high) in enumerate(pairwise(TEXT_BINS)):
         label = f"{low:.2f}–{high:.2f}" if np.isfinite(high) else f"over {low:.2f}"
         cells = [_bar(share[row], width - 5) + f" {share[row]:>4.0%}" for share in counts]
         lines.append(f"{label:>11}  " + "  ".join(cell.ljust(width) for cell in cells))

@@ -3,12 +3,12 @@
 import tomllib
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import Any
 
 from jsdelta_db.config import TRAIN_FIELDS, TrainConfig
 from jsdelta_db.errors import UnknownNameError, UsageError
 
-DEFAULT_RECIPE = "digits"
+# By data set, the recipe that a plain --dataset takes: the one of CPU size.
+DEFAULT_RECIPES = {"digits": "digits", "cifar10": "cifar10-small", "svhn": "svhn-small"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,13 @@ class Recipe:
     members: int
     train: TrainConfig
 
-    def override(self, members: int | None = None, **changes: Any) -> "Recipe":
+    def override(self, members: int | None = None, **changes: object) -> "Recipe":
         """Return the recipe with the given fields replaced; None leaves a field as it is."""
         given = {key: value for key, value in changes.items() if value is not None}
         return replace(
-            self, members=self.members if members is None else members, train=replace(self.train, **given)
+            self,
+            members=self.members if members is None else members,
+            train=replace(self.train, **given),  # type: ignore[arg-type] # checked when made
         )
 
 
@@ -43,6 +45,17 @@ def read_recipe_text(name: str) -> str:
     if name not in list_recipes():
         raise UnknownNameError("recipe", name, list_recipes(), "see jsdelta recipes list")
     return resources.files(__package__).joinpath(f"{name}.toml").read_text(encoding="utf-8")
+
+
+def recipe_for(dataset: str | None) -> Recipe:
+    """Return the recipe of CPU size for a data set; the embedded digits if none is named.
+
+    Raises:
+        UnknownNameError: no such data set.
+    """
+    if dataset is not None and dataset not in DEFAULT_RECIPES:
+        raise UnknownNameError("dataset", dataset, DEFAULT_RECIPES)
+    return get_recipe(DEFAULT_RECIPES[dataset or "digits"])
 
 
 def get_recipe(name: str) -> Recipe:

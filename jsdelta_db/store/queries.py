@@ -95,15 +95,15 @@ class BugTable:
     pooled: Mapping[str, tuple[Any, ...]]
 
 
-def list_evaluations(connection: Connection, selection: Selection = Selection()) -> list[EvaluationInfo]:  # noqa: B008 frozen
+def list_evaluations(connection: Connection, selection: Selection = Selection()) -> list[EvaluationInfo]:
     """Return the finished evaluations that a selection names, oldest first."""
     statement = (
         select(
             Evaluation.id, Evaluation.uid, Evaluation.attack_id, Attack.uid.label("attack_uid"),
             Attack.dataset_id, Dataset.classes, Attack.n_skipped, Attack.n_attempts,
-            Dataset.name.label("dataset"), Ensemble.name.label("ensemble"), Ensemble.uid.label("ensemble_uid"),
-            Model.seed.label("attacked"), Attack.norm, Attack.eps, Model.method,
-            Model.architecture.label("arch"), Attack.target_rule.label("targets"), Attack.steps,
+            Dataset.name.label("dataset"), Ensemble.name.label("ensemble"),
+            Ensemble.uid.label("ensemble_uid"), Model.seed.label("attacked"), Attack.norm, Attack.eps,
+            Model.method, Model.architecture.label("arch"), Attack.target_rule.label("targets"), Attack.steps,
             Attack.step_size, Attack.random_start, Attack.restarts, Attack.objective, Attack.stop,
             Attack.seed.label("attack_seed"), Attack.images, Attack.split, Attack.dtype, Attack.library,
             Evaluation.temperature_rule.label("temperature"), Evaluation.baseline_rule.label("baseline"),
@@ -172,9 +172,7 @@ def _info(row: Mapping[Any, Any], evaluators: str, ambiguous: set[str]) -> Evalu
 def load_scores(connection: Connection, evaluation: EvaluationInfo) -> ScoreColumns:
     """Return the rows of one evaluation."""
     statement = (
-        select(
-            Sample.sample_index, Sample.source_label, Sample.target_label, Sample.success, Score.js_delta
-        )
+        select(Sample.sample_index, Sample.source_label, Sample.target_label, Sample.success, Score.js_delta)
         .join(
             Score,
             (Score.sample_index == Sample.sample_index) & (Score.requested_target == Sample.requested_target),
@@ -191,7 +189,7 @@ def query_bugs(
     connection: Connection,
     betas: Sequence[float],
     by: Sequence[str] = (),
-    selection: Selection = Selection(),  # noqa: B008 frozen
+    selection: Selection = Selection(),
 ) -> BugTable:
     """Return the share of bugs among successful attacks, for each group and each β.
 
@@ -217,6 +215,15 @@ def query_bugs(
         for counts in _count_bugs(grouped[group], betas, by_label=bool(set(keys) & set(LABEL_KEYS)))
     ]
     return BugTable(keys, rows, _pooled(evaluations, keys) if by else {})
+
+
+def summary_metrics(row: Row) -> dict[str, float | None]:
+    """Return what a tracker logs of one row of ``query_bugs``."""
+    attempted = row["n_attempted"]
+    return {
+        "success_rate": row["n_success"] / attempted if attempted else None,
+        f"bug_fraction_beta_{row['beta']:g}": row["bug_fraction"],
+    }
 
 
 def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tuple[str, ...]:
@@ -300,7 +307,9 @@ def _bounds(name: str, interval: Interval | None) -> Row:
 def _pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Return what differs among the evaluations but is not a key: it is pooled in every row."""
     candidates = [*DEFAULT_KEYS, *CONFIGURATION_KEYS]
-    values = {key: tuple(dict.fromkeys(e.facts[key] for e in evaluations)) for key in candidates if key not in keys}
+    values = {
+        key: tuple(dict.fromkeys(e.facts[key] for e in evaluations)) for key in candidates if key not in keys
+    }
     return {key: different for key, different in values.items() if len(different) > 1}
 
 
@@ -312,7 +321,8 @@ def _sort_key(value: object) -> tuple[int, Any]:
 
 
 def js_delta_by_eps(
-    connection: Connection, selection: Selection = Selection()  # noqa: B008 frozen
+    connection: Connection,
+    selection: Selection = Selection(),
 ) -> dict[tuple[str, float], NDArray[np.float64]]:
     """Return the JSΔ of all successful samples that have one, by norm and ε, ascending."""
     found: dict[tuple[str, float], list[NDArray[np.float64]]] = {}

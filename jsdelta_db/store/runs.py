@@ -12,9 +12,10 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from jsdelta_db.errors import NothingToDoError, StoreError, UsageError
-from jsdelta_db.store.leases import LEASED, current_owner, is_alive
+from jsdelta_db.leases import current_owner, is_alive
 from jsdelta_db.store.schema import (
     FINISHED,
+    LEASED,
     PENDING,
     RUNNING,
     Attack,
@@ -52,7 +53,9 @@ def serialize(session: Session, key: str) -> None:
         session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
 
 
-def find_or_create(session: Session, table: type[RunRow], config_hash: str, make: Callable[[], RunRow]) -> RunRow:
+def find_or_create(
+    session: Session, table: type[RunRow], config_hash: str, make: Callable[[], RunRow]
+) -> RunRow:
     """Return the row of a configuration; two starters share one."""
     serialize(session, config_hash)
     found = session.scalars(select(table).where(table.config_hash == config_hash).order_by(table.id)).first()
@@ -88,7 +91,9 @@ def get_ensemble(session: Session, reference: str | None = None) -> Ensemble:
         UsageError: no such ensemble, or several of that name (the message lists uids).
     """
     finished = session.scalars(
-        select(Ensemble).where(Ensemble.status == FINISHED).order_by(Ensemble.finished_at.desc(), Ensemble.id.desc())
+        select(Ensemble)
+        .where(Ensemble.status == FINISHED)
+        .order_by(Ensemble.finished_at.desc(), Ensemble.id.desc())
     ).all()
     if not finished:
         raise NothingToDoError("the store has no finished ensemble; train one with jsdelta train --seed 0")
@@ -96,7 +101,7 @@ def get_ensemble(session: Session, reference: str | None = None) -> Ensemble:
         return finished[0]
     known = ", ".join(f"{row.name} ({row.uid[:8]})" for row in finished)
     matches = [row for row in finished if row.name == reference] or [
-        row for row in finished if len(reference) >= 4 and row.uid.startswith(reference)  # noqa: PLR2004
+        row for row in finished if len(reference) >= 4 and row.uid.startswith(reference)
     ]
     if not matches:
         raise UsageError(f"unknown ensemble {reference!r}; there is: {known}")

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import REAL
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
 
 VERSION_TABLE = "jsdelta_alembic_version"  # MLflow and Optuna both use alembic_version
 HEAD_REVISION = "0001"  # a test holds it against Alembic's own head
@@ -32,8 +33,8 @@ HEAD_REVISION = "0001"  # a test holds it against Alembic's own head
 PENDING, RUNNING, FINISHED, FAILED = "pending", "running", "finished", "failed"
 
 # STRICT tables on SQLite refuse a NumPy integer, which would land as a BLOB; they know few type names.
-Small = SmallInteger().with_variant(Integer(), "sqlite")
-Real = Double().with_variant(REAL(), "sqlite")
+Small: TypeEngine[int] = SmallInteger().with_variant(Integer(), "sqlite")
+Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
 
 
 class Base(DeclarativeBase):
@@ -337,7 +338,7 @@ class ControlResult(Base):
 
 
 class Score(Base):
-    """What the evaluators say of one sample; divergences in bits. ``db check`` holds it against ``sample``."""
+    """What the evaluators say of one sample, in bits; ``db check`` holds the rows against ``sample``."""
 
     __tablename__ = "score"
     __table_args__ = ({"sqlite_with_rowid": False, "sqlite_strict": True},)
@@ -353,3 +354,7 @@ class Score(Base):
     n_at_target: Mapped[int] = mapped_column(Small)
     n_at_target_adv: Mapped[int] = mapped_column(Small)
     member_js: Mapped[bytes] = mapped_column(LargeBinary)  # float32, in member order
+
+
+# Tables whose rows one process at a time works on.
+LEASED = (Model, Ensemble, AttackChunk, Evaluation, EvaluationChunk)

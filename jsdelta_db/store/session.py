@@ -69,6 +69,21 @@ def open_store(url: str) -> Store:
     return Store(engine)
 
 
+@contextmanager
+def reading_store(url: str) -> Iterator[Connection]:
+    """Open a store for one query: a snapshot, closed again when the block ends.
+
+    Raises:
+        StoreNotReadyError, StoreError: as :func:`open_store`; the database's own errors come as one line.
+    """
+    store = open_store(url)
+    try:
+        with reporting(parse_url(url)), store.reading() as connection:
+            yield connection
+    finally:
+        store.close()
+
+
 def open_for_writing(url: str) -> Store:
     """Open a store for work; a SQLite store that is missing is made, an existing one never migrated unasked.
 
@@ -136,7 +151,8 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
             "check_same_thread": False,
         }
         if not read_only:
-            return sqlite3.connect(path, **options)
+            connection: sqlite3.Connection = sqlite3.connect(path, **options)
+            return connection
         return _connect_read_only(path, options)
 
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
@@ -158,7 +174,9 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
 
 def _connect_read_only(path: Path, options: dict[str, Any]) -> sqlite3.Connection:
     """Open without the right to write; a store on read-only media has no room for WAL's own files."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, **options)
+    connection: sqlite3.Connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, **options
+    )
     try:
         connection.execute("SELECT 1 FROM sqlite_master")
     except sqlite3.OperationalError:

@@ -14,7 +14,9 @@ from jsdelta_db.records import Attempts, Baselines, LabelPair, Samples, Scores
 from jsdelta_db.store.schema import Base, EvaluationBaseline, RhoBaseline, Sample, Score
 
 
-def insert_rows(session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+def insert_rows(
+    session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
     """Insert rows of plain Python values; rows whose key is there already stay as they are."""
     if not rows:
         return
@@ -73,9 +75,9 @@ def read_samples(session: Session, *, attack_id: int, attempts: Attempts) -> dic
     """Return the stored columns of some attempts, in their order, named like the fields of ``Samples``."""
     names = ("target_label", "success", "confidence", "linf", "l2")
     low, high = int(attempts.sample_index.min()), int(attempts.sample_index.max())
-    statement = select(Sample.sample_index, Sample.requested_target, *(getattr(Sample, name) for name in names)).where(
-        Sample.attack_id == attack_id, Sample.sample_index.between(low, high)
-    )
+    statement = select(
+        Sample.sample_index, Sample.requested_target, *(getattr(Sample, name) for name in names)
+    ).where(Sample.attack_id == attack_id, Sample.sample_index.between(low, high))
     stored = {(row[0], row[1]): row[2:] for row in session.execute(statement)}
     keys = zip(attempts.sample_index.tolist(), attempts.requested_target.tolist(), strict=True)
     columns = dict(zip(names, map(np.array, zip(*(stored[key] for key in keys), strict=True)), strict=True))
@@ -108,7 +110,16 @@ def write_model_baselines(
 
 def write_evaluation_baselines(session: Session, *, evaluation_id: int, baselines: Baselines) -> None:
     """Store the baselines of a set of evaluators."""
-    columns = ("evaluation_id", "label_low", "label_high", "rho", "rho_of_mean", "standard_error", "pairs", "images")
+    columns = (
+        "evaluation_id",
+        "label_low",
+        "label_high",
+        "rho",
+        "rho_of_mean",
+        "standard_error",
+        "pairs",
+        "images",
+    )
     rows = [
         (
             evaluation_id, *pair, baseline.rho, baseline.rho_of_mean,

@@ -57,7 +57,8 @@ def train(
 
     def forward(x: Tensor) -> Tensor:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            return model(x).float()
+            logits: Tensor = model(x)
+            return logits.float()
 
     optimizer = torch.optim.SGD(
         model.parameters(),
@@ -95,7 +96,7 @@ def train(
             loss=mean_loss,
             train_accuracy=float(correct) / len(split),
             baseline_accuracy=accuracy(model, dataset.splits["baseline"], device),
-            learning_rate=schedule.get_last_lr()[0],
+            learning_rate=float(schedule.get_last_lr()[0]),
         )
         history.append(metrics)
         on_epoch(metrics)
@@ -106,7 +107,7 @@ def make_schedule(
     optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     """Return the learning-rate schedule: one cycle up to the recipe's rate and down, or constant."""
-    if config.schedule == "constant" or steps < 4:  # noqa: PLR2004 too short for a cycle
+    if config.schedule == "constant" or steps < 4:
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=1)
     return torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=config.learning_rate, total_steps=steps + 1, pct_start=0.25, cycle_momentum=False

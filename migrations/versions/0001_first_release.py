@@ -11,8 +11,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-REAL = sa.Double().with_variant(sa.REAL(), "sqlite")
-SMALL = sa.SmallInteger().with_variant(sa.Integer(), "sqlite")
+REAL: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
+SMALL: sa.types.TypeEngine[int] = sa.SmallInteger().with_variant(sa.Integer(), "sqlite")
 
 LABEL_NAME = {
     "sqlite": "json_extract(dataset.classes, '$[' || sample.{column} || ']')",

@@ -1,4 +1,4 @@
-"""Who works on a row, and whether they still live.
+"""Who works on a row or a run, and whether they still live.
 
 On the same host a dead process is seen at once; only for other hosts does the heartbeat's age decide.
 """
@@ -6,25 +6,11 @@ On the same host a dead process is seen at once; only for other hosts does the h
 import os
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sqlalchemy import update
-from sqlalchemy.exc import SQLAlchemyError
-
-from jsdelta_db.store.schema import RUNNING, AttackChunk, Ensemble, Evaluation, EvaluationChunk, Model
-
-if TYPE_CHECKING:
-    from jsdelta_db.store.session import Store
-
-HEARTBEAT_SECONDS = 15.0
 SILENCE_SECONDS = 60.0  # a heartbeat older than this means that another host's process is gone
-LEASED = (Model, Ensemble, AttackChunk, Evaluation, EvaluationChunk)
 
 
 @lru_cache
@@ -43,9 +29,10 @@ def _start_of(pid: int) -> str | None:
     except FileNotFoundError:
         if Path("/proc/self").exists():
             return None
+    # ps is wherever the system keeps it, and the only argument is a number of ours.
     shown = subprocess.run(
         ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )  # noqa: S603, S607
+    )
     return "-".join(shown.stdout.split()) or None
 
 
@@ -71,30 +58,3 @@ def describe(owner: str | None) -> str:
         return "nobody"
     host, _, pid, _ = owner.split("\t")
     return f"process {pid} on {host}"
-
-
-@contextmanager
-def heartbeat(store: "Store") -> Iterator[None]:
-    """Keep this process's leases fresh while a block runs, from a thread of its own."""
-    stop, owner = threading.Event(), current_owner()
-
-    def beat() -> None:
-        while not stop.wait(HEARTBEAT_SECONDS):
-            try:
-                with store.transaction() as session:
-                    for table in LEASED:
-                        session.execute(
-                            update(table)
-                            .where(table.owner == owner, table.status == RUNNING)
-                            .values(heartbeat_at=time.time())
-                        )
-            except SQLAlchemyError:
-                continue  # the work itself will meet a store that is gone; a late beat harms nobody
-
-    thread = threading.Thread(target=beat, name="jsdelta-heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()

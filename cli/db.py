@@ -1,0 +1,74 @@
+"""``jsdelta db``: the store's schema and health."""
+
+from typing import Annotated
+
+import typer
+
+from .output import Format, note, write_rows
+
+app = typer.Typer(no_args_is_help=True, help="Look after the store.")
+
+
+@app.callback()
+def db() -> None:
+    """Look after the store."""
+
+
+@app.command()
+def upgrade(ctx: typer.Context) -> None:
+    """Make the store, or bring it to this version's schema; a SQLite file is backed up first.
+
+    Example: jsdelta db upgrade
+    """
+    from jsdelta_db.store.migrate import upgrade as upgrade_store
+    from jsdelta_db.store.schema import HEAD_REVISION
+
+    before, backup = upgrade_store(ctx.obj.workspace().db_url)
+    if before == HEAD_REVISION:
+        typer.echo(f"schema {HEAD_REVISION}: up to date")
+        return
+    typer.echo(f"schema {before or 'none'} -> {HEAD_REVISION}")
+    if backup is not None:
+        note(f"the store as it was: {backup}")
+
+
+@app.command()
+def check(ctx: typer.Context) -> None:
+    """Check that rows, plans and files belong together; exit 1 if anything does not.
+
+    Example: jsdelta db check
+    """
+    from jsdelta_db.errors import StoreError
+    from jsdelta_db.store.maintenance import find_problems
+    from jsdelta_db.store.session import reading_store
+
+    workspace = ctx.obj.workspace()
+    with reading_store(workspace.db_url) as connection:
+        problems = list(find_problems(connection, workspace.root))
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise StoreError(
+            f"{len(problems)} found; restore files from a backup, or run the attack again elsewhere"
+        )
+    typer.echo("ok")
+
+
+@app.command()
+def stats(
+    ctx: typer.Context,
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+) -> None:
+    """Count rows by table and runs by state.
+
+    Example: jsdelta db stats
+    """
+    from jsdelta_db.store.maintenance import count_rows, count_states, size_in_bytes
+    from jsdelta_db.store.session import parse_url, reading_store, show_url
+
+    url = ctx.obj.workspace().db_url
+    with reading_store(url) as connection:
+        tables, states, size = count_rows(connection), count_states(connection), size_in_bytes(connection)
+    rows = [{"kind": row["table"], "status": "all", "rows": row["rows"]} for row in tables] + states
+    write_rows(rows, ("kind", "status", "rows"), form)
+    note(f"{show_url(parse_url(url))}: {size / 1e6:.1f} MB")

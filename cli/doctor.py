@@ -1,0 +1,51 @@
+"""``jsdelta doctor``."""
+
+from typing import Annotated
+
+import typer
+
+from jsdelta_db.settings import Workspace
+
+from . import options
+from .output import Format, TerminalProgress, write_rows
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(doctor)
+
+
+def doctor(
+    ctx: typer.Context,
+    data_dir: options.DataDir = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Log what MLflow missed and close runs whose process is gone.")
+    ] = False,
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+) -> None:
+    """Look at versions, device, store, MLflow and data folders; exit 1 if something is broken.
+
+    Example: jsdelta doctor
+    """
+    from jsdelta_db.diagnosis import diagnose
+    from jsdelta_db.errors import StoreError
+
+    workspace: Workspace = ctx.obj.workspace(data_dir)
+    if repair:
+        _repair(workspace)
+    rows = diagnose(workspace)
+    write_rows(rows, ("check", "state", "found"), form)
+    broken = [row["check"] for row in rows if row["state"] == "broken"]
+    if broken:
+        raise StoreError(f"broken: {', '.join(broken)}; the table says how")
+
+
+def _repair(workspace: Workspace) -> None:
+    from jsdelta_db.repair import repair
+    from jsdelta_db.store.session import open_store
+    from jsdelta_db.workbench import open_workbench
+
+    open_store(workspace.db_url).close()
+    with open_workbench(workspace, TerminalProgress()) as bench:
+        for line in repair(bench) or ["nothing to repair"]:
+            typer.echo(line, err=True)

@@ -1,0 +1,108 @@
+"""The command ``jsdelta``: wires the groups together and turns errors into one line and an exit code."""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jsdelta_db import __version__
+from jsdelta_db.errors import JsdeltaError, StoreNotReadyError, UsageError
+
+from . import attack, db, doctor, plot, query, quickstart, recipes, train, ui
+from .options import CommandContext
+
+EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_READY, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+for module in (quickstart, train, attack, ui, doctor):
+    module.register(app)
+for name, group in (("query", query.app), ("plot", plot.app), ("recipes", recipes.app), ("db", db.app)):
+    app.add_typer(group, name=name)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jsdelta {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def configure(
+    ctx: typer.Context,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            "--workspace",
+            "-w",
+            metavar="FOLDER",
+            help="Folder of the store and MLflow's files (JSDELTA_HOME).",
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Tell adversarial bugs from non-robust features, and keep the record.
+
+    Start with [bold]jsdelta quickstart[/bold], or with jsdelta train --seed 0, jsdelta attack --eps 3
+    and jsdelta query bugs --beta 0.01.
+    """
+    del version
+    ctx.obj = CommandContext(workspace)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; every failure becomes one line on stderr and an exit code."""
+    try:
+        code = app(arguments, prog_name="jsdelta", standalone_mode=False)
+    except typer.TyperException as error:
+        return _report_usage(error)
+    except JsdeltaError as error:
+        _say(str(error))
+        if isinstance(error, UsageError):
+            return EXIT_USAGE
+        return EXIT_NOT_READY if isinstance(error, StoreNotReadyError) else EXIT_FAILURE
+    except (KeyboardInterrupt, typer.Abort):
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (``| head``): what is left in the buffer must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+    except Exception as error:  # noqa: BLE001 a defect: still one line, with a way to the traceback
+        if os.environ.get("JSDELTA_DEBUG"):
+            traceback.print_exc()
+        _say(
+            f"{type(error).__name__}: {error}; a defect: set JSDELTA_DEBUG=1 for the traceback and report it"
+        )
+        return EXIT_FAILURE
+    if code == EXIT_INTERRUPTED:
+        _say("interrupted; finished members and chunks are kept, the same command goes on from there")
+    return code if isinstance(code, int) else 0
+
+
+def _report_usage(error: typer.TyperException) -> int:
+    """Show what the parser has to say: the help where no command was given, else one line."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if not message.strip():  # no command given: Rich has printed the help already
+        return EXIT_USAGE
+    command = context.command_path if context is not None else "jsdelta"
+    _say(f"{' '.join(message.split()).rstrip('.')}; see {command} --help")
+    return error.exit_code
+
+
+def _say(message: str) -> None:
+    typer.echo(f"jsdelta: {' '.join(message.split())}", err=True)

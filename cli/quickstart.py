@@ -1,0 +1,58 @@
+"""``jsdelta quickstart``."""
+
+from pathlib import Path
+
+import typer
+
+from jsdelta_db.config import DEFAULT_BETAS, AttackConfig
+
+from .attack import print_summary, run_attack
+from .output import TerminalProgress, note
+
+EPS_255 = (1, 3, 5, 8)  # the paper's
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(quickstart)
+
+
+def quickstart(ctx: typer.Context) -> None:
+    """Train five small models on digits, attack one, and see how many of its samples were bugs.
+
+    Example: jsdelta quickstart
+    """
+    from jsdelta_db.pipeline import train_ensemble
+    from jsdelta_db.plots.histogram import draw_histogram, save_figure, text_histogram
+    from jsdelta_db.recipes import get_recipe
+    from jsdelta_db.store.queries import Selection, js_delta_by_eps
+    from jsdelta_db.store.session import reading_store
+    from jsdelta_db.workbench import open_workbench
+
+    workspace = ctx.obj.workspace()
+    note("1/3  training five models on handwritten digits")
+    with open_workbench(workspace, TerminalProgress()) as bench:
+        ensemble = train_ensemble(bench, get_recipe("digits"))
+    note("2/3  attacking the first towards every wrong label; the other four judge")
+    configs = [AttackConfig(eps=levels / 255, targets="all") for levels in EPS_255]
+    evaluations, _ = run_attack(workspace, configs, ensemble.uid, "first")
+    note("3/3  asking the store\n")
+    print_summary(workspace, evaluations)
+    with reading_store(workspace.db_url) as connection:
+        js_delta = js_delta_by_eps(connection, Selection(uids=evaluations))
+    figure = workspace.root / "jsdelta-quickstart.png"
+    save_figure(draw_histogram(js_delta, DEFAULT_BETAS), figure)
+    typer.echo("\nJSΔ of the successful samples, share by range:\n")
+    typer.echo("\n".join(text_histogram(js_delta)))
+    typer.echo(f"\nfigure: {_short(figure)}")
+    typer.echo(
+        "\nThe weaker the attack, the more of its successes were blind spots of one model (JSΔ near 0).\n"
+        "next:  jsdelta query bugs --beta 0.01 --by eps,label-pair\n"
+        "       jsdelta attack --eps 3 --attacked all\n"
+        "       jsdelta plot histogram -o histogram.svg\n"
+        "       jsdelta ui"
+    )
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,56 @@
+"""``jsdelta ui``."""
+
+import socket
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from . import options
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(ui)
+
+
+def ui(
+    ctx: typer.Context,
+    port: Annotated[
+        int, typer.Option(metavar="N", parser=options.whole(1, 65535), help="Port to listen on.")
+    ] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Show this workspace's runs in the MLflow UI, until Ctrl-C.
+
+    Example: jsdelta ui --port 5000
+    """
+    from jsdelta_db.errors import NothingToDoError, UsageError
+
+    workspace = ctx.obj.workspace()
+    if workspace.tracking_uri:
+        typer.echo(workspace.tracking_uri)  # a server of its own shows the runs already
+        return
+    if not (workspace.root / "mlflow.db").exists():
+        raise NothingToDoError(f"{workspace.root} has no MLflow runs yet; make some with jsdelta quickstart")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(
+                f"--port {port} on {host} can not be used ({error.strerror}); try --port {port + 1}"
+            ) from error
+    typer.echo(f"http://{host}:{port}")
+    store = f"sqlite:///{workspace.root / 'mlflow.db'}"
+    command = [
+        sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store,
+        "--default-artifact-root", workspace.runs_dir.as_uri(),
+        "--host", host, "--port", str(port), "--workers", "1",
+    ]  # fmt: skip
+    try:
+        code = subprocess.run(command, cwd=workspace.root, check=False).returncode
+    except KeyboardInterrupt:
+        return  # how a server is meant to be stopped
+    raise typer.Exit(code)

@@ -1,0 +1,80 @@
+"""Mending what an outage of MLflow or a killed process left behind: ``jsdelta doctor --repair``."""
+
+import json
+from dataclasses import asdict
+
+from sqlalchemy import select
+
+from jsdelta_db.config import DEFAULT_BETAS
+from jsdelta_db.store import queries
+from jsdelta_db.store.schema import FINISHED, Attack, Evaluation, Model
+from jsdelta_db.workbench import Workbench
+
+
+def repair(bench: Workbench) -> list[str]:
+    """Log finished rows that MLflow does not know yet, and close runs whose process is gone.
+
+    Returns:
+        One line for each thing mended.
+    """
+    mended = [f"logged member seed {seed}" for seed in _log_models(bench)]
+    mended += [f"logged evaluation {uid}" for uid in _log_evaluations(bench)]
+    return mended + [
+        f"closed run {run_id} of a process that is gone" for run_id in bench.tracker.close_abandoned()
+    ]
+
+
+def _log_models(bench: Workbench) -> list[int]:
+    with bench.store.transaction() as session:
+        unlogged = session.scalars(
+            select(Model).where(Model.status == FINISHED, Model.mlflow_run_id.is_(None))
+        ).all()
+    logged = []
+    for row in unlogged:
+        run = bench.tracker.start(
+            f"member seed {row.seed}", uid=row.uid, params={**row.recipe, "seed": row.seed}
+        )
+        folder = bench.locate(row.checkpoint_uri or "").parent
+        history = folder / "history.json"
+        for values in json.loads(history.read_text()) if history.exists() else []:
+            epoch = values.pop("epoch")
+            run.metrics(values, step=epoch)
+        run.metrics({"clean_accuracy": row.clean_accuracy})
+        run.copy_files(folder)
+        run.finish()
+        with bench.store.transaction() as session:
+            session.get_one(Model, row.id).mlflow_run_id = run.run_id
+        if run.run_id:
+            logged.append(row.seed)
+    return logged
+
+
+def _log_evaluations(bench: Workbench) -> list[str]:
+    with bench.store.transaction() as session:
+        unlogged = session.execute(
+            select(Evaluation, Attack)
+            .join(Attack, Attack.id == Evaluation.attack_id)
+            .where(Evaluation.status == FINISHED, Evaluation.mlflow_run_id.is_(None))
+        ).all()
+    logged = []
+    for evaluation, attack in unlogged:
+        with bench.store.reading() as connection:
+            selection = queries.Selection(uids=(evaluation.uid,))
+            table = queries.query_bugs(connection, DEFAULT_BETAS, (), selection)
+            facts = asdict(queries.list_evaluations(connection, selection)[0])["facts"]
+        run = bench.tracker.start(
+            f"attack on seed {facts['attacked']}, ε = {attack.eps * 255:g}/255",
+            uid=evaluation.uid,
+            params=facts,
+        )
+        for row in table.rows:
+            run.metrics(queries.summary_metrics(row), step=round(attack.eps * 255))
+        run.copy_files(bench.locate(evaluation.artifact_uri or ""))
+        run.finish()
+        with bench.store.transaction() as session:
+            session.get_one(Evaluation, evaluation.id).mlflow_run_id = run.run_id
+            stored = session.get_one(Attack, attack.id)
+            stored.mlflow_run_id = stored.mlflow_run_id or run.run_id
+        if run.run_id:
+            logged.append(evaluation.uid)
+    return logged

@@ -113,7 +113,8 @@ def plan(
         return Attack(
             attacked_model_id=attacked.row.id, attacked_sha256=attacked.row.checkpoint_sha256,
             dataset_id=dataset_row.id, split=config.split, norm=config.norm, eps=config.eps,
-            steps=config.steps, step_size=config.step_size, random_start=config.random_start, restarts=config.restarts,
+            steps=config.steps, step_size=config.step_size, random_start=config.random_start,
+            restarts=config.restarts,
             target_rule=config.targets, objective=config.objective, stop=config.stop, seed=config.seed,
             images=config.images, library="jsdelta", library_version=__version__,
             chunk_size=plan_chunk_size(dataset.image_shape, device), n_images=len(images),

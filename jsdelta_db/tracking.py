@@ -85,6 +85,13 @@ class Tracker:
                 self._client = client
         return self._client
 
+    def make_store(self) -> None:
+        """Make MLflow's tables, and nothing in them."""
+        with _quiet(), _lock(self._workspace.root / ".jsdelta.lock"):
+            from mlflow import MlflowClient
+
+            MlflowClient(tracking_uri=self.uri).search_experiments(max_results=1)
+
     def _find_experiment(self, client: "MlflowClient") -> str:
         found = client.get_experiment_by_name(EXPERIMENT)
         if found is not None:

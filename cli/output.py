@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from jsdelta_db.config import format_eps
 from jsdelta_db.errors import UsageError
@@ -38,11 +35,13 @@ class TerminalProgress:
     """Bars and news on stderr; bars only where stderr is a terminal, a line per finished task elsewhere."""
 
     def __init__(self) -> None:
+        from rich.console import Console
+
         self._console = Console(stderr=True)
 
     def say(self, message: str) -> None:
         """Print one line of news."""
-        self._console.print(escape(message), style="yellow", highlight=False, soft_wrap=True)
+        self._console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Task]:
@@ -145,6 +144,10 @@ def _markdown(titles: Sequence[str], cells: Sequence[Sequence[str]], header: boo
 
 
 def _table(titles: Sequence[str], cells: Sequence[Sequence[str]], header: bool) -> str:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(box=None, header_style="bold", show_header=header, pad_edge=False, padding=(0, 2, 0, 0))
     for position, title in enumerate(titles):
         numeric = all(line[position][:1] in "0123456789–-" for line in cells)

@@ -4,9 +4,14 @@ Importing this package loads neither torch nor MLflow; the heavy parts load wher
 Read ``pipeline.py`` first: it walks one sample from the data set to its row.
 """
 
-from importlib.metadata import PackageNotFoundError, version
 
-try:
-    __version__ = version("jsdelta")
-except PackageNotFoundError:  # running from a source tree that was never installed
-    __version__ = "0+unknown"
+def __getattr__(name: str) -> str:
+    """Look the version up when asked: importing importlib.metadata costs a command 50 ms."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("jsdelta")
+    except PackageNotFoundError:  # running from a source tree that was never installed
+        return "0+unknown"

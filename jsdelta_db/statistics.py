@@ -73,19 +73,19 @@ class FractionIntervals:
             return Interval(*wilson(images if n_hits else 0, images), kind="wilson over images")
         sums = np.stack(
             [
-                np.bincount(self._of_row, mask, len(self._images)).astype(np.float64)
+                np.bincount(self._of_row, mask, len(self._images)).astype(np.float32)
                 for mask in (hits, trials)
             ],
             axis=1,
         )
-        drawn = resampled_sums(sums)
-        with np.errstate(invalid="ignore"):
+        drawn = resampled_sums(sums).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a draw without trials says nothing, and is left out
             fractions = drawn[:, 0] / drawn[:, 1]
         low, high = np.nanpercentile(fractions, [2.5, 97.5])
         return Interval(float(low), float(high), kind="bootstrap")
 
 
-def resampled_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+def resampled_sums(sums: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return column sums over images drawn with replacement, ``(draws, columns)``.
 
     Args:
@@ -101,12 +101,12 @@ def resampled_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=4)
-def _weights(images: int) -> NDArray[np.float64]:
+def _weights(images: int) -> NDArray[np.float32]:
     """Return all draws for a number of images: the groups of one query mostly share it."""
     return _draw_weights(np.random.default_rng(BOOTSTRAP_SEED), BOOTSTRAP_DRAWS, images)
 
 
-def _draw_weights(rng: np.random.Generator, draws: int, images: int) -> NDArray[np.float64]:
-    """Return how often each image is drawn, ``(draws, images)``."""
+def _draw_weights(rng: np.random.Generator, draws: int, images: int) -> NDArray[np.float32]:
+    """Return how often each image is drawn, ``(draws, images)``: whole numbers, exact in float32."""
     chosen = rng.integers(0, images, (draws, images)) + images * np.arange(draws)[:, None]
-    return np.bincount(chosen.ravel(), minlength=draws * images).reshape(draws, images).astype(np.float64)
+    return np.bincount(chosen.ravel(), minlength=draws * images).reshape(draws, images).astype(np.float32)

@@ -62,9 +62,10 @@ def train(
         device=device,
         dtype=dtype,
     )
-    from jsdelta_db.pipeline import train_ensemble
+    from jsdelta_db.pipeline import check_training, train_ensemble
     from jsdelta_db.workbench import open_workbench
 
+    check_training(chosen)
     with open_workbench(ctx.obj.workspace(data_dir), TerminalProgress()) as bench:
         ensemble = train_ensemble(bench, chosen, seed=seed, name=name, download=download)
     rows = [

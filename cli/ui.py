@@ -43,6 +43,7 @@ def ui(
                 f"--port {port} on {host} can not be used ({error.strerror}); try --port {port + 1}"
             ) from error
     typer.echo(f"http://{host}:{port}")
+    sys.stdout.flush()  # the server takes over from here
     store = f"sqlite:///{workspace.root / 'mlflow.db'}"
     command = [
         sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store,

@@ -199,6 +199,13 @@ def open_run(bench: Workbench, plan: Plan, parent: RunLog) -> RunLog:
     return run
 
 
+def mark_unlogged(bench: Workbench, plan: Plan) -> None:
+    """Take back the run's id if MLflow failed on the way: ``doctor --repair`` looks for rows without one."""
+    if bench.tracker.failed:
+        with bench.store.transaction() as session:
+            session.get_one(Evaluation, plan.evaluation.id).mlflow_run_id = None
+
+
 def work_off(bench: Workbench, plan: Plan, baselines: Baselines, run: RunLog, device: torch.device) -> None:
     """Attack and score the chunks that are free, wait for those in other hands, then finish."""
     prepared = PreparedModel(plan.attacked.network, device)

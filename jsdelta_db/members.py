@@ -83,10 +83,17 @@ def train_member(
             with bench.store.transaction() as session:
                 runs.leave(session.get_one(Model, row.id), FAILED)
             raise
+        run.metrics({"clean_accuracy": clean_accuracy})
+        for path in (checkpoint, run.folder / "history.json"):
+            run.file(path)
         with bench.store.transaction() as session:
             done = session.get_one(Model, row.id)
             done.checkpoint_uri, done.checkpoint_sha256 = bench.relative(checkpoint), sha256
-            done.clean_accuracy, done.finished_at, done.mlflow_run_id = clean_accuracy, runs.now(), run.run_id
+            done.clean_accuracy, done.finished_at, done.mlflow_run_id = (
+                clean_accuracy,
+                runs.now(),
+                run.logged_id,
+            )
             done.device, done.dtype = device.type, str(dtype).removeprefix("torch.")
             done.threads = torch.get_num_threads()
             runs.leave(done, FINISHED)
@@ -97,9 +104,6 @@ def train_member(
                     norm="", eps=0.0, steps=0, value=clean_accuracy, n=len(attack_split),
                 )
             )  # fmt: skip
-        run.metrics({"clean_accuracy": clean_accuracy})
-        for path in (checkpoint, run.folder / "history.json"):
-            run.file(path)
     return done
 
 

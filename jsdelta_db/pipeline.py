@@ -16,8 +16,8 @@ from jsdelta_db import data
 from jsdelta_db.config import DEFAULT_BETAS, AttackConfig, EvaluationConfig, config_hash
 from jsdelta_db.data import Dataset
 from jsdelta_db.devices import resolve_device
-from jsdelta_db.errors import UsageError
-from jsdelta_db.judging import Member, Plan, ensure_baselines, open_run, plan, work_off
+from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.judging import Member, Plan, ensure_baselines, mark_unlogged, open_run, plan, work_off
 from jsdelta_db.members import clean_logits, load_member, plan_member, train_member
 from jsdelta_db.models.zoo import find_factory
 from jsdelta_db.plots.histogram import draw_histogram, save_figure
@@ -63,10 +63,8 @@ def train_ensemble(
         DataError: the data set's files are missing.
         TrainingError, ModelError: a member can not be trained; finished ones are kept.
     """
+    check_training(recipe)
     config = recipe.train
-    find_factory(config.arch)
-    find_method(config.method)
-    resolve_device(config.device)
     dataset = data.load(config.dataset, bench.workspace.data_dir, download=download)
     with bench.store.transaction() as session:
         dataset_row = _dataset_row(session, dataset)
@@ -93,11 +91,24 @@ def train_ensemble(
         members = [train_member(bench, row, dataset, config, run) for row in rows]
         with bench.store.transaction() as session:
             done = session.get_one(Ensemble, ensemble.id)
-            done.finished_at, done.mlflow_run_id = runs.now(), run.run_id
+            done.finished_at, done.mlflow_run_id = runs.now(), run.logged_id
             runs.leave(done, FINISHED)
         for member in members:
             run.metrics({"clean_accuracy": member.clean_accuracy}, step=member.seed)
     return TrainedEnsemble(ensemble.name, ensemble.uid, members, to_train)
+
+
+def check_training(recipe: Recipe) -> None:
+    """Refuse a recipe that this machine and version can not train, before anything is made.
+
+    Raises:
+        UnknownNameError, UsageError: no such data set, architecture, method or device.
+    """
+    if recipe.train.dataset not in data.LOADERS:
+        raise UnknownNameError("dataset", recipe.train.dataset, data.LOADERS)
+    find_factory(recipe.train.arch)
+    find_method(recipe.train.method)
+    resolve_device(recipe.train.device)
 
 
 def attack_and_score(
@@ -138,6 +149,12 @@ def attack_and_score(
         for config in configs
     ]
     unfinished = [each for each in plans if not each.is_finished]
+    elsewhere = next((each for each in unfinished if each.attack.device != device.type), None)
+    if elsewhere is not None:
+        raise UsageError(
+            f"{elsewhere.title} was begun on {elsewhere.attack.device} and this is {device.type}; "
+            f"go on with it there, or attack with another --seed"
+        )
     if unfinished:
         _work_on(bench, chosen, unfinished, device)
     return AttackedEnsemble(chosen.name, [each.evaluation.uid for each in plans], len(unfinished))
@@ -156,6 +173,7 @@ def _work_on(bench: Workbench, ensemble: Ensemble, plans: Sequence[Plan], device
             with run.closing():
                 work_off(bench, each, ensure_baselines(bench, each), run, device)
                 _log_results(bench, run, [each])
+                mark_unlogged(bench, each)
         _log_results(bench, parent, plans)
 
 

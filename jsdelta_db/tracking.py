@@ -198,6 +198,11 @@ class RunLog:
         if run_id is not None:
             self._tracker.attempt(lambda client: call(client, run_id))
 
+    @property
+    def logged_id(self) -> str | None:
+        """MLflow's id if all went well so far: what a row keeps, so that a repair finds the others."""
+        return None if self._tracker.failed else self.run_id
+
     def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
         """Log summary metrics; None values are left out."""
 

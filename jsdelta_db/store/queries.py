@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from jsdelta_db.config import check_beta
 from jsdelta_db.errors import UnknownNameError, UsageError
@@ -115,9 +115,9 @@ def list_evaluations(connection: Connection, selection: Selection = Selection())
         .where(Evaluation.status == FINISHED)
         .order_by(Evaluation.id)
     )  # fmt: skip
+    _check_names(connection, selection)
     if selection.ensemble is not None:
-        reference = selection.ensemble
-        statement = statement.where((Ensemble.name == reference) | Ensemble.uid.startswith(reference))
+        statement = statement.where(_is_ensemble(selection.ensemble))
     if selection.dataset is not None:
         statement = statement.where(Dataset.name == selection.dataset)
     if selection.method is not None:
@@ -126,10 +126,37 @@ def list_evaluations(connection: Connection, selection: Selection = Selection())
         statement = statement.where(Attack.eps.in_(selection.eps))
     found = connection.execute(statement).mappings().all()
     if selection.uids:
+        known = [row["attack_uid"] for row in found]
         found = [row for row in found if _named(row["uid"], row["attack_uid"], selection.uids)]
+        if not found:
+            raise UnknownNameError("attack", " ".join(selection.uids), dict.fromkeys(known))
     evaluators = _evaluators(connection)
     ambiguous = _ambiguous_names(found)
     return [_info(row, evaluators.get(row["id"], ""), ambiguous) for row in found]
+
+
+def _is_ensemble(reference: str) -> ColumnElement[bool]:
+    return (Ensemble.name == reference) | Ensemble.uid.startswith(reference, autoescape=True)
+
+
+def _check_names(connection: Connection, selection: Selection) -> None:
+    """Refuse a name that the store does not know: an empty answer would read like "no bugs".
+
+    Raises:
+        UnknownNameError: lists what there is.
+    """
+    if selection.ensemble is not None:
+        found = connection.scalar(select(Ensemble.id).where(_is_ensemble(selection.ensemble)).limit(1))
+        if found is None:
+            names = connection.scalars(select(Ensemble.name).distinct().order_by(Ensemble.name))
+            raise UnknownNameError("ensemble", selection.ensemble, names)
+    for what, wanted, column in (
+        ("dataset", selection.dataset, Dataset.name),
+        ("method", selection.method, Model.method),
+    ):
+        known = list(connection.scalars(select(column).distinct().order_by(column)))
+        if wanted is not None and wanted not in known:
+            raise UnknownNameError(what, wanted, known)
 
 
 def _named(uid: str, attack_uid: str, prefixes: Sequence[str]) -> bool:

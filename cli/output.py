@@ -18,6 +18,11 @@ from jsdelta_db.errors import UsageError
 from jsdelta_db.progress import Task
 
 Row = dict[str, Any]
+# Shorter words for people; machines get the keys.
+TITLES = {
+    "n_attempted": "attempted", "n_skipped": "skipped", "n_success": "successes", "n_bugs": "bugs",
+    "n_no_baseline": "without baseline", "bug_fraction": "bugs / successes", "bug_rate": "bugs / attempted",
+}  # fmt: skip
 UNLIMITED = 10_000  # columns: a table in a pipe is never cut
 
 
@@ -107,17 +112,35 @@ def render_rows(rows: Sequence[Row], keys: Sequence[str], form: Format, *, heade
         writer.writerows([row[key] for key in keys] for row in rows)
         return buffer.getvalue()
     columns = _columns_for_people(keys)
-    cells = [[_cell(row, column) for column in columns] for row in rows]
-    titles = [column.replace("_", " ") for column in columns]
     if form is Format.MARKDOWN:
-        return _markdown(titles, cells, header)
-    return _table(titles, cells, header)
+        return _markdown(
+            [_title(key) for key in columns], [[_cell(row, key) for key in columns] for row in rows], header
+        )
+    shared = _shared_by_all(rows, columns)
+    columns = [key for key in columns if key not in shared]
+    heading = ", ".join(f"{_title(key)} {_cell(rows[0], key)}" for key in shared if rows[0][key] is not None)
+    table = _table(
+        [_title(key) for key in columns], [[_cell(row, key) for key in columns] for row in rows], header
+    )
+    return f"{heading}\n{table}" if heading and header else table
 
 
 def _columns_for_people(keys: Sequence[str]) -> list[str]:
     """Leave out the keys that are shown inside another cell."""
     folded = {f"{key}_{end}" for key in keys for end in ("low", "high")} | {"interval", "too_few"}
     return [key for key in keys if key not in folded]
+
+
+def _shared_by_all(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """Return the columns of a bug table that say the same in every row: they go above it, once."""
+    if "beta" not in columns or not rows:
+        return []
+    facts = {*columns[: columns.index("beta")], "n_attempted", "n_skipped", "n_no_baseline"} - {"eps"}
+    return [key for key in columns if key in facts and len({_cell(row, key) for row in rows}) == 1]
+
+
+def _title(key: str) -> str:
+    return TITLES.get(key, key.replace("_", " "))
 
 
 def _cell(row: Row, key: str) -> str:

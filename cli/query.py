@@ -39,7 +39,7 @@ def bugs(
 
     Example: jsdelta query bugs --beta 0.01
     """
-    from jsdelta_db.config import DEFAULT_BETAS
+    from jsdelta_db.config import DEFAULT_BETAS, format_eps
     from jsdelta_db.store.queries import query_bugs
     from jsdelta_db.store.session import reading_store
 
@@ -50,6 +50,7 @@ def bugs(
         )
     write_bugs(table.keys, table.rows, form, output, header)
     for key, values in table.pooled.items():
-        note(f"pooled over {key}: {', '.join(map(str, values))}")
+        shown = map(format_eps, values) if key == "eps" else map(str, values)
+        note(f"pooled over {key}: {', '.join(shown)}")
     if not table.rows:
         note("no finished attack matches; make one with jsdelta attack --eps 3")

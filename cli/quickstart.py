@@ -46,7 +46,7 @@ def quickstart(ctx: typer.Context) -> None:
     typer.echo("\n".join(text_histogram(js_delta)))
     typer.echo(f"\nfigure: {_short(figure)}")
     typer.echo(
-        "\nThe weaker the attack, the more of its successes were blind spots of one model (JSΔ near 0).\n"
+        "\nJSΔ near 0: no other model noticed, a blind spot of the one attacked. Near 1: features moved.\n"
         "next:  jsdelta query bugs --beta 0.01 --by eps,label-pair\n"
         "       jsdelta attack --eps 3 --attacked all\n"
         "       jsdelta plot histogram -o histogram.svg\n"

@@ -98,7 +98,9 @@ class Tracker:
             return str(found.experiment_id)
         # MLflow's own default is relative to the folder it is called from, which need not be ours.
         location = None if self._workspace.tracking_uri else self._workspace.runs_dir.as_uri()
-        return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+        # Else the UI guesses from the first run, and may open its pages for language models.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind))
 
     def start(
         self, name: str, *, uid: str, parent: "RunLog | None" = None, params: Mapping[str, Any]
@@ -265,6 +267,8 @@ def _quiet() -> Iterator[None]:
     """Keep MLflow's and Alembic's own start-up lines off the terminal."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    # A server that is down must not hold the work up: MLflow's own default retries for two minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     logging.getLogger("alembic").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -155,8 +155,8 @@ def plan(
     return Plan(attack, evaluation, config, dataset, attacked, evaluators, attempts)
 
 
-def ensure_baselines(bench: Workbench, plan: Plan) -> Baselines:
-    """Return the evaluators' baselines for the label pairs that the attack aims at, and store them."""
+def find_baselines(bench: Workbench, plan: Plan) -> Baselines:
+    """Return the evaluators' baselines for the label pairs that the attack aims at: the same at every ε."""
     labels = plan.dataset.splits["baseline"].labels.numpy()
     pairs = {
         label_pair(int(y), int(t))
@@ -166,10 +166,7 @@ def ensure_baselines(bench: Workbench, plan: Plan) -> Baselines:
         member_baselines(bench, member.row, member.logits["baseline"], labels, plan.attack.dataset_id, pairs)
         for member in plan.evaluators
     ]
-    baselines = combine_baselines(members, [member.logits["baseline"] for member in plan.evaluators], labels)
-    with bench.store.transaction() as session:
-        write.write_evaluation_baselines(session, evaluation_id=plan.evaluation.id, baselines=baselines)
-    return baselines
+    return combine_baselines(members, [member.logits["baseline"] for member in plan.evaluators], labels)
 
 
 def open_run(bench: Workbench, plan: Plan, parent: RunLog) -> RunLog:
@@ -208,6 +205,8 @@ def mark_unlogged(bench: Workbench, plan: Plan) -> None:
 
 def work_off(bench: Workbench, plan: Plan, baselines: Baselines, run: RunLog, device: torch.device) -> None:
     """Attack and score the chunks that are free, wait for those in other hands, then finish."""
+    with bench.store.transaction() as session:
+        write.write_evaluation_baselines(session, evaluation_id=plan.evaluation.id, baselines=baselines)
     prepared = PreparedModel(plan.attacked.network, device)
     n_attempts = len(plan.attempts)
     done = told = 0

@@ -17,11 +17,12 @@ from jsdelta_db.config import DEFAULT_BETAS, AttackConfig, EvaluationConfig, con
 from jsdelta_db.data import Dataset
 from jsdelta_db.devices import resolve_device
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.judging import Member, Plan, ensure_baselines, mark_unlogged, open_run, plan, work_off
+from jsdelta_db.judging import Member, Plan, find_baselines, mark_unlogged, open_run, plan, work_off
 from jsdelta_db.members import clean_logits, load_member, plan_member, train_member
 from jsdelta_db.models.zoo import find_factory
 from jsdelta_db.plots.histogram import draw_histogram, save_figure
 from jsdelta_db.recipes import Recipe
+from jsdelta_db.records import Baselines
 from jsdelta_db.store import queries, runs
 from jsdelta_db.store.schema import FINISHED, Ensemble, EnsembleMember, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
@@ -167,11 +168,15 @@ def _work_on(bench: Workbench, ensemble: Ensemble, plans: Sequence[Plan], device
         params={"ensemble": ensemble.uid, "attacks": len(plans), "steps": plans[0].config.steps,
                 "targets": plans[0].config.targets},
     )  # fmt: skip
+    baselines: dict[str, Baselines] = {}  # by attacked model: the attempts are the same at every ε
     with parent.closing():
         for each in plans:
+            attacked = each.attacked.row.uid
+            if attacked not in baselines:
+                baselines[attacked] = find_baselines(bench, each)
             run = open_run(bench, each, parent)
             with run.closing():
-                work_off(bench, each, ensure_baselines(bench, each), run, device)
+                work_off(bench, each, baselines[attacked], run, device)
                 _log_results(bench, run, [each])
                 mark_unlogged(bench, each)
         _log_results(bench, parent, plans)

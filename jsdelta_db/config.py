@@ -13,6 +13,15 @@ DEFAULT_BETAS = (0.01, 0.05, 0.10)  # strict, middling, borderline
 DTYPES = ("auto", "float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
 SCHEDULES = ("one-cycle", "constant")
+# What an attack can carry out: a row must not record a setting that nothing obeyed.
+ATTACK_CHOICES = {
+    "norm": ("linf",),
+    "objective": ("target",),
+    "stop": ("never",),
+    "split": ("train", "baseline", "attack"),
+    "dtype": ("float32",),
+    "restarts": (1,),
+}
 TARGET_RULES = ("random", "all", "next")  # or one label, by name or number
 
 
@@ -27,10 +36,11 @@ def parse_eps(text: str) -> float:
     valid = "valid is a number in (0, 255], in units of 1/255, or a fraction such as 8/255"
     numerator, slash, denominator = text.strip().partition("/")
     try:
-        eps = float(numerator) / (float(denominator) if slash else 255.0)
+        divisor = float(denominator) if slash else 255.0
+        eps = float(numerator) / divisor
     except (ValueError, ZeroDivisionError):
         raise UsageError(f"--eps {text!r} is not a perturbation size; {valid}") from None
-    if not (math.isfinite(eps) and 0.0 < eps <= 1.0):
+    if not (math.isfinite(eps) and 0.0 < eps <= 1.0 and divisor > 0):
         raise UsageError(f"--eps {text!r} is out of range; {valid}")
     return eps
 
@@ -38,7 +48,7 @@ def parse_eps(text: str) -> float:
 def format_eps(eps: float, norm: str = "linf") -> str:
     """Show a stored ε: ``3/255`` where it is a whole number of pixel levels, else the plain number."""
     levels = eps * 255
-    if norm == "linf" and abs(levels - round(levels)) < 1e-6:
+    if norm == "linf" and round(levels) >= 1 and abs(levels - round(levels)) < 1e-6:
         return f"{round(levels)}/255"
     return f"{levels:.4g}/255" if norm == "linf" else f"{eps:g}"
 
@@ -148,6 +158,13 @@ class AttackConfig:
     def __post_init__(self) -> None:
         _check("eps", self.eps, _is_positive(self.eps) and self.eps <= 1, "a number in (0, 1]")
         _check("steps", self.steps, self.steps >= 1, "a whole number from 1")
+        _check(
+            "relative_step_size", self.relative_step_size, _is_positive(self.relative_step_size),
+            "a number above 0",
+        )  # fmt: skip
+        for name, choices in ATTACK_CHOICES.items():
+            value = getattr(self, name)
+            _check(name, value, value in choices, ", ".join(map(str, choices)))
         _check("images", self.images, self.images is None or self.images >= 1, "a whole number from 1")
         _check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
 

@@ -7,13 +7,14 @@ does to them (``metrics.combine_baselines``) → a row in ``sample`` and one in 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from sqlalchemy.orm import Session
 
 from jsdelta_db import data
-from jsdelta_db.config import DEFAULT_BETAS, AttackConfig, EvaluationConfig, config_hash
+from jsdelta_db.attacks.targets import parse_label
+from jsdelta_db.config import DEFAULT_BETAS, TARGET_RULES, AttackConfig, EvaluationConfig, config_hash
 from jsdelta_db.data import Dataset
 from jsdelta_db.devices import resolve_device
 from jsdelta_db.errors import UnknownNameError, UsageError
@@ -143,6 +144,7 @@ def attack_and_score(
     _check_fingerprint(dataset, dataset_row)
     device = resolve_device(configs[0].device)
     members = [_load(bench, row, dataset, dataset_row.id, configs[0].split, device) for row in rows]
+    configs = [_with_label_number(config, dataset) for config in configs]
     plans = [
         plan(bench, config, rules, dataset, dataset_row, chosen, member, members, device)
         for member in members
@@ -219,6 +221,17 @@ def _plan_ensemble(bench: Workbench, name: str, dataset_row: DatasetRow, rows: S
         for position, row in enumerate(rows):
             session.merge(EnsembleMember(ensemble_id=ensemble.id, position=position, model_id=row.id))
     return ensemble
+
+
+def _with_label_number(config: AttackConfig, dataset: Dataset) -> AttackConfig:
+    """Name a target label by its number: ``cat`` and ``3`` are one attack.
+
+    Raises:
+        UnknownNameError: neither a rule nor a label.
+    """
+    if config.targets in TARGET_RULES:
+        return config
+    return replace(config, targets=str(parse_label(config.targets, dataset.classes)))
 
 
 def _choose_attacked(ensemble: Ensemble, rows: Sequence[Model], attacked: str) -> set[int]:

@@ -36,9 +36,13 @@ def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:
             f"(sha256 {found[:12]}…, recorded {sha256[:12]}…); {advice}"
         )
     try:
-        model.load_state_dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-    except (RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's own message advises to run what is inside
+        raise CheckpointError(f"checkpoint {path} does not hold plain weights; {advice}") from error
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, KeyError, TypeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"checkpoint {path} does not fit the architecture ({reason}); {advice}"
         ) from error

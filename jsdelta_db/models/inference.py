@@ -1,5 +1,8 @@
 """Forward passes over a whole split, in float32 and in batches of one size."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +12,18 @@ from jsdelta_db.data import Split
 from jsdelta_db.errors import ModelOutputError
 
 BATCH_SIZE = 256
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode for a while; each layer gets its own mode back, whatever happens."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @torch.no_grad()
@@ -33,9 +48,8 @@ def forward(model: nn.Module, images: Tensor) -> NDArray[np.float32]:
     Raises:
         ModelOutputError: some logit is not finite.
     """
-    was_training = model.training
-    logits = model.eval()(images).float()
-    model.train(was_training)
+    with evaluating(model):
+        logits = model(images).float()
     if not torch.isfinite(logits).all():
         raise ModelOutputError("the model returns values that are not finite; check its weights")
     return np.asarray(logits.cpu().numpy())

@@ -11,6 +11,7 @@ from torch import nn
 
 from jsdelta_db.data import Dataset
 from jsdelta_db.errors import ModelError, ModelOutputError, UnknownNameError, UsageError
+from jsdelta_db.models.inference import evaluating
 from jsdelta_db.models.networks import CifarResNet, Normalized, SmallCNN, small_image_resnet, small_vit
 
 Factory = Callable[..., nn.Module]
@@ -57,7 +58,7 @@ def find_factory(arch: str) -> Factory:
         sys.path.insert(0, str(Path.cwd()))
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the module may be the user's: any error is its own
         raise UsageError(
             f"architecture {arch!r} can not be imported ({error}); give module:callable"
         ) from error
@@ -101,17 +102,15 @@ def check_outputs(model: nn.Module, dataset: Dataset, name: str) -> None:
     Raises:
         ModelOutputError: says what was seen.
     """
-    was_training = model.training
     device = next(model.parameters(), torch.empty(0)).device
     try:
-        logits = model.eval()(dataset.splits["baseline"].batch(slice(0, 2)).to(device))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        with evaluating(model):
+            logits = model(dataset.splits["baseline"].batch(slice(0, 2)).to(device))
+    except Exception as error:  # forward() may be the user's
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelOutputError(
             f"model {name!r} can not take images of {dataset.image_shape}: {reason}"
         ) from error
-    finally:
-        model.train(was_training)
     expected = (2, len(dataset.classes))
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__

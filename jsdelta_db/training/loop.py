@@ -1,6 +1,7 @@
 """The training loop, from top to bottom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +68,8 @@ def train(
         weight_decay=config.weight_decay,
         nesterov=config.momentum > 0,
     )
-    batches = -(-len(split) // config.batch_size)
+    # A last batch of one image, which batch norm refuses, joins the batch before it.
+    batches = max(1, -(-(len(split) - 1) // config.batch_size))
     schedule = make_schedule(optimizer, config, config.epochs * batches)
     history = []
     for epoch in range(1, config.epochs + 1):
@@ -76,14 +78,18 @@ def train(
         draws = torch.Generator().manual_seed(int(keyed.generator("augment", seed, epoch).integers(2**62)))
         model.train()
         total_loss = correct = torch.zeros((), device=device)
-        for batch in range(batches):
-            rows = order[batch * config.batch_size : (batch + 1) * config.batch_size]
-            x = as_unit_range(augment(images[rows], config.crop_padding, config.flip, draws))
-            y = labels[rows]
-            loss, logits = step(model, forward, optimizer, x.contiguous(memory_format=torch.channels_last), y)
-            schedule.step()
-            total_loss = total_loss + loss * len(rows)
-            correct = correct + (logits.argmax(1) == y).sum()
+        with _global_generator(device, int(keyed.generator("dropout", seed, epoch).integers(2**62))):
+            for batch in range(batches):
+                end = (batch + 1) * config.batch_size if batch < batches - 1 else None
+                rows = order[batch * config.batch_size : end]
+                x = as_unit_range(augment(images[rows], config.crop_padding, config.flip, draws))
+                y = labels[rows]
+                loss, logits = step(
+                    model, forward, optimizer, x.contiguous(memory_format=torch.channels_last), y
+                )
+                schedule.step()
+                total_loss = total_loss + loss * len(rows)
+                correct = correct + (logits.argmax(1) == y).sum()
         model.eval()
         mean_loss = float(total_loss) / len(split)
         if not np.isfinite(mean_loss):
@@ -101,6 +107,14 @@ def train(
         history.append(metrics)
         on_epoch(metrics)
     return history
+
+
+@contextmanager
+def _global_generator(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the generator that layers such as dropout draw from; leave it as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def make_schedule(

@@ -1,0 +1,264 @@
+"""What holds for every input, not only for those that somebody thought of."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from jsdelta_db import keyed
+from jsdelta_db.attacks import targeted_pgd
+from jsdelta_db.attacks.perturb import apply_delta, to_stored_precision
+from jsdelta_db.attacks.targets import choose_attempts, choose_images
+from jsdelta_db.config import format_eps, parse_eps
+from jsdelta_db.data import Split
+from jsdelta_db.data.dataset import stratified_split
+from jsdelta_db.errors import UsageError
+from jsdelta_db.metrics import compare_labels, js_divergence
+from jsdelta_db.metrics.divergence import log_probs
+from jsdelta_db.statistics import FractionIntervals, wilson
+
+from .strategies import (
+    EPS,
+    LABELS,
+    clustered_rows,
+    counts,
+    image_pairs,
+    labels_and_sizes,
+    logit_pairs,
+)
+
+# No deadline: the first call of a torch function is slow, and so is a busy machine.
+quick = settings(max_examples=60, deadline=None)
+
+
+# ---- the divergence
+
+
+@quick
+@given(logit_pairs())
+def test_divergence_is_within_0_and_1(pair):
+    """From 0 to 1 bit, never NaN."""
+    js = js_divergence(*map(log_probs, pair))
+    assert ((js >= 0) & (js <= 1)).all()
+
+
+@quick
+@given(logit_pairs())
+def test_divergence_is_symmetric(pair):
+    """JS(p, q) = JS(q, p), bit for bit."""
+    log_p, log_q = map(log_probs, pair)
+    assert js_divergence(log_p, log_q).tolist() == js_divergence(log_q, log_p).tolist()
+
+
+@quick
+@given(logit_pairs())
+def test_divergence_from_itself_is_zero(pair):
+    """JS(p, p) = 0 exactly."""
+    log_p = log_probs(pair[0])
+    assert not js_divergence(log_p, log_p).any()
+
+
+@quick
+@given(logit_pairs(), st.randoms(use_true_random=False))
+def test_names_of_the_classes_do_not_matter(pair, random):
+    """Classes in another order give the same divergence, to rounding."""
+    order = list(range(pair[0].shape[1]))
+    random.shuffle(order)
+    js = js_divergence(*map(log_probs, pair))
+    reordered = js_divergence(*(log_probs(np.ascontiguousarray(part[:, order])) for part in pair))
+    np.testing.assert_allclose(js, reordered, rtol=0, atol=1e-12)
+
+
+@quick
+@given(logit_pairs())
+def test_root_of_the_divergence_is_a_distance(pair):
+    """The root of JS obeys the triangle inequality, by way of the uniform distribution."""
+    log_p, log_q = map(log_probs, pair)
+    log_m = torch.full_like(log_p, -np.log(log_p.shape[1]))
+    direct, first, second = (
+        js_divergence(*ends).sqrt() for ends in ((log_p, log_q), (log_p, log_m), (log_m, log_q))
+    )
+    assert (direct <= first + second + 1e-7).all()
+
+
+@quick
+@given(logit_pairs(most_rows=20), st.data())
+def test_baseline_is_within_0_and_1_and_symmetric(pair, data):
+    """ρ is a mean divergence, the same whichever label comes first."""
+    logits = pair[0]
+    labels = np.array(data.draw(st.lists(st.integers(0, 1), min_size=len(logits), max_size=len(logits))))
+    assume(0 < labels.sum() < len(labels))
+    there, back = (compare_labels(logits, labels, [ends])[ends] for ends in ((0, 1), (1, 0)))
+    assert 0 <= there.rho <= 1
+    assert there.rho == pytest.approx(back.rho, abs=1e-12)
+    assert there.rho == pytest.approx(float(there.high.mean()), abs=1e-12)
+
+
+# ---- ε
+
+
+@quick
+@given(st.integers(1, 10**6), st.integers(1, 10**6))
+def test_a_fraction_is_read_as_written(numerator, denominator):
+    """A fraction up to 1 is the float of that fraction, one above 1 is refused."""
+    text = f"{numerator}/{denominator}"
+    if numerator <= denominator:
+        assert numerator / denominator == parse_eps(text)
+    else:
+        with pytest.raises(UsageError):
+            parse_eps(text)
+
+
+@quick
+@given(st.floats(1e-4, 255))
+def test_eps_round_trip(levels):
+    """What is shown can be typed again: the same ε to four digits."""
+    eps = parse_eps(repr(levels))
+    assert levels / 255 == eps
+    assert eps == pytest.approx(parse_eps(format_eps(eps)), rel=2e-3)
+
+
+@quick
+@given(st.text(max_size=12))
+def test_any_text_is_a_size_or_a_usage_error(text):
+    """Whatever is typed: a float in (0, 1], or one line."""
+    try:
+        eps, message = parse_eps(text), None
+    except UsageError as error:
+        eps, message = None, str(error)
+    assert repr(text) in message if eps is None else 0 < eps <= 1
+
+
+# ---- splits, keys and targets
+
+
+@quick
+@given(labels_and_sizes())
+def test_stratified_split_partitions(drawn):
+    """Every index is in exactly one part, parts have their sizes, and each part is ascending."""
+    labels, sizes = drawn
+    parts = stratified_split(labels, sizes, "k")
+    assert sizes == tuple(len(part) for part in parts)
+    assert list(range(len(labels))) == sorted(np.concatenate(parts).tolist())
+    assert all((np.diff(part) > 0).all() for part in parts)
+
+
+@quick
+@given(labels_and_sizes())
+def test_stratified_split_is_in_proportion(drawn):
+    """The first part holds each class in proportion, to less than one image."""
+    labels, sizes = drawn
+    part = stratified_split(labels, sizes, "k")[0]
+    expected = np.bincount(labels, minlength=5) * (sizes[0] / len(labels))
+    assert (np.abs(np.bincount(labels[part], minlength=5) - expected) < 1).all()
+
+
+@quick
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=40, unique=True), st.data())
+def test_order_of_a_part_is_that_of_the_whole(indices, data):
+    """A selection is ordered as it is within any larger one."""
+    part = data.draw(st.lists(st.sampled_from(indices), unique=True))
+    whole = keyed.order(np.array(indices), "k").tolist()
+    assert [i for i in whole if i in part] == keyed.order(np.array(part, dtype=np.int64), "k").tolist()
+
+
+@quick
+@given(st.sets(st.integers(0, 500), min_size=1, max_size=40), st.integers(1, 40), st.integers(1, 40))
+def test_chosen_images_are_nested(indices, few, more):
+    """A smaller choice of images is within a larger one."""
+    index = np.array(sorted(indices))
+    split = Split(torch.zeros(len(index), 1, 1, 1), torch.zeros(len(index), dtype=torch.int64), index)
+    few, more = sorted((few, more))
+    chosen, larger = (choose_images(split, n).tolist() for n in (few, more))
+    assert min(few, len(index)) == len(chosen)
+    assert set(chosen) <= set(larger)
+
+
+@quick
+@given(LABELS, st.integers(0, 2**31), st.sampled_from(["random", "all", "next", "b", "4"]))
+def test_targets_are_other_labels(labels, seed, rule):
+    """No image is aimed at its own label, and each row belongs to its image."""
+    index = np.arange(len(labels)) + 1000
+    attempts = choose_attempts(rule, index, labels, tuple("abcde"), seed)
+    assert (attempts.requested_target != attempts.source_label).all()
+    assert ((attempts.requested_target >= 0) & (attempts.requested_target < 5)).all()
+    assert labels[attempts.sample_index - 1000].tolist() == attempts.source_label.tolist()
+
+
+# ---- the ball
+
+
+@quick
+@given(image_pairs(), EPS)
+def test_stored_samples_stay_in_the_ball(pair, eps):
+    """Whatever an attack made of an image: stored and applied, it is in the ball and in [0, 1], exactly."""
+    x, x_adv = map(torch.from_numpy, pair)
+    stored = apply_delta(x, to_stored_precision(x, x_adv, eps))
+    assert float((stored.double() - x.double()).abs().max()) <= eps
+    assert 0 <= float(stored.min()) <= float(stored.max()) <= 1
+
+
+@quick
+@given(image_pairs(), EPS)
+def test_storing_again_changes_nothing(pair, eps):
+    """Projection is idempotent, where float32 holds x + δ exactly and no end of the range is met."""
+    grey, x_adv = (torch.from_numpy(part).mul(2**23).round().div(2**23) for part in pair)
+    x, eps = grey * 0.5 + 0.25, min(eps, 0.25)
+    delta = to_stored_precision(x, x_adv, eps)
+    assert delta.tolist() == to_stored_precision(x, apply_delta(x, delta), eps).tolist()
+
+
+@quick
+@given(image_pairs(), EPS, st.integers(1, 4), st.integers(0, 1))
+def test_pgd_stays_in_the_box(pair, eps, steps, target):
+    """Every iterate is clamped to the ball, to float32 rounding, and to [0, 1], exactly."""
+    x, noise = map(torch.from_numpy, pair)
+
+    def model(images):
+        value = (images * torch.linspace(-1, 1, images[0].numel()).view_as(images)).flatten(1).sum(1)
+        return torch.stack([value, -value], 1)
+
+    x_adv = targeted_pgd(
+        model, x, torch.tensor([target]), 2 * noise - 1, eps=eps, step_size=2.5 * eps / steps, steps=steps
+    )
+    assert float((x_adv.double() - x.double()).abs().max()) <= eps + 2.0**-24
+    assert 0 <= float(x_adv.min()) <= float(x_adv.max()) <= 1
+
+
+# ---- intervals
+
+
+@quick
+@given(counts())
+def test_wilson_holds_the_share(drawn):
+    """0 ≤ low ≤ share ≤ high ≤ 1, and not of zero width."""
+    successes, trials = drawn
+    low, high = wilson(successes, trials)
+    assert 0 <= low <= successes / trials <= high <= 1
+    assert low < high
+
+
+@quick
+@given(counts())
+def test_wilson_of_failures_is_the_mirror_image(drawn):
+    """Counting failures instead of successes mirrors the interval."""
+    successes, trials = drawn
+    low, high = wilson(successes, trials)
+    assert (1 - high, 1 - low) == pytest.approx(wilson(trials - successes, trials), abs=1e-12)
+
+
+@quick
+@given(clustered_rows())
+def test_intervals_of_any_rows(drawn):
+    """None without trials; else within [0, 1], around the share, of a kind that is said."""
+    image, hits, trials = drawn
+    got = FractionIntervals(image).interval(hits, trials)
+    if not trials.any():
+        assert got is None
+        return
+    share = hits.sum() / trials.sum()
+    assert 0 <= got.low <= share <= got.high <= 1
+    once = len(set(image.tolist())) == len(image)
+    assert once == (got.kind == "wilson")
+    assert got.kind in ("wilson", "bootstrap", "wilson over images")

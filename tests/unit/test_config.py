@@ -1,0 +1,198 @@
+"""Configuration: perturbation sizes, thresholds, hashes, and values that are refused."""
+
+import dataclasses
+import hashlib
+import math
+
+import pytest
+
+from jsdelta_db.config import (
+    AttackConfig,
+    EvaluationConfig,
+    TrainConfig,
+    check_beta,
+    config_hash,
+    format_eps,
+    parse_eps,
+)
+from jsdelta_db.errors import UsageError
+
+
+@pytest.mark.parametrize("k", range(1, 256))
+def test_every_pixel_level_is_exact(k):
+    """A whole number of pixel levels is the same float however it is written, and is shown as such."""
+    assert k / 255 == parse_eps(str(k))
+    assert k / 255 == parse_eps(f"{k}/255")
+    assert f"{k}/255" == format_eps(k / 255)
+
+
+@pytest.mark.parametrize(
+    ("text", "eps"),
+    [("3", 3 / 255), (" 8/255 ", 8 / 255), ("0.5", 0.5 / 255), ("1/4", 0.25), ("1/1", 1.0), ("2e0", 2 / 255)],
+)
+def test_eps_is_read(text, eps):
+    """A bare number is in units of 1/255, a fraction is taken as written."""
+    assert eps == parse_eps(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0", "0/255", "-1", "-8/255", "-8/-255", "256", "255.001", "256/255", "2/1", "abc", "", " ", "8/0",
+        "8/", "/255", "8/255/2", "8/abc", "nan", "inf", "-inf", "8/nan", "8/inf", "inf/inf", "1e-400", "8,5",
+    ],
+)  # fmt: skip
+def test_bad_eps_is_refused_in_one_line(text):
+    """What is no size in (0, 255] is a usage error that repeats the value and says what is valid."""
+    with pytest.raises(UsageError) as caught:
+        parse_eps(text)
+    message = str(caught.value)
+    assert repr(text) in message
+    assert "valid is a number in (0, 255]" in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("eps", "norm", "shown"),
+    [
+        (8 / 255, "linf", "8/255"),
+        (0.5 / 255, "linf", "0.5/255"),
+        (1.0, "linf", "255/255"),
+        (1e-4 / 255, "linf", "0.0001/255"),
+        (0.5, "l2", "0.5"),
+        (0.25, "l2", "0.25"),
+    ],
+)
+def test_eps_is_shown(eps, norm, shown):
+    """Linf sizes are shown over 255, others plain."""
+    assert shown == format_eps(eps, norm)
+
+
+def test_smallest_eps_is_not_shown_as_zero():
+    """However small, an ε is never shown as 0/255: zero is not a valid ε."""
+    assert format_eps(1e-9) != "0/255"
+
+
+@pytest.mark.parametrize("beta", [0.01, 1.0, 25.0, 1e-9])
+def test_beta_has_no_upper_bound(beta):
+    """JSΔ can exceed 1, and so can a threshold on it."""
+    assert beta == check_beta(beta)
+
+
+@pytest.mark.parametrize("beta", [0.0, -0.1, math.inf, -math.inf, math.nan])
+def test_bad_beta_is_refused(beta):
+    """β outside (0, ∞) or NaN is a usage error that says what is valid."""
+    with pytest.raises(UsageError, match=r"--beta .* valid is a number above 0"):
+        check_beta(beta)
+
+
+def test_hash_is_the_same_in_every_store():
+    """The hash is sha256 of canonical JSON: a golden value, written down by hand, that must never change."""
+    by_hand = hashlib.sha256(b'[{"eps":0.5,"kind":"attack"},["aa","bb"]]').hexdigest()
+    assert by_hand == config_hash({"kind": "attack", "eps": 0.5}, ["aa", "bb"])
+    assert by_hand == config_hash({"eps": 0.5, "kind": "attack"}, ["aa", "bb"])
+
+
+def test_hash_tells_parents_apart():
+    """Other parents, or the same in another order, are another run."""
+    hashes = {config_hash({"a": 1}, parents) for parents in ([], ["x"], ["x", "y"], ["y", "x"], ["xy"])}
+    assert len(hashes) == 5
+
+
+def test_hash_refuses_what_json_can_not_hold():
+    """NaN never reaches a hash: it would not equal itself."""
+    with pytest.raises(ValueError, match="JSON"):
+        config_hash({"eps": math.nan}, [])
+
+
+ATTACK_CHANGES = {
+    "eps": 0.2, "steps": 7, "targets": "all", "seed": 1, "images": 5, "relative_step_size": 1.0,
+    "random_start": False, "device": "cpu",
+}  # fmt: skip
+TRAIN_CHANGES = {
+    "dataset": "cifar10", "arch": "resnet8", "epochs": 2, "method": "sam", "width": 8, "batch_size": 7,
+    "learning_rate": 0.3, "momentum": 0.5, "weight_decay": 0.0, "schedule": "constant", "crop_padding": 1,
+    "flip": True, "dtype": "float32", "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), ATTACK_CHANGES.items())
+def test_attack_hash_sees_every_field(field, value):
+    """Each setting of an attack changes its hash."""
+    config = AttackConfig(eps=0.1)
+    changed = dataclasses.replace(config, **{field: value})
+    assert config_hash(config.canonical(), []) != config_hash(changed.canonical(), [])
+
+
+@pytest.mark.parametrize(("field", "value"), TRAIN_CHANGES.items())
+def test_train_hash_sees_every_field(field, value):
+    """Each setting of a training changes its hash."""
+    config = TrainConfig("digits", "cnn-small", 1)
+    changed = dataclasses.replace(config, **{field: value})
+    assert config_hash(config.canonical(0), []) != config_hash(changed.canonical(0), [])
+
+
+def test_train_changes_cover_every_field():
+    """A field that is added later must be tried in the test above too."""
+    assert {field.name for field in dataclasses.fields(TrainConfig)} == set(TRAIN_CHANGES)
+
+
+def test_kinds_and_seeds_have_hashes_of_their_own():
+    """Another seed is another member, and no attack is mistaken for an evaluation."""
+    config = TrainConfig("digits", "cnn-small", 1)
+    assert config_hash(config.canonical(0), []) != config_hash(config.canonical(1), [])
+    kinds = {config.canonical(0)["kind"], AttackConfig(eps=0.1).canonical()["kind"]}
+    assert {"model", "attack", "evaluation"} == kinds | {EvaluationConfig().canonical()["kind"]}
+
+
+def test_step_size_follows_from_eps_and_steps():
+    """The step is 2.5·ε/steps."""
+    assert AttackConfig(eps=8 / 255).step_size == pytest.approx(2.5 * (8 / 255) / 100, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("eps", 0.0), ("eps", -0.1), ("eps", 1.01), ("eps", math.nan), ("eps", math.inf),
+        ("steps", 0), ("images", 0), ("images", -3), ("device", "tpu"),
+    ],
+)  # fmt: skip
+def test_bad_attack_settings_are_refused(field, value):
+    """An attack that can not be is a usage error when its configuration is made."""
+    with pytest.raises(UsageError, match=f"{field} .* valid is"):
+        AttackConfig(**{"eps": 0.1, field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("norm", "l7"), ("objective", "nonsense"), ("stop", "sometimes"), ("split", "nowhere"),
+        ("dtype", "float16"), ("restarts", 0), ("restarts", -1), ("relative_step_size", 0.0),
+        ("relative_step_size", -2.5), ("relative_step_size", math.nan), ("relative_step_size", math.inf),
+    ],
+)  # fmt: skip
+def test_attack_settings_that_nobody_carries_out_are_refused(field, value):
+    """What a row records must be what ran: values that the attack does not know are usage errors."""
+    with pytest.raises(UsageError, match=f"{field} .* valid is"):
+        AttackConfig(**{"eps": 0.1, field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0), ("epochs", -1), ("width", 0), ("batch_size", 0), ("learning_rate", 0.0),
+        ("learning_rate", -0.1), ("learning_rate", math.nan), ("learning_rate", math.inf), ("momentum", 1.0),
+        ("momentum", -0.1), ("momentum", math.nan), ("weight_decay", -1e-4), ("weight_decay", math.nan),
+        ("schedule", "cosine"), ("crop_padding", -1), ("dtype", "float16"), ("device", "tpu"),
+    ],
+)  # fmt: skip
+def test_bad_training_settings_are_refused(field, value):
+    """A training that can not be is a usage error when its configuration is made."""
+    with pytest.raises(UsageError, match=f"{field} .* valid is"):
+        TrainConfig(**{"dataset": "digits", "arch": "cnn-small", "epochs": 1, field: value})
+
+
+def test_configurations_are_frozen():
+    """What was validated and hashed can not be changed afterwards."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        AttackConfig(eps=0.1).eps = 0.2

@@ -1,0 +1,57 @@
+"""Files are written whole or not at all."""
+
+import errno
+import hashlib
+import os
+
+import pytest
+
+from jsdelta_db.files import sha256_of, write_atomically
+
+
+def test_content_and_hash(tmp_path):
+    """The file holds the bytes, the folders above it are made, and the sha256 comes back."""
+    path = tmp_path / "a" / "b" / "file.bin"
+    content = bytes(range(256)) * 3
+    assert hashlib.sha256(content).hexdigest() == write_atomically(path, content)
+    assert content == path.read_bytes()
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_sha256_of_known_bytes():
+    """The hash of nothing and of 'abc' are those of FIPS 180-4's examples."""
+    assert sha256_of(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert sha256_of(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_an_older_file_is_replaced(tmp_path):
+    """The new content takes the old one's place."""
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch, failure, old):
+    """A full disk or Ctrl-C in the middle keeps the older file and leaves no half-written one."""
+    path = tmp_path / "file"
+    if old is not None:
+        write_atomically(path, old)
+
+    def fail(descriptor):
+        raise failure
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(type(failure)):
+        write_atomically(path, b"new")
+    assert ([path] if old else []) == list(tmp_path.iterdir())
+    assert old is None or old == path.read_bytes()
+
+
+def test_a_file_in_the_way_is_an_os_error(tmp_path):
+    """A folder that can not be made is an OSError, which the command line turns into one line."""
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(OSError, match=r"File exists|Not a directory"):
+        write_atomically(tmp_path / "a" / "file", b"new")

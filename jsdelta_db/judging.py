@@ -209,7 +209,7 @@ def work_off(bench: Workbench, plan: Plan, baselines: Baselines, run: RunLog, de
         write.write_evaluation_baselines(session, evaluation_id=plan.evaluation.id, baselines=baselines)
     prepared = PreparedModel(plan.attacked.network, device)
     n_attempts = len(plan.attempts)
-    done = told = 0
+    told = False
     with bench.progress.task(plan.title, n_attempts) as advance:
         while True:
             with bench.store.transaction() as session:
@@ -219,7 +219,7 @@ def work_off(bench: Workbench, plan: Plan, baselines: Baselines, run: RunLog, de
             if isinstance(work, str):
                 if not told:
                     bench.progress.say(f"{plan.title}: the last chunks are with {describe(work)}; waiting")
-                    told = 1
+                    told = True
                 time.sleep(POLL_SECONDS)
                 continue
             attempts = plan.attempts.chunk(work.position, plan.attack.chunk_size)
@@ -229,7 +229,6 @@ def work_off(bench: Workbench, plan: Plan, baselines: Baselines, run: RunLog, de
                 samples = read_samples(bench, plan, attempts, work.position)
             scores = judge(plan, samples, baselines, device)
             keep_scores(bench, plan, scores, work.position, run)
-            done += len(attempts)
             advance(len(attempts))
     with bench.store.transaction() as session:
         runs.finish_evaluation(session, plan.attack, plan.evaluation)

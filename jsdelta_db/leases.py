@@ -24,8 +24,9 @@ def _boot_id() -> str:
 def _start_of(pid: int) -> str | None:
     """Return when a process started, in the system's own terms; None if there is no such process."""
     try:
-        # Field 22, counted behind the command name, which may hold spaces and parentheses.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        # Fields 3 and 22, counted behind the command name, which may hold spaces and parentheses.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]  # a zombie only waits to be collected
     except FileNotFoundError:
         if Path("/proc/self").exists():
             return None

@@ -104,6 +104,10 @@ def train_member(
                     norm="", eps=0.0, steps=0, value=clean_accuracy, n=len(attack_split),
                 )
             )  # fmt: skip
+    if bench.tracker.failed:  # closing the run may have failed, too: a repair looks for rows without an id
+        with bench.store.transaction() as session:
+            done = session.get_one(Model, row.id)
+            done.mlflow_run_id = None
     return done
 
 

@@ -180,7 +180,7 @@ def _work_on(bench: Workbench, ensemble: Ensemble, plans: Sequence[Plan], device
             with run.closing():
                 work_off(bench, each, baselines[attacked], run, device)
                 _log_results(bench, run, [each])
-                mark_unlogged(bench, each)
+            mark_unlogged(bench, each)
         _log_results(bench, parent, plans)
 
 

@@ -43,8 +43,8 @@ def _log_models(bench: Workbench) -> list[int]:
         run.copy_files(folder)
         run.finish()
         with bench.store.transaction() as session:
-            session.get_one(Model, row.id).mlflow_run_id = run.run_id
-        if run.run_id:
+            session.get_one(Model, row.id).mlflow_run_id = run.logged_id
+        if run.logged_id:
             logged.append(row.seed)
     return logged
 
@@ -72,9 +72,9 @@ def _log_evaluations(bench: Workbench) -> list[str]:
         run.copy_files(bench.locate(evaluation.artifact_uri or ""))
         run.finish()
         with bench.store.transaction() as session:
-            session.get_one(Evaluation, evaluation.id).mlflow_run_id = run.run_id
+            session.get_one(Evaluation, evaluation.id).mlflow_run_id = run.logged_id
             stored = session.get_one(Attack, attack.id)
-            stored.mlflow_run_id = stored.mlflow_run_id or run.run_id
-        if run.run_id:
+            stored.mlflow_run_id = stored.mlflow_run_id or run.logged_id
+        if run.logged_id:
             logged.append(evaluation.uid)
     return logged

@@ -1,6 +1,7 @@
 """Alembic, driven from Python: its own configuration file and log lines stay out of sight."""
 
-import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from alembic import command
@@ -46,11 +47,12 @@ def upgrade(url: str, revision: str = "head") -> tuple[str | None, Path | None]:
     existed = path is not None and path.exists()
     if path is not None:
         _make_folder(path.parent)
-    engine = make_engine(parsed)
-    backup = None
+    engine, backup = make_engine(parsed), None
+    # Read-only: opening to write would turn WAL on in what may be somebody else's file.
+    looking = make_engine(parsed, read_only=existed)
     try:
         with reporting(parsed):
-            with engine.connect() as connection:
+            with looking.connect() as connection:
                 before = find_revision(connection)
                 if before is None:
                     refuse_foreign(connection, parsed)
@@ -63,14 +65,24 @@ def upgrade(url: str, revision: str = "head") -> tuple[str | None, Path | None]:
                 return before, None
             if existed and before is not None and path is not None:
                 backup = path.with_name(f"{path.name}.before-{HEAD_REVISION}")
-                shutil.copy2(path, backup)
+                _copy_aside(path, backup)
             with engine.connect().execution_options(jsdelta_write=True) as connection, connection.begin():
                 # Looked at again under the lock: a command beside this one may have made the store.
                 if find_revision(connection) != HEAD_REVISION:
                     command.upgrade(alembic_config(connection), revision)
     finally:
+        looking.dispose()
         engine.dispose()
     return before, backup
+
+
+def _copy_aside(path: Path, backup: Path) -> None:
+    """Copy a SQLite store, with what is still in its write-ahead log."""
+    try:
+        with closing(sqlite3.connect(path)) as store, closing(sqlite3.connect(backup)) as copy:
+            store.backup(copy)
+    except sqlite3.Error as error:
+        raise StoreError(f"backup {backup} can not be written ({error}); nothing was upgraded") from error
 
 
 def _make_folder(folder: Path) -> None:

@@ -337,6 +337,8 @@ def _pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> dict[
     values = {
         key: tuple(dict.fromkeys(e.facts[key] for e in evaluations)) for key in candidates if key not in keys
     }
+    if "evaluators" not in keys and len({e.attack_id for e in evaluations}) < len(evaluations):
+        values["evaluators"] = tuple(dict.fromkeys(e.facts["evaluators"] for e in evaluations))
     return {key: different for key, different in values.items() if len(different) > 1}
 
 

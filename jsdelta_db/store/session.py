@@ -63,10 +63,7 @@ def open_store(url: str) -> Store:
         raise StoreNotReadyError(
             f"no store at {path}; make one with jsdelta quickstart or jsdelta train --seed 0"
         )
-    engine = make_engine(parsed, read_only=True)
-    with reporting(parsed), engine.connect() as connection:
-        check_revision(connection, parsed)
-    return Store(engine)
+    return _checked(make_engine(parsed, read_only=True), parsed)
 
 
 @contextmanager
@@ -93,13 +90,35 @@ def open_for_writing(url: str) -> Store:
     """
     parsed = parse_url(url)
     path = sqlite_path(parsed)
-    if path is not None and not path.exists():
-        from jsdelta_db.store.migrate import upgrade  # Alembic takes half a second to import
+    if path is not None:
+        if _is_blank(path, parsed):
+            from jsdelta_db.store.migrate import upgrade  # Alembic takes half a second to import
 
-        upgrade(url)
-    engine = make_engine(parsed)
-    with reporting(parsed), engine.connect() as connection:
-        check_revision(connection, parsed)
+            upgrade(url)
+        else:
+            open_store(url).close()  # opening to write would turn WAL on in what may be somebody else's file
+    return _checked(make_engine(parsed), parsed)
+
+
+def _is_blank(path: Path, url: URL) -> bool:
+    """Whether there is no file, or one without a table: just being made, or left by a killed process."""
+    if not path.exists():
+        return True
+    engine = make_engine(url, read_only=True)
+    try:
+        with reporting(url), engine.connect() as connection:
+            return not inspect(connection).get_table_names()
+    finally:
+        engine.dispose()
+
+
+def _checked(engine: Engine, url: URL) -> Store:
+    try:
+        with reporting(url), engine.connect() as connection:
+            check_revision(connection, url)
+    except BaseException:
+        engine.dispose()
+        raise
     return Store(engine)
 
 
@@ -112,7 +131,7 @@ def parse_url(url: str) -> URL:
     valid = "valid is sqlite:///FILE or postgresql://USER@HOST/DATABASE"
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise UsageError(f"JSDELTA_DB_URL is not a database URL; {valid}") from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise UsageError(f"JSDELTA_DB_URL names {parsed.get_backend_name()!r}; {valid}")
@@ -174,10 +193,12 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
 
 def _connect_read_only(path: Path, options: dict[str, Any]) -> sqlite3.Connection:
     """Open without the right to write; a store on read-only media has no room for WAL's own files."""
+    # mode=ro would leave WAL's files behind: only a connection that may write takes them away again.
     connection: sqlite3.Connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, **options
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, **options
     )
     try:
+        connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM sqlite_master")
     except sqlite3.OperationalError:
         connection.close()
@@ -222,7 +243,7 @@ def refuse_foreign(connection: Connection, url: URL) -> None:
     Raises:
         StoreError: names whose it seems to be.
     """
-    tables = set(inspect(connection).get_table_names())
+    tables = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
     if not tables:
         return
     whose = (
@@ -238,11 +259,11 @@ def refuse_foreign(connection: Connection, url: URL) -> None:
 def show_url(url: URL) -> str:
     """Name a store for people, without its password."""
     path = sqlite_path(url)
-    return (
-        str(path)
-        if path is not None
-        else url.set(drivername="postgresql").render_as_string(hide_password=True)
-    )
+    if path is not None:
+        return str(path)
+    # Only a socket's place: a query may carry the password, too.
+    query = {key: value for key, value in url.query.items() if key in ("host", "port")}
+    return url.set(drivername="postgresql", query=query).render_as_string(hide_password=True)
 
 
 @contextmanager

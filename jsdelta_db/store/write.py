@@ -64,6 +64,10 @@ def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> Non
         "n_at_target": scores.n_at_target,
         "n_at_target_adv": scores.n_at_target_adv,
     }
+    attempts = scores.attempts.sample_index
+    # Undefined is NaN alone; and a member's NaN would hide in the packed column.
+    _check_finite(Score, "js_delta", np.nan_to_num(scores.js_delta, posinf=np.inf, neginf=-np.inf), attempts)
+    _check_finite(Score, "member_js", scores.member_js.sum(axis=1), attempts)
     ready = {
         "js_delta": [None if math.isnan(value) else value for value in scores.js_delta.tolist()],
         "member_js": [row.astype("<f4").tobytes() for row in scores.member_js],
@@ -72,14 +76,23 @@ def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> Non
 
 
 def read_samples(session: Session, *, attack_id: int, attempts: Attempts) -> dict[str, NDArray[Any]]:
-    """Return the stored columns of some attempts, in their order, named like the fields of ``Samples``."""
+    """Return the stored columns of some attempts, in their order, named like the fields of ``Samples``.
+
+    Raises:
+        StoreError: one of them is not there.
+    """
     names = ("target_label", "success", "confidence", "linf", "l2")
     low, high = int(attempts.sample_index.min()), int(attempts.sample_index.max())
     statement = select(
         Sample.sample_index, Sample.requested_target, *(getattr(Sample, name) for name in names)
     ).where(Sample.attack_id == attack_id, Sample.sample_index.between(low, high))
     stored = {(row[0], row[1]): row[2:] for row in session.execute(statement)}
-    keys = zip(attempts.sample_index.tolist(), attempts.requested_target.tolist(), strict=True)
+    keys = list(zip(attempts.sample_index.tolist(), attempts.requested_target.tolist(), strict=True))
+    missing = next((key for key in keys if key not in stored), None)
+    if missing is not None:
+        raise StoreError(
+            f"the sample of image {missing[0]} towards {missing[1]} is gone; see jsdelta db check"
+        )
     columns = dict(zip(names, map(np.array, zip(*(stored[key] for key in keys), strict=True)), strict=True))
     return {**columns, "success": columns["success"].astype(bool)}
 
@@ -140,12 +153,19 @@ def _insert_arrays(
 ) -> None:
     """Insert columns of equal length: arrays are checked and turned into Python values, lists are ready."""
     for name, column in columns.items():
-        if not np.isfinite(column).all():
-            row = int(np.flatnonzero(~np.isfinite(column))[0])
-            raise StoreError(
-                f"{table.__tablename__}.{name} of image {columns['sample_index'][row]} is {column[row]}; "
-                "only finite values are stored"
-            )
+        _check_finite(table, name, column, columns["sample_index"])
     lists = [column.tolist() for column in columns.values()] + list((ready or {}).values())
     names = (*constants, *columns, *(ready or {}))
     insert_rows(session, table, names, [(*constants.values(), *row) for row in zip(*lists, strict=True)])
+
+
+def _check_finite(
+    table: type[Base], name: str, column: NDArray[Any], sample_index: NDArray[np.int64]
+) -> None:
+    """Refuse NaN and infinity, naming the first image that has one."""
+    bad = np.flatnonzero(~np.isfinite(column))
+    if len(bad):
+        raise StoreError(
+            f"{table.__tablename__}.{name} of image {sample_index[bad[0]]} is {column[bad[0]]}; "
+            "only finite values are stored"
+        )

@@ -101,7 +101,8 @@ def _report_usage(error: typer.TyperException) -> int:
     if not message.strip():  # no command given: Rich has printed the help already
         return EXIT_USAGE
     command = context.command_path if context is not None else "jsdelta"
-    _say(f"{' '.join(message.split()).rstrip('.')}; see {command} --help")
+    message = " ".join(message.split()).rstrip(".").replace("Value error, ", "")
+    _say(f"{message}; see {command} --help")
     return error.exit_code
 
 

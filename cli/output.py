@@ -116,13 +116,13 @@ def render_rows(rows: Sequence[Row], keys: Sequence[str], form: Format, *, heade
         return _markdown(
             [_title(key) for key in columns], [[_cell(row, key) for key in columns] for row in rows], header
         )
-    shared = _shared_by_all(rows, columns)
+    shared = _shared_by_all(rows, columns) if header else []
     columns = [key for key in columns if key not in shared]
     heading = ", ".join(f"{_title(key)} {_cell(rows[0], key)}" for key in shared if rows[0][key] is not None)
     table = _table(
         [_title(key) for key in columns], [[_cell(row, key) for key in columns] for row in rows], header
     )
-    return f"{heading}\n{table}" if heading and header else table
+    return f"{heading}\n{table}" if heading else table
 
 
 def _columns_for_people(keys: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """``jsdelta ui``."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -50,8 +51,13 @@ def ui(
         "--default-artifact-root", workspace.runs_dir.as_uri(),
         "--host", host, "--port", str(port), "--workers", "1",
     ]  # fmt: skip
+    server = subprocess.Popen(command, cwd=workspace.root)
+    previous = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     try:
-        code = subprocess.run(command, cwd=workspace.root, check=False).returncode
+        code = server.wait()
     except KeyboardInterrupt:
-        return  # how a server is meant to be stopped
-    raise typer.Exit(code)
+        server.wait()  # Ctrl-C reaches the server, too: how it is meant to be stopped
+        return
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    raise typer.Exit(max(code, 0))  # ended by our SIGTERM: not a failure

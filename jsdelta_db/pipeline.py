@@ -190,8 +190,8 @@ def _log_results(bench: Workbench, run: RunLog, plans: Sequence[Plan]) -> None:
     with bench.store.reading() as connection:
         table = queries.query_bugs(connection, DEFAULT_BETAS, ("norm", "eps"), selection)
         js_delta = queries.js_delta_by_eps(connection, selection)
-    for row in table.rows:
-        run.metrics(queries.summary_metrics(row), step=round(row["eps"] * 255))
+    for step, metrics in queries.summary_metrics(table.rows).items():
+        run.metrics(metrics, step=step)
     run.folder.mkdir(parents=True, exist_ok=True)
     figure = run.folder / "js_delta.png"
     save_figure(draw_histogram(js_delta), figure)

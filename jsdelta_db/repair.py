@@ -67,8 +67,8 @@ def _log_evaluations(bench: Workbench) -> list[str]:
             uid=evaluation.uid,
             params=facts,
         )
-        for row in table.rows:
-            run.metrics(queries.summary_metrics(row), step=round(attack.eps * 255))
+        for step, metrics in queries.summary_metrics(table.rows).items():
+            run.metrics(metrics, step=step)
         run.copy_files(bench.locate(evaluation.artifact_uri or ""))
         run.finish()
         with bench.store.transaction() as session:

@@ -93,14 +93,22 @@ class Tracker:
             MlflowClient(tracking_uri=self.uri).search_experiments(max_results=1)
 
     def _find_experiment(self, client: "MlflowClient") -> str:
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if found is not None:
-            return str(found.experiment_id)
-        # MLflow's own default is relative to the folder it is called from, which need not be ours.
+        """Return our experiment: on a server by its name, locally the one whose artifacts lie in this workspace.
+
+        MLflow keeps absolute folders, so a workspace that was moved goes on in a new experiment.
+        """
+        # MLflow's own default folder is relative to where it is called from, which need not be ours.
         location = None if self._workspace.tracking_uri else self._workspace.runs_dir.as_uri()
+        found = client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'")
+        for experiment in found:
+            if experiment.artifact_location == location or (
+                location is None and experiment.name == EXPERIMENT
+            ):
+                return str(experiment.experiment_id)
+        name = EXPERIMENT if not found else f"{EXPERIMENT}-{len(found) + 1}"
         # Else the UI guesses from the first run, and may open its pages for language models.
         kind = {"mlflow.experimentKind": "custom_model_development"}
-        return str(client.create_experiment(EXPERIMENT, artifact_location=location, tags=kind))
+        return str(client.create_experiment(name, artifact_location=location, tags=kind))
 
     def start(
         self, name: str, *, uid: str, parent: "RunLog | None" = None, params: Mapping[str, Any]

@@ -74,7 +74,12 @@ def save_figure(figure: "Figure", path: Path) -> None:
         UsageError: see :func:`check_figure_path`.
     """
     check_figure_path(path)
-    figure.savefig(path, dpi=150)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise UsageError(
+            f"--output {str(path)!r} can not be written: {error.strerror}; choose another file"
+        ) from error
 
 
 def text_histogram(js_delta: JsDeltaByEps, width: int = 24) -> list[str]:

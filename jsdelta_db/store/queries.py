@@ -244,13 +244,15 @@ def query_bugs(
     return BugTable(keys, rows, _pooled(evaluations, keys) if by else {})
 
 
-def summary_metrics(row: Row) -> dict[str, float | None]:
-    """Return what a tracker logs of one row of ``query_bugs``."""
-    attempted = row["n_attempted"]
-    return {
-        "success_rate": row["n_success"] / attempted if attempted else None,
-        f"bug_fraction_beta_{row['beta']:g}": row["bug_fraction"],
-    }
+def summary_metrics(rows: Iterable[Row]) -> dict[int, dict[str, float | None]]:
+    """Return what a tracker logs of the rows of ``query_bugs``: metrics by step = round(255·ε)."""
+    by_step: dict[int, dict[str, float | None]] = {}
+    for row in rows:
+        metrics = by_step.setdefault(round(row["eps"] * 255), {})
+        attempted = row["n_attempted"]
+        metrics["success_rate"] = row["n_success"] / attempted if attempted else None
+        metrics[f"bug_fraction_beta_{row['beta']:g}"] = row["bug_fraction"]
+    return by_step
 
 
 def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tuple[str, ...]:

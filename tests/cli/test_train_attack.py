@@ -1,0 +1,179 @@
+"""``jsdelta train`` and ``jsdelta attack``, in process and tiny."""
+
+import sqlite3
+
+import pytest
+
+from tests.cli.test_query import call, parse_table, query
+from tests.conftest import TINY_STEPS
+
+TRAIN = ["train", "--members", "2", "--epochs", "1"]
+TINY_TRAIN = ["train", "--members", "3", "--epochs", "3"]  # what the tiny store holds
+TINY_ATTACK = ["attack", "--steps", str(TINY_STEPS), "--images", "60"]
+
+
+def select(workspace, statement):
+    """Return the rows of one SQL statement."""
+    connection = sqlite3.connect(workspace.root / "jsdelta.db")
+    try:
+        return connection.execute(statement).fetchall()
+    finally:
+        connection.close()
+
+
+def test_train_prints_the_accuracy_of_each_member(workspace, capsys):
+    """A first call makes the store, trains seeds SEED and SEED + 1, and prints one row a member."""
+    code, out, err = call(capsys, workspace, *TRAIN, "--seed", "5")
+    rows = parse_table(out)
+    stored = select(workspace, "SELECT seed, uid, clean_accuracy FROM model ORDER BY seed")
+    assert code == 0, err
+    assert [(int(row["seed"]), row["model"], row["state"]) for row in rows] == [
+        (seed, uid, "trained") for seed, uid, _ in stored
+    ]
+    assert [seed for seed, _, _ in stored] == [5, 6]
+    for row, (_, _, clean_accuracy) in zip(rows, stored, strict=True):
+        assert float(row["clean accuracy"]) == pytest.approx(clean_accuracy, abs=1e-3)
+    assert "next: jsdelta attack --eps 3" in err
+    assert select(workspace, "SELECT status, count(*) FROM model GROUP BY status") == [("finished", 2)]
+
+
+def test_train_again_finds_the_members(tiny_copy, capsys):
+    """The same command trains nothing and shows the same members as found."""
+    before = select(tiny_copy, "SELECT * FROM model")
+    code, out, _ = call(capsys, tiny_copy, *TINY_TRAIN)
+    assert (code, [row["state"] for row in parse_table(out)]) == (0, ["found"] * 3)
+    assert select(tiny_copy, "SELECT * FROM model") == before
+    assert select(tiny_copy, "SELECT count(*) FROM ensemble") == [(1,)]
+
+
+def test_finished_members_are_shared_by_ensembles(tiny_copy, capsys):
+    """An ensemble of another name over known seeds reuses their models."""
+    code, out, _ = call(
+        capsys, tiny_copy, "train", "--members", "2", "--epochs", "3", "--seed", "1", "--name", "pair"
+    )
+    rows = parse_table(out)
+    assert (code, {row["ensemble"] for row in rows}) == (0, {"pair"})
+    assert [(row["seed"], row["state"]) for row in rows] == [("1", "found"), ("2", "found")]
+    assert select(tiny_copy, "SELECT count(*) FROM model") == [(3,)]
+    assert select(tiny_copy, "SELECT name, status FROM ensemble ORDER BY id") == [
+        ("digits", "finished"), ("pair", "finished"),
+    ]  # fmt: skip
+
+
+def test_the_newest_ensemble_is_attacked_by_default(tiny_copy, capsys):
+    """Without --ensemble the newest finished one is attacked; --ensemble takes a name or a uid."""
+    call(capsys, tiny_copy, "train", "--members", "2", "--epochs", "3", "--seed", "1", "--name", "pair")
+    code, out, _ = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8")
+    assert (code, {row["ensemble"] for row in parse_table(out)}) == (0, {"pair"})
+    ((uid,),) = select(tiny_copy, "SELECT uid FROM ensemble WHERE name = 'digits'")
+    for reference in ("digits", uid[:8]):
+        code, out, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--ensemble", reference)
+        assert (code, {row["ensemble"] for row in parse_table(out)}) == (0, {"digits"})
+        assert "nothing was done again" in err
+
+
+def test_attack_again_does_no_work(tiny_copy, capsys):
+    """A finished attack is found: no new row, no new run, the same table."""
+    tables = ("attack", "evaluation", "sample", "score")
+    before = [select(tiny_copy, f"SELECT * FROM {table}") for table in tables]
+    code, out, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "3", "--eps", "8")
+    assert code == 0
+    assert "nothing was done again" in err
+    assert [select(tiny_copy, f"SELECT * FROM {table}") for table in tables] == before
+    assert [row["eps"] for row in parse_table(out)] == ["3/255"] * 3 + ["8/255"] * 3
+
+
+def test_eps_is_repeatable_and_stored_exactly(tiny_copy, capsys):
+    """Each --eps is one attack; 5 and 5/255 are the same one, and only what is missing is worked on."""
+    code, out, err = call(
+        capsys, tiny_copy, *TINY_ATTACK, "--eps", "5", "--eps", "8", "--eps", "5/255", "--eps", "1.5"
+    )
+    assert code == 0, err
+    assert [row["eps"] for row in parse_table(out)] == ["1.5/255"] * 3 + ["5/255"] * 3 + ["8/255"] * 3
+    assert select(tiny_copy, "SELECT eps FROM attack ORDER BY eps") == [
+        (1.5 / 255,), (3 / 255,), (5 / 255,), (8 / 255,),
+    ]  # fmt: skip
+    assert "nothing was done again" not in err
+
+
+@pytest.mark.parametrize(("attacked", "seeds"), [("first", [0]), ("1", [1]), ("all", [0, 1, 2])])
+def test_attacked_chooses_members(attacked, seeds, tiny_copy, capsys):
+    """--attacked takes first, all or a seed; every attacked member is judged by the others only."""
+    code, _, err = call(
+        capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--attacked", attacked, "--images", "20"
+    )
+    assert code == 0, err
+    found = select(
+        tiny_copy,
+        "SELECT model.seed, judge.seed FROM attack JOIN model ON model.id = attack.attacked_model_id"
+        " JOIN evaluation ON evaluation.attack_id = attack.id"
+        " JOIN evaluation_member ON evaluation_member.evaluation_id = evaluation.id"
+        " JOIN model AS judge ON judge.id = evaluation_member.model_id"
+        " WHERE attack.images = 20 ORDER BY model.seed, position",
+    )
+    assert found == [(seed, judge) for seed in seeds for judge in range(3) if judge != seed]
+
+
+@pytest.mark.parametrize(("targets", "count"), [("all", 9), ("next", 1), ("7", None)])
+def test_targets_decide_the_attempts(targets, count, tiny_copy, capsys):
+    """--targets all makes nine attempts an image, next one, a label one where it is not the image's own."""
+    code, _, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--images", "20", "--targets", targets)
+    assert code == 0, err
+    ((attack_id, n_images, n_skipped, n_attempts),) = select(
+        tiny_copy, "SELECT id, n_images, n_skipped, n_attempts FROM attack WHERE images = 20"
+    )
+    rows = select(
+        tiny_copy,
+        f"SELECT source_label, requested_target, target_label FROM sample WHERE attack_id = {attack_id}",
+    )
+    assert len(rows) == n_attempts
+    assert all(source != target for source, target, _ in rows)
+    if count is None:
+        assert {target for _, target, _ in rows} == {7}
+    else:
+        assert n_attempts == count * (n_images - n_skipped)
+    if targets == "next":
+        assert all(target == (source + 1) % 10 for source, target, _ in rows)
+
+
+def test_the_attack_prints_what_the_query_prints(tiny_copy, capsys):
+    """The summary at the end is the bug table of this call's attacks at the usual thresholds."""
+    _, out, _ = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--images", "20")
+    shown = parse_table(out)
+    rows = [row for row in query(capsys, tiny_copy, "--eps", "8") if row["images"] == 20]
+    assert [int(row["bugs"]) for row in shown] == [row["n_bugs"] for row in rows]
+    assert [float(row["beta"]) for row in shown] == [row["beta"] for row in rows]
+
+
+def test_what_differs_among_attacks_becomes_a_column(tiny_copy, capsys):
+    """Attacks of other targets and steps never land in one row unnoticed."""
+    call(capsys, tiny_copy, "attack", "--eps", "8", "--images", "60", "--steps", "5", "--targets", "next")
+    rows = query(capsys, tiny_copy, "--beta", "0.1", "--eps", "8")
+    assert sorted((row["targets"], row["steps"]) for row in rows) == [("next", 5), ("random", TINY_STEPS)]
+
+
+def test_attack_without_a_store_names_the_command(tmp_path, capsys):
+    """Without a store there is no ensemble: exit 3, the message names train, nothing is made."""
+    code, out, err = call(capsys, tmp_path / "none", "attack", "--eps", "3")
+    assert (code, out) == (3, "")
+    assert "jsdelta train" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_attack_without_an_ensemble_names_the_command(workspace, capsys):
+    """A store without a finished ensemble: exit 1, and the message names train."""
+    from jsdelta_db.store.migrate import upgrade
+
+    upgrade(workspace.db_url)
+    code, out, err = call(capsys, workspace, "attack", "--eps", "3")
+    assert (code, out) == (1, "")
+    assert "jsdelta train --seed 0" in err
+
+
+def test_one_member_can_not_be_attacked(tiny_copy, capsys):
+    """JSΔ needs somebody to judge: an ensemble of one is refused with the command that trains more."""
+    call(capsys, tiny_copy, "train", "--members", "1", "--epochs", "3", "--name", "lonely")
+    code, out, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8")
+    assert (code, out) == (2, "")
+    assert "jsdelta train --members" in err
+    assert select(tiny_copy, "SELECT count(*) FROM attack") == [(2,)]

@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+MACHINE = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
 
 def main() -> None:
     """Run it once and print."""
@@ -30,7 +32,7 @@ def main() -> None:
                 "wall_s": round(wall, 1),
                 "cpu_s": round(used.ru_utime + used.ru_stime, 1),
                 "peak_memory_mb": round(used.ru_maxrss / 1024),
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+                "machine": MACHINE,
             },
             indent=2,
         )

@@ -24,6 +24,7 @@ from jsdelta_db.settings import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 EXPERIMENT = "jsdelta"
 PARENT_TAG = "mlflow.parentRunId"
@@ -165,9 +166,8 @@ class Tracker:
         """Close runs that still count as running although their process on this host is gone."""
 
         def close(client: "MlflowClient") -> list[str]:
-            running = client.search_runs(
-                [self._experiment_id], "attributes.status = 'RUNNING'", max_results=1000
-            )
+            ours = [experiment.experiment_id for experiment in _our_experiments(client)]
+            running = client.search_runs(ours, "attributes.status = 'RUNNING'", max_results=1000)
             gone = [
                 run.info.run_id
                 for run in running
@@ -268,6 +268,14 @@ class RunLog:
             self.finish(KILLED)
             raise
         self.finish(FINISHED)
+
+
+def _our_experiments(client: "MlflowClient") -> list["Experiment"]:
+    """Return jsdelta's experiments, the oldest first."""
+    found = client.search_experiments(
+        filter_string=f"name LIKE '{EXPERIMENT}%'", order_by=["creation_time ASC"]
+    )
+    return list(found)
 
 
 @contextmanager

@@ -81,10 +81,12 @@ def make_store(folder: Path) -> None:
             attack = Attack(
                 uid=f"a{level:015x}", config_hash=f"a{level}", created_at=runs.now(), finished_at=runs.now(),
                 attacked_model_id=models[0].id, attacked_sha256=models[0].checkpoint_sha256,
-                dataset_id=dataset.id, split="attack", norm="linf", eps=level / 255, steps=100, step_size=2.5 * level / 25500,
+                dataset_id=dataset.id, split="attack", norm="linf", eps=level / 255, steps=100,
+                step_size=2.5 * level / 25500,
                 random_start=True, restarts=1, target_rule="all", objective="target", stop="never", seed=0,
                 library="jsdelta", library_version="0", chunk_size=256, n_images=600, n_skipped=17,
-                n_attempts=n, requested_device="auto", requested_dtype="float32", device="cpu", dtype="float32", threads=2,
+                n_attempts=n, requested_device="auto", requested_dtype="float32",
+                device="cpu", dtype="float32", threads=2,
             )  # fmt: skip
             session.add(attack)
             session.flush()

@@ -40,11 +40,12 @@ def bugs(
     Example: jsdelta query bugs --beta 0.01
     """
     from jsdelta_db.config import DEFAULT_BETAS, format_eps
-    from jsdelta_db.store.queries import query_bugs
+    from jsdelta_db.store.queries import count_unfinished, query_bugs
     from jsdelta_db.store.session import reading_store
 
     keys = [key.strip() for key in by.split(",")] if by else []
     with reading_store(ctx.obj.workspace().db_url) as connection:
+        unfinished = count_unfinished(connection)
         table = query_bugs(
             connection, beta or DEFAULT_BETAS, keys, options.select(ensemble, dataset, method, eps, attack)
         )
@@ -52,5 +53,7 @@ def bugs(
     for key, values in table.pooled.items():
         shown = map(format_eps, values) if key == "eps" else map(str, values)
         note(f"pooled over {key}: {', '.join(shown)}")
+    if unfinished:
+        note(f"left out: {unfinished} unfinished; the same jsdelta attack as before goes on with them")
     if not table.rows:
         note("no finished attack matches; make one with jsdelta attack --eps 3")

@@ -94,7 +94,7 @@ class Tracker:
             MlflowClient(tracking_uri=self.uri).search_experiments(max_results=1)
 
     def _find_experiment(self, client: "MlflowClient") -> str:
-        """Return our experiment: on a server by its name, locally the one whose artifacts lie in this workspace.
+        """Return our experiment: on a server the first, locally the one with its artifacts in this workspace.
 
         MLflow keeps absolute folders, so a workspace that was moved goes on in a new experiment.
         """

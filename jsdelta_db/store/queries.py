@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from jsdelta_db.config import check_beta
 from jsdelta_db.errors import UnknownNameError, UsageError
@@ -133,6 +133,11 @@ def list_evaluations(connection: Connection, selection: Selection = Selection())
     evaluators = _evaluators(connection)
     ambiguous = _ambiguous_names(found)
     return [_info(row, evaluators.get(row["id"], ""), ambiguous) for row in found]
+
+
+def count_unfinished(connection: Connection) -> int:
+    """Return how many evaluations are not finished: queries leave them out."""
+    return connection.scalar(select(func.count()).where(Evaluation.status != FINISHED)) or 0
 
 
 def _is_ensemble(reference: str) -> ColumnElement[bool]:

@@ -72,8 +72,8 @@ def run_attack(
 def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> None:
     """Print the bug table of some evaluations at the usual thresholds."""
     from jsdelta_db.store.queries import Selection, query_bugs
-    from jsdelta_db.store.session import reading_store
+    from jsdelta_db.store.reading import reading
 
-    with reading_store(workspace.db_url) as connection:
+    with reading(workspace.db_url) as connection:
         table = query_bugs(connection, DEFAULT_BETAS, selection=Selection(uids=evaluations))
     write_bugs(table.keys, table.rows, Format.TABLE, None, True)

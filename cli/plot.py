@@ -36,11 +36,11 @@ def histogram(
     from jsdelta_db.errors import NothingToDoError
     from jsdelta_db.plots.histogram import check_figure_path, draw_histogram, save_figure
     from jsdelta_db.store.queries import js_delta_by_eps
-    from jsdelta_db.store.session import reading_store
+    from jsdelta_db.store.reading import reading
 
     betas = [check_beta(value) for value in beta or DEFAULT_BETAS]
     check_figure_path(output)
-    with reading_store(ctx.obj.workspace().db_url) as connection:
+    with reading(ctx.obj.workspace().db_url) as connection:
         js_delta = js_delta_by_eps(connection, options.select(ensemble, dataset, method, eps, attack))
     if not js_delta:
         raise NothingToDoError(

@@ -41,10 +41,10 @@ def bugs(
     """
     from jsdelta_db.config import DEFAULT_BETAS, format_eps
     from jsdelta_db.store.queries import count_unfinished, query_bugs
-    from jsdelta_db.store.session import reading_store
+    from jsdelta_db.store.reading import reading
 
     keys = [key.strip() for key in by.split(",")] if by else []
-    with reading_store(ctx.obj.workspace().db_url) as connection:
+    with reading(ctx.obj.workspace().db_url) as connection:
         unfinished = count_unfinished(connection)
         table = query_bugs(
             connection, beta or DEFAULT_BETAS, keys, options.select(ensemble, dataset, method, eps, attack)

@@ -26,7 +26,7 @@ def quickstart(ctx: typer.Context) -> None:
     from jsdelta_db.plots.histogram import draw_histogram, save_figure, text_histogram
     from jsdelta_db.recipes import get_recipe
     from jsdelta_db.store.queries import Selection, js_delta_by_eps
-    from jsdelta_db.store.session import reading_store
+    from jsdelta_db.store.reading import reading
     from jsdelta_db.workbench import open_workbench
 
     workspace = ctx.obj.workspace()
@@ -38,7 +38,7 @@ def quickstart(ctx: typer.Context) -> None:
     evaluations, _ = run_attack(workspace, configs, ensemble.uid, "first")
     note("3/3  asking the store\n")
     print_summary(workspace, evaluations)
-    with reading_store(workspace.db_url) as connection:
+    with reading(workspace.db_url) as connection:
         js_delta = js_delta_by_eps(connection, Selection(uids=evaluations))
     figure = workspace.root / "jsdelta-quickstart.png"
     save_figure(draw_histogram(js_delta, DEFAULT_BETAS), figure)

@@ -1,27 +1,18 @@
 """What is asked of a store: bug fractions and the JSΔ behind them. Read-only, and free of torch."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, func, select
 
 from jsdelta_db.config import check_beta
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.statistics import FractionIntervals, Interval
-from jsdelta_db.store.schema import (
-    FINISHED,
-    Attack,
-    Dataset,
-    Ensemble,
-    Evaluation,
-    EvaluationMember,
-    Model,
-    Sample,
-    Score,
-)
+from jsdelta_db.store.constants import FINISHED
+from jsdelta_db.store.reading import Reader, fetch
 
 TOO_FEW = 30  # successes under which a fraction is marked
 LABEL_KEYS = ("source_label", "target_label")
@@ -95,88 +86,110 @@ class BugTable:
     pooled: Mapping[str, tuple[Any, ...]]
 
 
-def list_evaluations(connection: Connection, selection: Selection = Selection()) -> list[EvaluationInfo]:
-    """Return the finished evaluations that a selection names, oldest first."""
-    statement = (
-        select(
-            Evaluation.id, Evaluation.uid, Evaluation.attack_id, Attack.uid.label("attack_uid"),
-            Attack.dataset_id, Dataset.classes, Attack.n_skipped, Attack.n_attempts,
-            Dataset.name.label("dataset"), Ensemble.name.label("ensemble"),
-            Ensemble.uid.label("ensemble_uid"), Model.seed.label("attacked"), Attack.norm, Attack.eps,
-            Model.method, Model.architecture.label("arch"), Attack.target_rule.label("targets"), Attack.steps,
-            Attack.step_size, Attack.random_start, Attack.restarts, Attack.objective, Attack.stop,
-            Attack.seed.label("attack_seed"), Attack.images, Attack.split, Attack.dtype, Attack.library,
-            Evaluation.temperature_rule.label("temperature"), Evaluation.baseline_rule.label("baseline"),
-        )
-        .join(Attack, Attack.id == Evaluation.attack_id)
-        .join(Model, Model.id == Attack.attacked_model_id)
-        .join(Dataset, Dataset.id == Attack.dataset_id)
-        .outerjoin(Ensemble, Ensemble.id == Evaluation.ensemble_id)
-        .where(Evaluation.status == FINISHED)
-        .order_by(Evaluation.id)
-    )  # fmt: skip
-    _check_names(connection, selection)
-    if selection.ensemble is not None:
-        statement = statement.where(_is_ensemble(selection.ensemble))
-    if selection.dataset is not None:
-        statement = statement.where(Dataset.name == selection.dataset)
-    if selection.method is not None:
-        statement = statement.where(Model.method == selection.method)
-    if selection.eps:
-        statement = statement.where(Attack.eps.in_(selection.eps))
-    found = connection.execute(statement).mappings().all()
+FINISHED_EVALUATIONS = f"""
+SELECT evaluation.id, evaluation.uid, evaluation.attack_id, attack.uid AS attack_uid, attack.dataset_id,
+       dataset.classes, attack.n_skipped, attack.n_attempts, attack.step_size,
+       ensemble.uid AS ensemble_uid,
+       dataset.name AS dataset, ensemble.name AS ensemble, model.seed AS attacked, attack.norm, attack.eps,
+       model.method, model.architecture AS arch, attack.target_rule AS targets, attack.steps,
+       attack.random_start, attack.restarts, attack.objective, attack.stop, attack.seed AS attack_seed,
+       attack.images, attack.split, attack.dtype, attack.library,
+       evaluation.temperature_rule AS temperature, evaluation.baseline_rule AS baseline
+FROM evaluation
+JOIN attack ON attack.id = evaluation.attack_id
+JOIN model ON model.id = attack.attacked_model_id
+JOIN dataset ON dataset.id = attack.dataset_id
+LEFT JOIN ensemble ON ensemble.id = evaluation.ensemble_id
+WHERE evaluation.status = '{FINISHED}'
+ORDER BY evaluation.id
+"""  # noqa: S608 a constant
+COLUMNS = (
+    "id", "uid", "attack_id", "attack_uid", "dataset_id", "classes", "n_skipped", "n_attempts", "step_size",
+    "ensemble_uid", "dataset", "ensemble", "attacked", "norm", "eps", "method", "arch", "targets", "steps",
+    "random_start", "restarts", "objective", "stop", "attack_seed", "images", "split", "dtype", "library",
+    "temperature", "baseline",
+)  # fmt: skip
+EVALUATORS = """
+SELECT evaluation_member.evaluation_id, model.seed, model.uid
+FROM evaluation_member JOIN model ON model.id = evaluation_member.model_id
+ORDER BY evaluation_member.evaluation_id, evaluation_member.position
+"""
+SCORES = """
+SELECT sample.sample_index, sample.source_label, sample.target_label, sample.success, score.js_delta
+FROM sample
+JOIN score ON score.sample_index = sample.sample_index AND score.requested_target = sample.requested_target
+WHERE sample.attack_id = :attack_id AND score.evaluation_id = :evaluation_id
+"""
+
+
+def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list[EvaluationInfo]:
+    """Return the finished evaluations that a selection names, oldest first.
+
+    Raises:
+        UnknownNameError: a name that the store does not have.
+    """
+    found = [dict(zip(COLUMNS, row, strict=True)) for row in fetch(reader, FINISHED_EVALUATIONS)]
+    _check_names(reader, selection)
+    found = [row for row in found if _is_selected(row, selection)]
     if selection.uids:
         known = [row["attack_uid"] for row in found]
-        found = [row for row in found if _named(row["uid"], row["attack_uid"], selection.uids)]
+        found = [row for row in found if _starts(selection.uids, row["uid"], row["attack_uid"])]
         if not found:
             raise UnknownNameError("attack", " ".join(selection.uids), dict.fromkeys(known))
-    evaluators = _evaluators(connection)
+    evaluators = _evaluators(reader)
     ambiguous = _ambiguous_names(found)
     return [_info(row, evaluators.get(row["id"], ""), ambiguous) for row in found]
 
 
-def count_unfinished(connection: Connection) -> int:
+def count_unfinished(reader: Reader) -> int:
     """Return how many evaluations are not finished: queries leave them out."""
-    return connection.scalar(select(func.count()).where(Evaluation.status != FINISHED)) or 0
+    ((count,),) = fetch(reader, "SELECT count(*) FROM evaluation WHERE status <> :status", status=FINISHED)
+    return int(count)
 
 
-def _is_ensemble(reference: str) -> ColumnElement[bool]:
-    return (Ensemble.name == reference) | Ensemble.uid.startswith(reference, autoescape=True)
+def _is_selected(row: Row, selection: Selection) -> bool:
+    return (
+        (selection.ensemble is None or _is_ensemble(selection.ensemble, row["ensemble"], row["ensemble_uid"]))
+        and selection.dataset in (None, row["dataset"])
+        and selection.method in (None, row["method"])
+        and (not selection.eps or row["eps"] in selection.eps)
+    )
 
 
-def _check_names(connection: Connection, selection: Selection) -> None:
+def _is_ensemble(reference: str, name: str | None, uid: str | None) -> bool:
+    return uid is not None and (reference == name or uid.startswith(reference))
+
+
+def _check_names(reader: Reader, selection: Selection) -> None:
     """Refuse a name that the store does not know: an empty answer would read like "no bugs".
 
     Raises:
         UnknownNameError: lists what there is.
     """
     if selection.ensemble is not None:
-        found = connection.scalar(select(Ensemble.id).where(_is_ensemble(selection.ensemble)).limit(1))
-        if found is None:
-            names = connection.scalars(select(Ensemble.name).distinct().order_by(Ensemble.name))
-            raise UnknownNameError("ensemble", selection.ensemble, names)
-    for what, wanted, column in (
-        ("dataset", selection.dataset, Dataset.name),
-        ("method", selection.method, Model.method),
+        ensembles = fetch(reader, "SELECT name, uid FROM ensemble ORDER BY name")
+        if not any(_is_ensemble(selection.ensemble, *ensemble) for ensemble in ensembles):
+            raise UnknownNameError(
+                "ensemble", selection.ensemble, dict.fromkeys(name for name, _ in ensembles)
+            )
+    for what, wanted, sql in (
+        ("dataset", selection.dataset, "SELECT DISTINCT name FROM dataset ORDER BY name"),
+        ("method", selection.method, "SELECT DISTINCT method FROM model ORDER BY method"),
     ):
-        known = list(connection.scalars(select(column).distinct().order_by(column)))
-        if wanted is not None and wanted not in known:
-            raise UnknownNameError(what, wanted, known)
+        if wanted is not None:
+            known = [name for (name,) in fetch(reader, sql)]
+            if wanted not in known:
+                raise UnknownNameError(what, wanted, known)
 
 
-def _named(uid: str, attack_uid: str, prefixes: Sequence[str]) -> bool:
-    return any(uid.startswith(prefix) or attack_uid.startswith(prefix) for prefix in prefixes)
+def _starts(prefixes: Sequence[str], *uids: str) -> bool:
+    return any(uid.startswith(prefix) for uid in uids for prefix in prefixes)
 
 
-def _evaluators(connection: Connection) -> dict[int, str]:
-    """Return each evaluation's judges as text: their seeds, or uids where seeds do not tell them apart."""
-    statement = (
-        select(EvaluationMember.evaluation_id, Model.seed, Model.uid)
-        .join(Model, Model.id == EvaluationMember.model_id)
-        .order_by(EvaluationMember.evaluation_id, EvaluationMember.position)
-    )
+def _evaluators(reader: Reader) -> dict[int, str]:
+    """Return each evaluation's judges as text: seeds, with the start of the uid to tell equal seeds apart."""
     members: dict[int, list[str]] = {}
-    for evaluation_id, seed, uid in connection.execute(statement):
+    for evaluation_id, seed, uid in fetch(reader, EVALUATORS):
         members.setdefault(evaluation_id, []).append(f"{seed}@{uid[:6]}")
     return {evaluation_id: " ".join(names) for evaluation_id, names in members.items()}
 
@@ -190,35 +203,30 @@ def _ambiguous_names(rows: Iterable[Mapping[Any, Any]]) -> set[str]:
 
 def _info(row: Mapping[Any, Any], evaluators: str, ambiguous: set[str]) -> EvaluationInfo:
     ensemble = row["ensemble"]
+    # JSON: text from SQLite, a list from PostgreSQL.
+    classes = json.loads(row["classes"]) if isinstance(row["classes"], str) else row["classes"]
     facts = {key: row[key] for key in (*DEFAULT_KEYS, *CONFIGURATION_KEYS) if key in row}
     facts["ensemble"] = f"{ensemble}@{row['ensemble_uid'][:8]}" if ensemble in ambiguous else ensemble
     facts["relative_step_size"] = round(row["step_size"] * row["steps"] / row["eps"], 6)
+    facts["random_start"] = bool(row["random_start"])
     facts["evaluators"] = evaluators
     return EvaluationInfo(
         id=row["id"], uid=row["uid"], attack_id=row["attack_id"], attack_uid=row["attack_uid"],
-        dataset_id=row["dataset_id"], classes=tuple(row["classes"]), n_skipped=row["n_skipped"],
+        dataset_id=row["dataset_id"], classes=tuple(classes), n_skipped=row["n_skipped"],
         n_attempts=row["n_attempts"], facts=facts,
     )  # fmt: skip
 
 
-def load_scores(connection: Connection, evaluation: EvaluationInfo) -> ScoreColumns:
+def load_scores(reader: Reader, evaluation: EvaluationInfo) -> ScoreColumns:
     """Return the rows of one evaluation."""
-    statement = (
-        select(Sample.sample_index, Sample.source_label, Sample.target_label, Sample.success, Score.js_delta)
-        .join(
-            Score,
-            (Score.sample_index == Sample.sample_index) & (Score.requested_target == Sample.requested_target),
-        )
-        .where(Sample.attack_id == evaluation.attack_id, Score.evaluation_id == evaluation.id)
-    )
-    rows = connection.execute(statement).all()
-    table = np.array([tuple(row) for row in rows], dtype=np.float64).reshape(-1, 5)  # None becomes NaN
+    rows = fetch(reader, SCORES, attack_id=evaluation.attack_id, evaluation_id=evaluation.id)
+    table = np.array(rows, dtype=np.float64).reshape(-1, 5)  # None becomes NaN
     index, source, target, success = table[:, :4].astype(np.int64).T
     return ScoreColumns(index, source, target, success.astype(bool), table[:, 4])
 
 
 def query_bugs(
-    connection: Connection,
+    reader: Reader,
     betas: Sequence[float],
     by: Sequence[str] = (),
     selection: Selection = Selection(),
@@ -235,11 +243,11 @@ def query_bugs(
     """
     for beta in betas:
         check_beta(beta)
-    evaluations = list_evaluations(connection, selection)
+    evaluations = list_evaluations(reader, selection)
     keys = resolve_keys(by, evaluations)
     grouped: dict[tuple[Any, ...], list[tuple[EvaluationInfo, ScoreColumns]]] = {}
     for evaluation in evaluations:
-        for group, columns in _split_by(evaluation, load_scores(connection, evaluation), keys):
+        for group, columns in _split_by(evaluation, load_scores(reader, evaluation), keys):
             grouped.setdefault(group, []).append((evaluation, columns))
     rows = [
         {**dict(zip(keys, group, strict=True)), **counts}
@@ -357,13 +365,13 @@ def _sort_key(value: object) -> tuple[int, Any]:
 
 
 def js_delta_by_eps(
-    connection: Connection,
+    reader: Reader,
     selection: Selection = Selection(),
 ) -> dict[tuple[str, float], NDArray[np.float64]]:
     """Return the JSΔ of all successful samples that have one, by norm and ε, ascending."""
     found: dict[tuple[str, float], list[NDArray[np.float64]]] = {}
-    for evaluation in list_evaluations(connection, selection):
-        columns = load_scores(connection, evaluation)
+    for evaluation in list_evaluations(reader, selection):
+        columns = load_scores(reader, evaluation)
         values = columns.js_delta[columns.success & ~np.isnan(columns.js_delta)]
         found.setdefault((evaluation.facts["norm"], evaluation.facts["eps"]), []).append(values)
     return {key: np.concatenate(found[key]) for key in sorted(found)}

@@ -26,11 +26,9 @@ from sqlalchemy.dialects.sqlite import REAL
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
-VERSION_TABLE = "jsdelta_alembic_version"  # MLflow and Optuna both use alembic_version
-HEAD_REVISION = "0001"  # a test holds it against Alembic's own head
+from jsdelta_db.store.constants import FAILED, FINISHED, HEAD_REVISION, PENDING, RUNNING, VERSION_TABLE
 
-# A run-like row's life; an interrupted one goes back to pending.
-PENDING, RUNNING, FINISHED, FAILED = "pending", "running", "finished", "failed"
+__all__ = ["FAILED", "FINISHED", "HEAD_REVISION", "PENDING", "RUNNING", "VERSION_TABLE"]
 
 # STRICT tables on SQLite refuse a NumPy integer, which would land as a BLOB; they know few type names.
 Small: TypeEngine[int] = SmallInteger().with_variant(Integer(), "sqlite")

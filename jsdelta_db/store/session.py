@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
-from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE
-
-BUSY_SECONDS = 30.0  # how long a SQLite writer waits for another
+from jsdelta_db.store.constants import HEAD_REVISION, VERSION_TABLE
+from jsdelta_db.store.reading import BUSY_SECONDS, connect_read_only
 
 
 class Store:
@@ -172,7 +171,7 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
         if not read_only:
             connection: sqlite3.Connection = sqlite3.connect(path, **options)
             return connection
-        return _connect_read_only(path, options)
+        return connect_read_only(path, **options)
 
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
 
@@ -189,21 +188,6 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
-
-
-def _connect_read_only(path: Path, options: dict[str, Any]) -> sqlite3.Connection:
-    """Open without the right to write; a store on read-only media has no room for WAL's own files."""
-    # mode=ro would leave WAL's files behind: only a connection that may write takes them away again.
-    connection: sqlite3.Connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, **options
-    )
-    try:
-        connection.execute("PRAGMA query_only = ON")
-        connection.execute("SELECT 1 FROM sqlite_master")
-    except sqlite3.OperationalError:
-        connection.close()
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, **options)
-    return connection
 
 
 def check_revision(connection: Connection, url: URL) -> None:

@@ -1,0 +1,91 @@
+"""Opening a store for one query, fast: SQLAlchemy takes longer to import than most queries take.
+
+A SQLite store that is in order is read through the standard library. Whatever is not (no file, another
+revision, a server's URL) goes through :mod:`jsdelta_db.store.session`, which knows what to say.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+from jsdelta_db.store.constants import HEAD_REVISION, VERSION_TABLE
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+BUSY_SECONDS = 30.0  # how long to wait for another process's write
+
+Reader: TypeAlias = Union[sqlite3.Connection, "Connection"]
+
+
+@contextmanager
+def reading(url: str) -> Iterator[Reader]:
+    """Open a store for reading; makes nothing.
+
+    Raises:
+        StoreNotReadyError: there is none yet, or its schema is of another revision.
+        StoreError: it can not be reached or read, or belongs to something else.
+    """
+    connection = _open_quickly(url)
+    if connection is None:
+        from jsdelta_db.store.session import reading_store
+
+        with reading_store(url) as slower:
+            yield slower
+        return
+    with closing(connection):
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            from sqlalchemy.exc import DBAPIError
+
+            from jsdelta_db.store.session import parse_url, translate
+
+            raise translate(DBAPIError("", None, error), parse_url(url)) from error
+
+
+def fetch(reader: Reader, sql: str, **values: object) -> Sequence[tuple[Any, ...]]:
+    """Return the rows of a SELECT; values are bound to ``:name``."""
+    if isinstance(reader, sqlite3.Connection):
+        return reader.execute(sql, values).fetchall()
+    from sqlalchemy import text
+
+    return [tuple(row) for row in reader.execute(text(sql), values)]
+
+
+def _open_quickly(url: str) -> sqlite3.Connection | None:
+    """Return a snapshot of a SQLite store at our revision; None if there is anything to explain."""
+    prefix, _, name = url.partition("sqlite:///")
+    path = Path(name)
+    if prefix or "?" in name or not path.is_file():
+        return None
+    try:
+        connection = connect_read_only(path, timeout=BUSY_SECONDS, isolation_level=None)
+    except sqlite3.Error:
+        return None
+    try:
+        connection.execute("BEGIN")
+        (found,) = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()  # noqa: S608 a constant
+    except (sqlite3.Error, TypeError):  # TypeError: the table is empty
+        found = None
+    if found == HEAD_REVISION:
+        return connection
+    connection.close()
+    return None
+
+
+def connect_read_only(path: Path, **options: Any) -> sqlite3.Connection:  # noqa: ANN401 sqlite3's own options
+    """Open without the right to write; a store on read-only media has no room for WAL's own files."""
+    # mode=ro would leave WAL's files behind: only a connection that may write takes them away again.
+    connection: sqlite3.Connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, **options
+    )
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT 1 FROM sqlite_master")
+    except sqlite3.OperationalError:
+        connection.close()
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, **options)
+    return connection

@@ -1,5 +1,6 @@
 """``jsdelta quickstart``."""
 
+import shutil
 from pathlib import Path
 
 import typer
@@ -43,7 +44,8 @@ def quickstart(ctx: typer.Context) -> None:
     figure = workspace.root / "jsdelta-quickstart.png"
     save_figure(draw_histogram(js_delta, DEFAULT_BETAS), figure)
     typer.echo("\nJSΔ of the successful samples, share by range:\n")
-    typer.echo("\n".join(text_histogram(js_delta)))
+    columns = shutil.get_terminal_size().columns  # 80 where there is no terminal
+    typer.echo("\n".join(text_histogram(js_delta, columns)))
     typer.echo(f"\nfigure: {_short(figure)}")
     typer.echo(
         "\nJSΔ near 0: no other model noticed, a blind spot of the one attacked. Near 1: features moved.\n"

@@ -82,8 +82,14 @@ def save_figure(figure: "Figure", path: Path) -> None:
         ) from error
 
 
-def text_histogram(js_delta: JsDeltaByEps, width: int = 24) -> list[str]:
-    """Return the histogram as lines: a row per range of JSΔ, a column per ε, bars by share."""
+def text_histogram(js_delta: JsDeltaByEps, columns: int = 80) -> list[str]:
+    """Return the histogram as lines: a row per range of JSΔ, a column per ε, bars by share.
+
+    Args:
+        js_delta: JSΔ by norm and ε.
+        columns: of the terminal; the bars fill it.
+    """
+    width = max(10, min(24, (columns - 13) // max(1, len(js_delta)) - 2))
     heads = [f"ε = {format_eps(eps, norm)}" for norm, eps in js_delta]
     lines = [f"{'JSΔ':>11}  " + "  ".join(head.ljust(width) for head in heads)]
     counts = [np.histogram(values, TEXT_BINS)[0] / max(1, len(values)) for values in js_delta.values()]

@@ -1,172 +1,28 @@
-"""One attack and its evaluation: planned as rows, then worked off chunk by chunk."""
+"""One planned attack, worked off chunk by chunk: samples made, judged and kept."""
 
 import io
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from jsdelta_db import __version__
-from jsdelta_db.attacks import PreparedModel, choose_attempts, perturb, plan_chunk_size
+from jsdelta_db.attacks import PreparedModel, perturb
 from jsdelta_db.attacks.perturb import apply_delta
-from jsdelta_db.attacks.targets import choose_images
-from jsdelta_db.config import AttackConfig, EvaluationConfig, config_hash
-from jsdelta_db.data import Dataset
-from jsdelta_db.errors import CheckpointError, NothingToDoError
+from jsdelta_db.errors import CheckpointError
 from jsdelta_db.files import sha256_of, write_atomically
 from jsdelta_db.leases import describe
-from jsdelta_db.members import POLL_SECONDS, member_baselines
-from jsdelta_db.metrics import combine_baselines, score
+from jsdelta_db.members import POLL_SECONDS
+from jsdelta_db.metrics import score
 from jsdelta_db.models.inference import forward
-from jsdelta_db.records import Attempts, Baselines, Samples, Scores, label_pair
+from jsdelta_db.planning import Plan
+from jsdelta_db.records import Attempts, Baselines, Samples, Scores
 from jsdelta_db.store import runs, write
-from jsdelta_db.store.schema import (
-    FINISHED,
-    Attack,
-    AttackChunk,
-    Ensemble,
-    Evaluation,
-    EvaluationChunk,
-    EvaluationMember,
-    Model,
-)
-from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.store.schema import Attack, AttackChunk, Evaluation, EvaluationChunk
 from jsdelta_db.tracking import RunLog
 from jsdelta_db.workbench import Workbench
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A loaded model: its row, the network, and its clean logits by split."""
-
-    row: Model
-    network: nn.Module
-    logits: Mapping[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that is needed to work on one attack and its evaluation."""
-
-    attack: Attack
-    evaluation: Evaluation
-    config: AttackConfig
-    dataset: Dataset
-    attacked: Member
-    evaluators: Sequence[Member]
-    attempts: Attempts
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether there is no work left."""
-        return self.evaluation.status == FINISHED
-
-    @property
-    def title(self) -> str:
-        """What people call this attack."""
-        return f"attack on seed {self.attacked.row.seed}, ε = {self.config.eps * 255:g}/255"
-
-
-def plan(
-    bench: Workbench,
-    config: AttackConfig,
-    rules: EvaluationConfig,
-    dataset: Dataset,
-    dataset_row: DatasetRow,
-    ensemble: Ensemble,
-    attacked: Member,
-    members: Sequence[Member],
-    device: torch.device,
-) -> Plan:
-    """Find or make the rows of an attack, its evaluation and all their chunks.
-
-    The evaluators are the members whose weights are not the attacked model's: a fooled model must not
-    judge itself.
-
-    Raises:
-        NothingToDoError: no image is left to attack, or nobody to judge.
-    """
-    evaluators = [each for each in members if each.row.checkpoint_sha256 != attacked.row.checkpoint_sha256]
-    if not evaluators:
-        raise NothingToDoError(
-            f"every member of {ensemble.name!r} has the same weights, so none can judge another"
-        )
-    split = dataset.splits[config.split]
-    images = choose_images(split, config.images)
-    labels = split.labels.numpy()
-    right = images[attacked.logits[config.split][images].argmax(1) == labels[images]]
-    attempts = choose_attempts(
-        config.targets, split.index[right], labels[right], dataset.classes, config.seed
-    )
-    if not len(attempts):
-        raise NothingToDoError(
-            f"model seed {attacked.row.seed} calls none of {len(images)} images by their label, "
-            f"or --targets {config.targets} leaves none; try more --images or train longer"
-        )
-
-    def new_attack() -> Attack:
-        return Attack(
-            attacked_model_id=attacked.row.id, attacked_sha256=attacked.row.checkpoint_sha256,
-            dataset_id=dataset_row.id, split=config.split, norm=config.norm, eps=config.eps,
-            steps=config.steps, step_size=config.step_size, random_start=config.random_start,
-            restarts=config.restarts,
-            target_rule=config.targets, objective=config.objective, stop=config.stop, seed=config.seed,
-            images=config.images, library="jsdelta", library_version=__version__,
-            chunk_size=plan_chunk_size(dataset.image_shape, device), n_images=len(images),
-            n_skipped=len(images) - len(right), n_attempts=len(attempts), requested_device=config.device,
-            requested_dtype=config.dtype, device=device.type, dtype=config.dtype,
-            threads=torch.get_num_threads(),
-        )  # fmt: skip
-
-    with bench.store.transaction() as session:
-        attack_hash = config_hash(config.canonical(), [dataset_row.uid, attacked.row.uid])
-        attack = runs.find_or_create(session, Attack, attack_hash, new_attack)
-        evaluation = runs.find_or_create(
-            session,
-            Evaluation,
-            config_hash(rules.canonical(), [attack.uid, *(member.row.uid for member in evaluators)]),
-            lambda: Evaluation(
-                attack_id=attack.id, attacked_sha256=attack.attacked_sha256, ensemble_id=ensemble.id,
-                temperature_rule=rules.temperature, baseline_rule=rules.baseline,
-            ),
-        )  # fmt: skip
-        chunks = -(-attack.n_attempts // attack.chunk_size)
-        for position in range(chunks):
-            size = len(attempts.chunk(position, attack.chunk_size))
-            for table, parent in (
-                (AttackChunk, {"attack_id": attack.id}),
-                (EvaluationChunk, {"evaluation_id": evaluation.id}),
-            ):
-                if session.get(table, {**parent, "position": position}) is None:
-                    session.add(table(**parent, position=position, n_attempts=size))
-        for position, member in enumerate(evaluators):
-            if session.get(EvaluationMember, (evaluation.id, position)) is None:
-                session.add(
-                    EvaluationMember(
-                        evaluation_id=evaluation.id, position=position, model_id=member.row.id,
-                        model_sha256=member.row.checkpoint_sha256, attacked_sha256=attack.attacked_sha256,
-                    )
-                )  # fmt: skip
-    return Plan(attack, evaluation, config, dataset, attacked, evaluators, attempts)
-
-
-def find_baselines(bench: Workbench, plan: Plan) -> Baselines:
-    """Return the evaluators' baselines for the label pairs that the attack aims at: the same at every ε."""
-    labels = plan.dataset.splits["baseline"].labels.numpy()
-    pairs = {
-        label_pair(int(y), int(t))
-        for y, t in zip(plan.attempts.source_label, plan.attempts.requested_target, strict=True)
-    }
-    members = [
-        member_baselines(bench, member.row, member.logits["baseline"], labels, plan.attack.dataset_id, pairs)
-        for member in plan.evaluators
-    ]
-    return combine_baselines(members, [member.logits["baseline"] for member in plan.evaluators], labels)
 
 
 def open_run(bench: Workbench, plan: Plan, parent: RunLog) -> RunLog:

@@ -18,9 +18,10 @@ from jsdelta_db.config import DEFAULT_BETAS, TARGET_RULES, AttackConfig, Evaluat
 from jsdelta_db.data import Dataset
 from jsdelta_db.devices import resolve_device
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.judging import Member, Plan, find_baselines, mark_unlogged, open_run, plan, work_off
+from jsdelta_db.judging import mark_unlogged, open_run, work_off
 from jsdelta_db.members import clean_logits, load_member, plan_member, train_member
 from jsdelta_db.models.zoo import find_factory
+from jsdelta_db.planning import Member, Plan, find_baselines, plan
 from jsdelta_db.plots.histogram import draw_histogram, save_figure
 from jsdelta_db.recipes import Recipe
 from jsdelta_db.records import Baselines

@@ -436,6 +436,12 @@ def test_histogram_data_are_the_successes_with_a_js_delta(two_ensembles, store):
 
 
 def test_summary_for_the_tracker(filled):
-    """A run logs the success rate among the counted attempts, and the fraction by β."""
-    (row,) = _ask(filled, [0.05]).rows
-    assert summary_metrics(row) == {"success_rate": 4 / 5, "bug_fraction_beta_0.05": 2 / 4}
+    """A run logs, at step round(255·ε), the success rate among the counted attempts once and the fraction by β."""
+    rows = _ask(filled, [0.05, 5.0]).rows
+    (metrics,) = summary_metrics(rows).values()
+    assert list(summary_metrics(rows)) == [round(rows[0]["eps"] * 255)]
+    assert metrics == {
+        "success_rate": 4 / 5,
+        "bug_fraction_beta_0.05": 2 / 4,
+        "bug_fraction_beta_5": rows[1]["bug_fraction"],
+    }

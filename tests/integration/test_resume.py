@@ -14,7 +14,7 @@ import pytest
 import torch
 from mlflow.entities import Run
 
-from jsdelta_db import judging, members, pipeline, workbench
+from jsdelta_db import judging, members, pipeline, planning, workbench
 from jsdelta_db.errors import CheckpointError
 from jsdelta_db.leases import current_owner
 from jsdelta_db.pipeline import attack_and_score, train_ensemble
@@ -47,7 +47,7 @@ class Listening(Silent):
 
 def _keep_it_small(patch: pytest.MonkeyPatch) -> None:
     """Make several chunks of few images, and no drawings: they have tests of their own."""
-    patch.setattr(judging, "plan_chunk_size", lambda shape, device: CHUNK_SIZE)
+    patch.setattr(planning, "plan_chunk_size", lambda shape, device: CHUNK_SIZE)
     patch.setattr(pipeline, "save_figure", lambda figure, path: path.write_bytes(b"figure"))
 
 

@@ -63,8 +63,9 @@ def _is_begun(workspace, begun, database):
 def statuses(workspace):
     """Return MLflow's runs of this workspace: name and status, oldest first."""
     client = MlflowClient(f"sqlite:///{workspace.root / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("jsdelta").experiment_id
-    runs = client.search_runs([experiment], order_by=["attributes.start_time ASC"])
+    # A workspace that was copied goes on in an experiment of its own.
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, order_by=["attributes.start_time ASC"])
     return [(run.info.run_name, run.info.status) for run in runs]
 
 

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -62,7 +63,6 @@ def train_member(
         return claimed
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
-    digest = dataset.fingerprint()[:16]
     run = bench.tracker.start(
         f"member seed {row.seed}", uid=row.uid, parent=parent,
         params={
@@ -70,45 +70,56 @@ def train_member(
             "resolved_device": device.type, "resolved_dtype": str(dtype).removeprefix("torch."),
         },
     )  # fmt: skip
+    digest = dataset.fingerprint()[:16]
+    run.dataset(name=dataset.name, digest=digest, source=dataset.name, context="training")
     with run.closing():
         try:
-            run.dataset(name=dataset.name, digest=digest, source=dataset.name, context="training")
             network = build_model(config.arch, dataset, width=config.width, seed=row.seed)
             history = _train_with_bar(bench, run, network, dataset, config, row.seed, device, dtype)
-            checkpoint = run.folder / "checkpoint.pt"
-            sha256 = save_checkpoint(network, checkpoint)
-            write_atomically(run.folder / "history.json", json.dumps([asdict(e) for e in history]).encode())
             clean_accuracy = accuracy(network, dataset.splits["attack"], device)
         except JsdeltaError:
             with bench.store.transaction() as session:
                 runs.leave(session.get_one(Model, row.id), FAILED)
             raise
+        checkpoint, past = run.folder / "checkpoint.pt", run.folder / "history.json"
+        sha256 = save_checkpoint(network, checkpoint)
+        write_atomically(past, json.dumps([asdict(epoch) for epoch in history]).encode())
         run.metrics({"clean_accuracy": clean_accuracy})
-        for path in (checkpoint, run.folder / "history.json"):
-            run.file(path)
-        with bench.store.transaction() as session:
-            done = session.get_one(Model, row.id)
-            done.checkpoint_uri, done.checkpoint_sha256 = bench.relative(checkpoint), sha256
-            done.clean_accuracy, done.finished_at, done.mlflow_run_id = (
-                clean_accuracy,
-                runs.now(),
-                run.logged_id,
-            )
-            done.device, done.dtype = device.type, str(dtype).removeprefix("torch.")
-            done.threads = torch.get_num_threads()
-            runs.leave(done, FINISHED)
-            attack_split = dataset.splits["attack"]
-            session.merge(
-                ModelMetric(
-                    model_id=done.id, dataset_id=done.dataset_id, split="attack", name="clean_accuracy",
-                    norm="", eps=0.0, steps=0, value=clean_accuracy, n=len(attack_split),
-                )
-            )  # fmt: skip
-    if bench.tracker.failed:  # closing the run may have failed, too: a repair looks for rows without an id
-        with bench.store.transaction() as session:
-            done = session.get_one(Model, row.id)
-            done.mlflow_run_id = None
+        run.file(checkpoint)
+        run.file(past)
+        _finish_member(
+            bench, row, checkpoint, sha256, clean_accuracy, len(dataset.splits["attack"]), device, dtype
+        )
+    with bench.store.transaction() as session:
+        done = session.get_one(Model, row.id)
+        # Closing the run may have failed, too: a repair looks for rows without an id.
+        done.mlflow_run_id = run.logged_id
     return done
+
+
+def _finish_member(
+    bench: Workbench,
+    row: Model,
+    checkpoint: Path,
+    sha256: str,
+    clean_accuracy: float,
+    n_images: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    with bench.store.transaction() as session:
+        done = session.get_one(Model, row.id)
+        done.checkpoint_uri, done.checkpoint_sha256 = bench.relative(checkpoint), sha256
+        done.clean_accuracy, done.finished_at = clean_accuracy, runs.now()
+        done.device, done.dtype = device.type, str(dtype).removeprefix("torch.")
+        done.threads = torch.get_num_threads()
+        runs.leave(done, FINISHED)
+        session.merge(
+            ModelMetric(
+                model_id=done.id, dataset_id=done.dataset_id, split="attack", name="clean_accuracy",
+                norm="", eps=0.0, steps=0, value=clean_accuracy, n=n_images,
+            )
+        )  # fmt: skip
 
 
 def _claim_or_wait(bench: Workbench, row: Model) -> Model:

@@ -11,7 +11,7 @@ from jsdelta_db.config import check_beta, parse_eps
 from jsdelta_db.settings import Workspace, resolve_workspace
 
 if TYPE_CHECKING:
-    from jsdelta_db.store.queries import Selection  # with SQLAlchemy behind it: --help must not wait
+    from jsdelta_db.store.queries import Selection  # with NumPy behind it: --help must not wait
 
 
 @dataclass(frozen=True, slots=True)

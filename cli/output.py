@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -75,6 +75,13 @@ class TerminalProgress:
 def note(message: str) -> None:
     """Print a line beside the data, on stderr."""
     typer.echo(message, err=True)
+
+
+def note_pooled(pooled: Mapping[str, Sequence[Any]]) -> None:
+    """Name, on stderr, what differs among the attacks behind each row or panel."""
+    for key, values in pooled.items():
+        shown = map(format_eps, values) if key == "eps" else map(str, values)
+        note(f"pooled over {key}: {', '.join(shown)}")
 
 
 def write_rows(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .output import Format, note, write_bugs
+from .output import Format, note, note_pooled, write_bugs
 
 app = typer.Typer(no_args_is_help=True, help="Ask the store.")
 
@@ -39,7 +39,7 @@ def bugs(
 
     Example: jsdelta query bugs --beta 0.01
     """
-    from jsdelta_db.config import DEFAULT_BETAS, format_eps
+    from jsdelta_db.config import DEFAULT_BETAS
     from jsdelta_db.store.queries import count_unfinished, query_bugs
     from jsdelta_db.store.reading import reading
 
@@ -50,9 +50,7 @@ def bugs(
             connection, beta or DEFAULT_BETAS, keys, options.select(ensemble, dataset, method, eps, attack)
         )
     write_bugs(table.keys, table.rows, form, output, header)
-    for key, values in table.pooled.items():
-        shown = map(format_eps, values) if key == "eps" else map(str, values)
-        note(f"pooled over {key}: {', '.join(shown)}")
+    note_pooled(table.pooled)
     if unfinished:
         note(f"left out: {unfinished} unfinished; the same jsdelta attack as before goes on with them")
     if not table.rows:

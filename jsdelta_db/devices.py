@@ -18,7 +18,12 @@ def resolve_device(requested: str) -> torch.device:
     has_cuda = torch.cuda.is_available()
     if requested == "cuda" and not has_cuda:
         raise UsageError("--device 'cuda' is not available here; valid is cpu or auto")
-    return torch.device("cuda" if has_cuda and requested != "cpu" else "cpu")
+    if not has_cuda or requested == "cpu":
+        return torch.device("cpu")
+    # Success is checked and scoring runs in float32, the same way each time: no TF32, no racing kernels.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    return torch.device("cuda")
 
 
 def resolve_dtype(requested: str, device: torch.device) -> torch.dtype:

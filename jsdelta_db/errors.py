@@ -11,9 +11,8 @@
     │   ├── CheckpointError         the file is missing, cut short or altered
     │   └── ModelOutputError        its outputs are not finite logits of the right shape
     ├── TrainingError               a training run came to nothing (the loss is not finite)
-    ├── StoreError                  the database can not be reached, read or written
-    │   └── StoreNotReadyError      no store yet, or a schema of another revision
-    └── BusyError                   another live process holds the work
+    └── StoreError                  the database can not be reached, read or written
+        └── StoreNotReadyError      no store yet, or a schema of another revision
 
 Messages are one line: what, the value got, what is valid, the next command. Only ``cli/main.py``
 turns an error into stderr text and an exit code.
@@ -68,7 +67,3 @@ class StoreError(JsdeltaError):
 
 class StoreNotReadyError(StoreError):
     """There is no store yet, or its schema is of another revision."""
-
-
-class BusyError(JsdeltaError):
-    """Another live process holds the work that was asked for."""

@@ -21,7 +21,7 @@ from jsdelta_db.planning import Plan
 from jsdelta_db.records import Attempts, Baselines, Samples, Scores
 from jsdelta_db.store import runs, write
 from jsdelta_db.store.schema import Attack, AttackChunk, Evaluation, EvaluationChunk
-from jsdelta_db.tracking import RunLog
+from jsdelta_db.tracking import KILLED, RunLog
 from jsdelta_db.workbench import Workbench
 
 
@@ -38,25 +38,28 @@ def open_run(bench: Workbench, plan: Plan, parent: RunLog) -> RunLog:
             "evaluators": " ".join(member.row.uid for member in plan.evaluators),
         },
     )  # fmt: skip
-    run.dataset(
-        name=plan.dataset.name,
-        digest=plan.dataset.fingerprint()[:16],
-        source=plan.dataset.name,
-        context="attack",
-    )
-    with bench.store.transaction() as session:
-        for row in (session.get_one(Attack, attack.id), session.get_one(Evaluation, evaluation.id)):
-            # An attack that is judged again keeps the folder of its own samples.
-            if row.artifact_uri is None:
-                row.artifact_uri, row.mlflow_run_id = bench.relative(run.folder), run.run_id
+    try:
+        run.dataset(
+            name=plan.dataset.name,
+            digest=plan.dataset.fingerprint()[:16],
+            source=plan.dataset.name,
+            context="attack",
+        )
+        with bench.store.transaction() as session:
+            for row in (session.get_one(Attack, attack.id), session.get_one(Evaluation, evaluation.id)):
+                # An attack that is judged again keeps the folder of its own samples.
+                if row.artifact_uri is None:
+                    row.artifact_uri, row.mlflow_run_id = bench.relative(run.folder), run.run_id
+    except BaseException:
+        run.finish(KILLED)  # nobody else knows of it yet
+        raise
     return run
 
 
-def mark_unlogged(bench: Workbench, plan: Plan) -> None:
-    """Take back the run's id if MLflow failed on the way: ``doctor --repair`` looks for rows without one."""
-    if bench.tracker.failed:
-        with bench.store.transaction() as session:
-            session.get_one(Evaluation, plan.evaluation.id).mlflow_run_id = None
+def forget_run(bench: Workbench, plan: Plan) -> None:
+    """Take the run's id back where MLflow lacks results: ``doctor --repair`` looks for rows without one."""
+    with bench.store.transaction() as session:
+        session.get_one(Evaluation, plan.evaluation.id).mlflow_run_id = None
 
 
 def work_off(bench: Workbench, plan: Plan, baselines: Baselines, run: RunLog, device: torch.device) -> None:

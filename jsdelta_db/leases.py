@@ -27,7 +27,7 @@ def _start_of(pid: int) -> str | None:
         # Fields 3 and 22, counted behind the command name, which may hold spaces and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if fields[0] in "ZX" else fields[19]  # a zombie only waits to be collected
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self").exists():
             return None
     # ps is wherever the system keeps it, and the only argument is a number of ours.

@@ -70,9 +70,9 @@ def train_member(
             "resolved_device": device.type, "resolved_dtype": str(dtype).removeprefix("torch."),
         },
     )  # fmt: skip
-    digest = dataset.fingerprint()[:16]
-    run.dataset(name=dataset.name, digest=digest, source=dataset.name, context="training")
     with run.closing():
+        digest = dataset.fingerprint()[:16]
+        run.dataset(name=dataset.name, digest=digest, source=dataset.name, context="training")
         try:
             network = build_model(config.arch, dataset, width=config.width, seed=row.seed)
             history = _train_with_bar(bench, run, network, dataset, config, row.seed, device, dtype)
@@ -195,6 +195,7 @@ def clean_logits(
     path = bench.locate(row.checkpoint_uri or "").with_name(f"logits-{split}.npy")
     sha256 = write_atomically(path, buffer.getvalue())
     with bench.store.transaction() as session:
+        runs.serialize(session, f"logits of {row.uid}, {split}")
         session.merge(ModelLogits(**key, uri=bench.relative(path), sha256=sha256))
     bench.tracker.reattach(row.mlflow_run_id, path.parent).file(path)
     return logits
@@ -225,6 +226,7 @@ def member_baselines(
     if missing:
         computed = compare_labels(logits, labels, missing)
         with bench.store.transaction() as session:
+            runs.serialize(session, f"baselines of {row.uid}")
             write.write_model_baselines(
                 session, key=key, means={pair: (part.low, part.high) for pair, part in computed.items()}
             )

@@ -18,7 +18,7 @@ from jsdelta_db.config import DEFAULT_BETAS, TARGET_RULES, AttackConfig, Evaluat
 from jsdelta_db.data import Dataset
 from jsdelta_db.devices import resolve_device
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.judging import mark_unlogged, open_run, work_off
+from jsdelta_db.judging import forget_run, open_run, work_off
 from jsdelta_db.members import clean_logits, load_member, plan_member, train_member
 from jsdelta_db.models.zoo import find_factory
 from jsdelta_db.planning import Member, Plan, find_baselines, plan
@@ -180,8 +180,13 @@ def _work_on(bench: Workbench, ensemble: Ensemble, plans: Sequence[Plan], device
             run = open_run(bench, each, parent)
             with run.closing():
                 work_off(bench, each, baselines[attacked], run, device)
-                _log_results(bench, run, [each])
-            mark_unlogged(bench, each)
+                try:
+                    _log_results(bench, run, [each])
+                except BaseException:
+                    forget_run(bench, each)  # finished, but a repair has to log it
+                    raise
+            if bench.tracker.failed:
+                forget_run(bench, each)
         _log_results(bench, parent, plans)
 
 

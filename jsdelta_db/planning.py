@@ -83,6 +83,7 @@ def plan(
         NothingToDoError: no image is left to attack, or nobody to judge.
     """
     evaluators = choose_evaluators(ensemble, attacked, members)
+    judges = [each.row.uid for each in evaluators]
     images = choose_images(dataset.splits[config.split], config.images)
     attempts = choose_all_attempts(config, dataset, attacked, images)
 
@@ -106,7 +107,7 @@ def plan(
         evaluation = runs.find_or_create(
             session,
             Evaluation,
-            config_hash(rules.canonical(), [attack.uid, *(member.row.uid for member in evaluators)]),
+            config_hash(rules.canonical(), [attack.uid, ensemble.uid, *judges]),
             lambda: Evaluation(
                 attack_id=attack.id, attacked_sha256=attack.attacked_sha256, ensemble_id=ensemble.id,
                 temperature_rule=rules.temperature, baseline_rule=rules.baseline,

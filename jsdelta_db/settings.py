@@ -38,6 +38,10 @@ def resolve_workspace(folder: Path | None = None, data_dir: Path | None = None) 
     root = (folder or Path(os.environ.get("JSDELTA_HOME") or ".")).expanduser().resolve()
     if root.exists() and not root.is_dir():
         raise UsageError(f"--workspace {root} is not a folder; give a folder (it is made where missing)")
+    if "?" in str(root):
+        raise UsageError(
+            f"--workspace {root} holds a '?', which a database's address can not; choose another"
+        )
     data = data_dir or Path(os.environ.get("JSDELTA_DATA_DIR") or root / "data")
     return Workspace(
         root=root,

@@ -24,7 +24,7 @@ from jsdelta_db.settings import Workspace
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
+    from mlflow.entities import Experiment, Run
 
 EXPERIMENT = "jsdelta"
 PARENT_TAG = "mlflow.parentRunId"
@@ -48,6 +48,11 @@ class Tracker:
     def uri(self) -> str:
         """MLflow's tracking URI."""
         return self._workspace.tracking_uri or f"sqlite:///{self._workspace.root / 'mlflow.db'}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether runs are kept in the workspace itself, not in a store that the user named."""
+        return self._workspace.tracking_uri is None
 
     @property
     def shown_uri(self) -> str:
@@ -100,11 +105,9 @@ class Tracker:
         """
         # MLflow's own default folder is relative to where it is called from, which need not be ours.
         location = None if self._workspace.tracking_uri else self._workspace.runs_dir.as_uri()
-        found = client.search_experiments(filter_string=f"name LIKE '{EXPERIMENT}%'")
+        found = _our_experiments(client)
         for experiment in found:
-            if experiment.artifact_location == location or (
-                location is None and experiment.name == EXPERIMENT
-            ):
+            if experiment.lifecycle_stage == "active" and location in (experiment.artifact_location, None):
                 return str(experiment.experiment_id)
         name = EXPERIMENT if not found else f"{EXPERIMENT}-{len(found) + 1}"
         # Else the UI guesses from the first run, and may open its pages for language models.
@@ -153,11 +156,13 @@ class Tracker:
             assert run_id is not None
             previous = client.get_run(run_id).data.tags.get(PARENT_TAG)
             client.update_run(run_id, status="RUNNING")
+            client.set_tag(run_id, OWNER_TAG, current_owner())
             if parent is not None and parent.run_id:
                 client.set_tag(run_id, PARENT_TAG, parent.run_id)
             # A call that was killed could not close its own run.
-            if previous and client.get_run(previous).info.status == "RUNNING":
-                client.set_terminated(previous, KILLED)
+            before = client.get_run(previous) if previous else None
+            if before is not None and before.info.status == "RUNNING" and not _has_owner(before):
+                client.set_terminated(before.info.run_id, KILLED)
             return run_id
 
         return RunLog(self, self.attempt(resume) if run_id else None, folder)
@@ -168,11 +173,7 @@ class Tracker:
         def close(client: "MlflowClient") -> list[str]:
             ours = [experiment.experiment_id for experiment in _our_experiments(client)]
             running = client.search_runs(ours, "attributes.status = 'RUNNING'", max_results=1000)
-            gone = [
-                run.info.run_id
-                for run in running
-                if OWNER_TAG in run.data.tags and not is_alive(run.data.tags[OWNER_TAG], time.time())
-            ]
+            gone = [run.info.run_id for run in running if OWNER_TAG in run.data.tags and not _has_owner(run)]
             for run_id in gone:
                 client.set_terminated(run_id, KILLED)
             return gone
@@ -240,6 +241,8 @@ class RunLog:
 
     def file(self, path: Path, subfolder: str = "") -> None:
         """Make a file in the run's folder an artifact; nothing to do where that folder is MLflow's own."""
+        if self._tracker.is_local:
+            return  # the folder is MLflow's own, or was before the workspace moved: nothing goes back there
 
         def log(client: "MlflowClient", run_id: str) -> None:
             uri = client.get_run(run_id).info.artifact_uri
@@ -270,10 +273,17 @@ class RunLog:
         self.finish(FINISHED)
 
 
+def _has_owner(run: "Run") -> bool:
+    """Whether the process that works on a run lives; of other hosts we can not tell, and say yes."""
+    return is_alive(run.data.tags.get(OWNER_TAG), time.time())
+
+
 def _our_experiments(client: "MlflowClient") -> list["Experiment"]:
-    """Return jsdelta's experiments, the oldest first."""
+    """Return jsdelta's experiments, the oldest first; deleted ones keep their names, and count."""
+    from mlflow.entities import ViewType
+
     found = client.search_experiments(
-        filter_string=f"name LIKE '{EXPERIMENT}%'", order_by=["creation_time ASC"]
+        view_type=ViewType.ALL, filter_string=f"name LIKE '{EXPERIMENT}%'", order_by=["creation_time ASC"]
     )
     return list(found)
 

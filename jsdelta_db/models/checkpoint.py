@@ -24,7 +24,7 @@ def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:
     Raises:
         CheckpointError: the file is missing, is not the one that was recorded, or does not fit.
     """
-    advice = "restore the file, or train again with jsdelta train"
+    advice = "restore the file from a backup, or train other members with jsdelta train and another --seed"
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -20,7 +20,7 @@ DEFAULT_KEYS = ("dataset", "ensemble", "attacked", "norm", "eps")
 # What makes attacks of equal default keys different; a column wherever it varies.
 CONFIGURATION_KEYS = (
     "method", "arch", "targets", "steps", "relative_step_size", "random_start", "restarts", "objective",
-    "stop", "attack_seed", "images", "split", "dtype", "library", "temperature", "baseline",
+    "stop", "attack_seed", "images", "split", "device", "dtype", "library", "temperature", "baseline",
 )  # fmt: skip
 BY_CHOICES = (*DEFAULT_KEYS, *CONFIGURATION_KEYS, "evaluators", "label-pair", "source-label", "target-label")
 
@@ -93,7 +93,7 @@ SELECT evaluation.id, evaluation.uid, evaluation.attack_id, attack.uid AS attack
        dataset.name AS dataset, ensemble.name AS ensemble, model.seed AS attacked, attack.norm, attack.eps,
        model.method, model.architecture AS arch, attack.target_rule AS targets, attack.steps,
        attack.random_start, attack.restarts, attack.objective, attack.stop, attack.seed AS attack_seed,
-       attack.images, attack.split, attack.dtype, attack.library,
+       attack.images, attack.split, attack.requested_device AS device, attack.dtype, attack.library,
        evaluation.temperature_rule AS temperature, evaluation.baseline_rule AS baseline
 FROM evaluation
 JOIN attack ON attack.id = evaluation.attack_id
@@ -106,8 +106,8 @@ ORDER BY evaluation.id
 COLUMNS = (
     "id", "uid", "attack_id", "attack_uid", "dataset_id", "classes", "n_skipped", "n_attempts", "step_size",
     "ensemble_uid", "dataset", "ensemble", "attacked", "norm", "eps", "method", "arch", "targets", "steps",
-    "random_start", "restarts", "objective", "stop", "attack_seed", "images", "split", "dtype", "library",
-    "temperature", "baseline",
+    "random_start", "restarts", "objective", "stop", "attack_seed", "images", "split", "device", "dtype",
+    "library", "temperature", "baseline",
 )  # fmt: skip
 EVALUATORS = """
 SELECT evaluation_member.evaluation_id, model.seed, model.uid
@@ -132,10 +132,8 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
     _check_names(reader, selection)
     found = [row for row in found if _is_selected(row, selection)]
     if selection.uids:
-        known = [row["attack_uid"] for row in found]
-        found = [row for row in found if _starts(selection.uids, row["uid"], row["attack_uid"])]
-        if not found:
-            raise UnknownNameError("attack", " ".join(selection.uids), dict.fromkeys(known))
+        named = {uid for prefix in selection.uids for uid in _resolve_uid(prefix, found)}
+        found = [row for row in found if named & {row["uid"], row["attack_uid"]}]
     evaluators = _evaluators(reader)
     ambiguous = _ambiguous_names(found)
     return [_info(row, evaluators.get(row["id"], ""), ambiguous) for row in found]
@@ -182,8 +180,21 @@ def _check_names(reader: Reader, selection: Selection) -> None:
                 raise UnknownNameError(what, wanted, known)
 
 
-def _starts(prefixes: Sequence[str], *uids: str) -> bool:
-    return any(uid.startswith(prefix) for uid in uids for prefix in prefixes)
+def _resolve_uid(prefix: str, rows: Sequence[Row]) -> set[str]:
+    """Return the uid of the one attack or evaluation that a prefix names.
+
+    Raises:
+        UnknownNameError: none.
+        UsageError: several.
+    """
+    named = {row[key] for row in rows for key in ("uid", "attack_uid") if row[key].startswith(prefix)}
+    if not named:
+        raise UnknownNameError("attack", prefix, dict.fromkeys(row["attack_uid"] for row in rows))
+    if len(named) > 1:
+        raise UsageError(
+            f"--attack {prefix!r} names {len(named)}; give one by its uid: {', '.join(sorted(named))}"
+        )
+    return named
 
 
 def _evaluators(reader: Reader) -> dict[int, str]:
@@ -254,7 +265,7 @@ def query_bugs(
         for group in sorted(grouped, key=lambda group: [_sort_key(value) for value in group])
         for counts in _count_bugs(grouped[group], betas, by_label=bool(set(keys) & set(LABEL_KEYS)))
     ]
-    return BugTable(keys, rows, _pooled(evaluations, keys) if by else {})
+    return BugTable(keys, rows, find_pooled(evaluations, keys) if by else {})
 
 
 def summary_metrics(rows: Iterable[Row]) -> dict[int, dict[str, float | None]]:
@@ -318,7 +329,7 @@ def _count_bugs(
     image = np.concatenate([(e.dataset_id << 40) + columns.sample_index for e, columns in parts])[defined]
     intervals = FractionIntervals(image)
     attempted = np.ones_like(success)
-    skipped = {evaluation.attack_id: evaluation.n_skipped for evaluation, _ in parts}
+    skipped = {evaluation.id: evaluation.n_skipped for evaluation, _ in parts}
     for beta in betas:
         bugs = success & (js_delta[defined] < beta)
         of_success, of_attempts = intervals.interval(bugs, success), intervals.interval(bugs, attempted)
@@ -334,7 +345,7 @@ def _count_bugs(
             **_bounds("bug_fraction", of_success),
             "bug_rate": n_bugs / n_attempted if n_attempted else None,
             **_bounds("bug_rate", of_attempts),
-            "interval": next((interval.kind for interval in (of_success, of_attempts) if interval), None),
+            "interval": " / ".join(dict.fromkeys(i.kind for i in (of_success, of_attempts) if i)) or None,
             "too_few": n_success < TOO_FEW,
         }
 
@@ -346,7 +357,7 @@ def _bounds(name: str, interval: Interval | None) -> Row:
     }
 
 
-def _pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+def find_pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Return what differs among the evaluations but is not a key: it is pooled in every row."""
     candidates = [*DEFAULT_KEYS, *CONFIGURATION_KEYS]
     values = {

@@ -275,7 +275,7 @@ def test_damaged_checkpoint(seed, damage, fragment, tiny_copy, capsys):
     damage(tiny_copy.root / uri)
     before = contents(tiny_copy)
     err = fails(capsys, tiny_copy, 1, fragment, [*QUICK_ATTACK, "--eps", "5"])
-    assert "restore the file, or train again" in err
+    assert "restore the file from a backup, or train other members with jsdelta train" in err
     assert contents(tiny_copy) == before
 
 

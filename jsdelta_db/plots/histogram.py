@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 JsDeltaByEps = Mapping[tuple[str, float], NDArray[np.float64]]
 
-BINS = np.linspace(0.0, 1.2, 49)  # JSΔ can exceed 1; what lies beyond is in the last bin
+BIN_WIDTH = 0.025
 TEXT_BINS = np.array([0.0, 0.01, 0.05, 0.10, 0.2, 0.4, 0.6, 0.8, 1.0, np.inf])
 FORMATS = (".png", ".svg")
 LINE_STYLES = (":", "--", "-")
@@ -26,11 +26,14 @@ def draw_histogram(js_delta: JsDeltaByEps, betas: Sequence[float] = DEFAULT_BETA
     """Draw the JSΔ of successful samples, one panel per ε, each threshold a line with its share."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
-    figure = Figure(figsize=(7.0, 1.3 + 1.35 * len(js_delta)), layout="constrained")
+    # JSΔ has no upper bound: the axis reaches the largest value, nothing is clipped.
+    largest = max((float(values.max()) for values in js_delta.values() if len(values)), default=1.0)
+    bins = np.arange(0.0, max(1.2, largest) + BIN_WIDTH, BIN_WIDTH)
+    figure = Figure(figsize=(8.0, 1.3 + 1.35 * len(js_delta)), layout="constrained")
     panels = figure.subplots(len(js_delta), 1, sharex=True, squeeze=False)[:, 0]
     for panel, ((norm, eps), values) in zip(panels, js_delta.items(), strict=True):
         shares = np.full(len(values), 1.0 / max(1, len(values)))
-        panel.hist(np.minimum(values, BINS[-1]), bins=BINS, weights=shares, color="#4878a8")
+        panel.hist(values, bins=bins, weights=shares, color="#4878a8")
         for beta, style in zip(betas, _styles(len(betas)), strict=True):
             below = f"{(values < beta).mean():.0%}" if len(values) else "–"
             panel.axvline(
@@ -41,7 +44,7 @@ def draw_histogram(js_delta: JsDeltaByEps, betas: Sequence[float] = DEFAULT_BETA
         )
         panel.set_ylabel("share", fontsize=8)
         panel.tick_params(labelsize=8)
-        panel.legend(fontsize=7, frameon=False, loc="upper right")
+        panel.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         panel.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlabel("JSΔ (0: no evaluator noticed, 1: as large as a real change of class)", fontsize=9)
     figure.suptitle("Did features move, or was it a blind spot?", fontsize=10)

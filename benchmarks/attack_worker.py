@@ -1,0 +1,185 @@
+"""One attack engine in a process of its own, told by lines of JSON on stdin when to attack what.
+
+``attack.py`` starts one per engine (the peers' with the interpreter of their environment) and lets them take
+turns, so that a shared machine's noise hits all alike and each process shows its own peak memory.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from attack_memory import peak_memory_mb
+from attack_models import CLASSES, IMAGE_SHAPE, load_model
+from torch import Tensor, nn
+
+MATRIX_SIZES = (256, 512, 1024, 2048)
+MATRIX_RUNS = 3
+
+Attack = Callable[[Tensor, Tensor, int, int], Tensor]  # (x, target_label, seed of the start, steps) → x_adv
+
+
+def draw_start(x: Tensor, eps: float, seed: int) -> Tensor:
+    """Draw the change that every engine starts with: what torchattacks draws by itself after that seed."""
+    torch.manual_seed(seed)
+    return torch.empty_like(x).uniform_(-eps, eps)
+
+
+def ours(job: dict[str, Any], dtype: torch.dtype) -> Attack:
+    """Return the project's engine."""
+    from jsdelta_db.attacks.balls import BALLS
+    from jsdelta_db.attacks.objectives import build_objective
+    from jsdelta_db.attacks.pgd import pgd
+    from jsdelta_db.attacks.prepare import prepare
+
+    eps = job["eps"]
+    prepared = prepare(
+        load_model(job["model"], job["checkpoint"], job["device"]), torch.device(job["device"]), dtype
+    )
+
+    def attack(x: Tensor, target_label: Tensor, seed: int, steps: int) -> Tensor:
+        start = (draw_start(x, eps, seed) / eps).contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
+        objective = build_objective("target", prepared.frozen, [], x, target_label, target_label)
+        ball = BALLS["linf"](x, eps)
+        return pgd(objective, ball, start, step_size=job["step_size"], steps=steps)
+
+    return attack
+
+
+def with_torchattacks(job: dict[str, Any]) -> Attack:
+    """Return torchattacks' PGD."""
+    import torchattacks
+
+    # In a container: of a model with attributes `mean` and `std` it assumes that x comes normalized.
+    model = nn.Sequential(load_model(job["model"], job["checkpoint"], job["device"]))
+    pgd = torchattacks.PGD(model, eps=job["eps"], alpha=job["step_size"])
+    pgd.set_mode_targeted_by_label(quiet=True)
+
+    def attack(x: Tensor, target_label: Tensor, seed: int, steps: int) -> Tensor:
+        pgd.steps = steps
+        torch.manual_seed(seed)
+        found: Tensor = pgd(x, target_label)
+        return found
+
+    return attack
+
+
+def with_foolbox(job: dict[str, Any]) -> Attack:
+    """Return foolbox' LinfPGD, without the check of success that its front adds."""
+    import eagerpy
+    import foolbox
+
+    model = foolbox.PyTorchModel(
+        load_model(job["model"], job["checkpoint"], job["device"]), bounds=(0.0, 1.0), device=job["device"]
+    )
+    pgd = foolbox.attacks.LinfPGD(abs_stepsize=job["step_size"], random_start=True)
+
+    def attack(x: Tensor, target_label: Tensor, seed: int, steps: int) -> Tensor:
+        start = x + draw_start(x, job["eps"], seed)
+        pgd.steps, pgd.get_random_start = steps, lambda *rest: eagerpy.astensor(start)
+        criterion = foolbox.criteria.TargetedMisclassification(target_label)
+        found: Tensor = pgd.run(model, x, criterion, epsilon=job["eps"])
+        return found
+
+    return attack
+
+
+def with_art(job: dict[str, Any]) -> Attack:
+    """Return ART's ProjectedGradientDescentPyTorch, without the check of success that it ends with."""
+    from art.attacks.evasion.projected_gradient_descent import projected_gradient_descent_pytorch as module
+    from art.estimators.classification import PyTorchClassifier
+
+    model = load_model(job["model"], job["checkpoint"], job["device"])
+    estimator = PyTorchClassifier(
+        model, nn.CrossEntropyLoss(), IMAGE_SHAPE, CLASSES, clip_values=(0.0, 1.0),
+        device_type="gpu" if job["device"] == "cuda" else "cpu",
+    )  # fmt: skip
+    pgd = module.ProjectedGradientDescentPyTorch(
+        estimator, eps=job["eps"], eps_step=job["step_size"], targeted=True,
+        num_random_init=1, batch_size=job["batch_size"], verbose=False,
+    )  # fmt: skip
+    module.compute_success = lambda *rest, **options: 0.0
+
+    def attack(x: Tensor, target_label: Tensor, seed: int, steps: int) -> Tensor:
+        start = draw_start(x, job["eps"], seed).cpu().numpy()
+        module.random_sphere = lambda *rest: start
+        pgd.set_params(max_iter=steps)
+        y = nn.functional.one_hot(target_label, CLASSES).cpu().numpy()
+        return torch.from_numpy(pgd.generate(x.cpu().numpy(), y))
+
+    return attack
+
+
+ENGINES: dict[str, Callable[[dict[str, Any]], Attack]] = {
+    "float32": lambda job: ours(job, torch.float32),
+    "bfloat16": lambda job: ours(job, torch.bfloat16),
+    "torchattacks": with_torchattacks,
+    "foolbox": with_foolbox,
+    "art": with_art,
+}
+
+
+def timed_attack(attack: Attack, job: dict[str, Any], turn: int, steps: int) -> dict[str, float]:
+    """Attack one batch of the job's images, and keep what came out in the job's folder."""
+    rows = slice(turn * job["batch_size"], (turn + 1) * job["batch_size"])
+    with np.load(job["images"]) as arrays:
+        x, target_label = (
+            torch.from_numpy(arrays[name][rows]).to(job["device"]) for name in ("x", "target_label")
+        )
+    start = _now(job)
+    x_adv = attack(x, target_label, turn, steps)
+    seconds = _now(job) - start
+    np.save(
+        Path(job["folder"]) / f"{job['model']}-{job['engine']}-{turn}.npy", x_adv.cpu().contiguous().numpy()
+    )
+    return {"seconds": seconds / (len(x) * steps), "memory_mb": peak_memory_mb(job["device"])}
+
+
+def matrix_peak(job: dict[str, Any], dtype: str) -> dict[str, float]:
+    """Return the highest rate of square matrix products, in FLOP/s."""
+    return {"flops": max(_matrix_rate(job, getattr(torch, dtype), size) for size in MATRIX_SIZES)}
+
+
+def _matrix_rate(job: dict[str, Any], dtype: torch.dtype, size: int) -> float:
+    a, b = torch.randn(2, size, size, device=job["device"]).to(dtype)
+    out = torch.empty_like(a)
+    repeats = max(1, 2048**3 // size**3 // 2) * (50 if job["device"] == "cuda" else 1)
+    seconds = []
+    for _ in range(MATRIX_RUNS):
+        start = _now(job)
+        for _ in range(repeats):
+            torch.mm(a, b, out=out)
+        seconds.append(_now(job) - start)
+    return 2.0 * size**3 * repeats / statistics.median(seconds)
+
+
+def _now(job: dict[str, Any]) -> float:
+    """Read the clock: this process's CPU seconds, which neighbours do not lengthen; on a GPU, all seconds."""
+    if job["device"] == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def main() -> None:
+    """Answer each line ``{"turn": …, "steps": …}`` with a line; nothing else goes to stdout."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints
+    job = json.loads(sys.argv[1])
+    torch.set_num_threads(job["threads"])
+    kind, _, dtype = job["engine"].partition("-")
+    attack = None if kind == "matmul" else ENGINES[kind](job)
+    for line in sys.stdin:
+        reply = matrix_peak(job, dtype) if attack is None else timed_attack(attack, job, **json.loads(line))
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ import typer
 
 from jsdelta_db.errors import JsdeltaError, StoreNotReadyError, UsageError
 
-from . import attack, db, doctor, plot, query, quickstart, recipes, train, ui
+from . import attack, db, doctor, export, models, plot, query, quickstart, recipes, score, train, ui
 from .options import CommandContext
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_READY, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -21,9 +21,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (quickstart, train, attack, ui, doctor):
+for module in (quickstart, train, score, ui, doctor):
     module.register(app)
-for name, group in (("query", query.app), ("plot", plot.app), ("recipes", recipes.app), ("db", db.app)):
+export.register(attack.app)
+for name, group in (
+    ("attack", attack.app),
+    ("models", models.app),
+    ("query", query.app),
+    ("plot", plot.app),
+    ("recipes", recipes.app),
+    ("db", db.app),
+):
     app.add_typer(group, name=name)
 
 

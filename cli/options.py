@@ -1,7 +1,7 @@
 """What several commands share: the context they get and the options they spell alike."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,7 @@ from jsdelta_db.config import check_beta, parse_eps
 from jsdelta_db.settings import Workspace, resolve_workspace
 
 if TYPE_CHECKING:
-    from jsdelta_db.store.queries import Selection  # with NumPy behind it: --help must not wait
+    from jsdelta_db.store.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,46 @@ DataDir = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
 Ensemble = Annotated[str | None, typer.Option(metavar="NAME", help="Name or uid of an ensemble.")]
+Evaluators = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SET", help="Who judges: an ensemble, NAME:1,2 or a model (repeatable); default: the others."
+    ),
+]
+Temperature = Annotated[
+    str, typer.Option(metavar="1|fit", help="Softmax temperature of the evaluators; fit: one each.")
+]
+Controls = Annotated[
+    bool, typer.Option("--controls", help="Judge pairs with a known answer, too; see jsdelta query controls.")
+]
+Stability = Annotated[
+    bool, typer.Option("--stability", help="Measure how firmly samples sit; see jsdelta query stability.")
+]
 SelectEps = Annotated[
-    list[str] | None, typer.Option("--eps", metavar="EPS", help="Only this ε, in 1/255 (repeatable).")
+    list[str] | None,
+    typer.Option(
+        "--eps", metavar="EPS", help="Only this ε, in 1/255, or as it is with --norm l2 (repeatable)."
+    ),
+]
+SelectNorm = Annotated[
+    str | None, typer.Option("--norm", metavar="linf|l2", help="Only attacks in this norm.")
+]
+SelectObjective = Annotated[
+    str | None, typer.Option("--objective", metavar="NAME", help="Only attacks that lowered this.")
+]
+SelectLibrary = Annotated[
+    str | None,
+    typer.Option("--library", metavar="NAME", help="Only samples that this made, such as jsdelta."),
+]
+SelectTemperature = Annotated[
+    str | None, typer.Option("--temperature", metavar="1|fit", help="Only judgements by this rule.")
+]
+Population = Annotated[
+    str | None,
+    typer.Option(
+        metavar="attacked-correct|all-correct",
+        help="Images that the attacked model has right, or every evaluator, too.",
+    ),
 ]
 SelectDataset = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Only this data set.")]
 SelectMethod = Annotated[
@@ -76,14 +114,13 @@ Betas = Annotated[
 ]
 
 
-def select(
-    ensemble: str | None,
-    dataset: str | None,
-    method: str | None,
-    eps: list[str] | None,
-    attack: list[str] | None,
-) -> "Selection":
-    """Turn the selecting options into what the queries take."""
-    from jsdelta_db.store.queries import Selection
+def select(ctx: typer.Context) -> "Selection":
+    """Turn those selecting options that the command has into what the queries take."""
+    from jsdelta_db.store.selection import Selection
 
-    return Selection(ensemble, dataset, method, tuple(map(parse_eps, eps or ())), tuple(attack or ()))
+    given = ctx.params
+    names = ("ensemble", "dataset", "method", "norm", "objective", "library", "temperature", "population")
+    chosen = {name: given[name] for name in names if given.get(name) is not None}
+    selection = Selection(**chosen, uids=tuple(given.get("attack") or ()))  # says if the norm is unknown
+    eps = tuple(parse_eps(text, selection.norm or "linf") for text in given.get("eps") or ())
+    return replace(selection, eps=eps)

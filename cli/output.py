@@ -5,11 +5,11 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,12 +17,22 @@ from jsdelta_db.config import format_eps
 from jsdelta_db.errors import UsageError
 from jsdelta_db.progress import Task
 
+if TYPE_CHECKING:
+    from jsdelta_db.store.selection import Selection
+
 Row = dict[str, Any]
 # Shorter words for people; machines get the keys.
 TITLES = {
     "n_attempted": "attempted", "n_skipped": "skipped", "n_success": "successes", "n_bugs": "bugs",
     "n_no_baseline": "without baseline", "bug_fraction": "bugs / successes", "bug_rate": "bugs / attempted",
+    "n_features": "features", "matched_difference": "at equal confidence",
+    "n_transferred_any": "to any", "transferred_any": "to any / successes",
+    "n_transferred_all": "to all", "transferred_all": "to all / successes",
+    "n_already": "there already", "already": "there already / successes",
 }  # fmt: skip
+UIDS = ("attack", "evaluation")
+SHORT_UID = 8  # characters: enough for --attack
+MARKED = ("bug_fraction", "transfer_ratio", "difference")  # where too few samples are marked
 UNLIMITED = 10_000  # columns: a table in a pipe is never cut
 
 
@@ -34,6 +44,9 @@ class Format(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     MARKDOWN = "markdown"
+
+
+FOR_PEOPLE = (Format.TABLE, Format.MARKDOWN)
 
 
 class TerminalProgress:
@@ -77,22 +90,43 @@ def note(message: str) -> None:
     typer.echo(message, err=True)
 
 
-def note_pooled(pooled: Mapping[str, Sequence[Any]]) -> None:
-    """Name, on stderr, what differs among the attacks behind each row or panel."""
+def note_pooled(pooled: Mapping[str, Sequence[Any]], norm: str = "linf") -> None:
+    """Name, on stderr, what differs among the attacks behind each row or panel.
+
+    Args:
+        norm: of every ε; "" if there are several.
+    """
     for key, values in pooled.items():
-        shown = map(format_eps, values) if key == "eps" else map(str, values)
+        shown = (format_eps(value, norm) if key == "eps" else _text(value) for value in values)
         note(f"pooled over {key}: {', '.join(shown)}")
 
 
+def note_population(selection: "Selection") -> None:
+    """Say, on stderr, if not all attempts are looked at."""
+    if selection.population != "attacked-correct":
+        note(f"population: {selection.population}, the images that every evaluator has right, too")
+
+
 def write_rows(
-    rows: Sequence[Row], keys: Sequence[str], form: Format, output: Path | None = None, *, header: bool = True
+    rows: Sequence[Row],
+    keys: Sequence[str],
+    form: Format,
+    output: Path | None = None,
+    *,
+    header: bool = True,
+    facts: Collection[str] = (),
+    norm: str = "linf",
 ) -> None:
     """Write rows with these keys, to a file if ``output`` is given.
+
+    Args:
+        facts: columns that go above a table, once, where all rows say the same.
+        norm: of ε, where the rows do not say it; "" if there are several.
 
     Raises:
         UsageError: the file's folder does not exist or can not be written.
     """
-    text = render_rows(rows, keys, form, header=header)
+    text = render_rows(rows, keys, form, header=header, facts=facts, norm=norm)
     if output is None:
         sys.stdout.write(text)
         return
@@ -104,7 +138,15 @@ def write_rows(
         ) from error
 
 
-def render_rows(rows: Sequence[Row], keys: Sequence[str], form: Format, *, header: bool = True) -> str:
+def render_rows(
+    rows: Sequence[Row],
+    keys: Sequence[str],
+    form: Format,
+    *,
+    header: bool = True,
+    facts: Collection[str] = (),
+    norm: str = "linf",
+) -> str:
     """Return rows as text: full precision for machines, short cells for people."""
     if form is Format.JSON:
         return (
@@ -119,16 +161,13 @@ def render_rows(rows: Sequence[Row], keys: Sequence[str], form: Format, *, heade
         writer.writerows([row[key] for key in keys] for row in rows)
         return buffer.getvalue()
     columns = _columns_for_people(keys)
+    cells = [{key: _cell(row, key, norm) for key in columns} for row in rows]
     if form is Format.MARKDOWN:
-        return _markdown(
-            [_title(key) for key in columns], [[_cell(row, key) for key in columns] for row in rows], header
-        )
-    shared = _shared_by_all(rows, columns) if header else []
+        return _markdown(list(map(_title, columns)), [list(line.values()) for line in cells], header)
+    shared = _shared_by_all(cells, facts) if header else []
+    heading = ", ".join(f"{_title(key)} {cells[0][key]}" for key in shared if rows[0][key] is not None)
     columns = [key for key in columns if key not in shared]
-    heading = ", ".join(f"{_title(key)} {_cell(rows[0], key)}" for key in shared if rows[0][key] is not None)
-    table = _table(
-        [_title(key) for key in columns], [[_cell(row, key) for key in columns] for row in rows], header
-    )
+    table = _table(list(map(_title, columns)), [[line[key] for key in columns] for line in cells], header)
     return f"{heading}\n{table}" if heading else table
 
 
@@ -138,32 +177,35 @@ def _columns_for_people(keys: Sequence[str]) -> list[str]:
     return [key for key in keys if key not in folded]
 
 
-def _shared_by_all(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """Return the columns of a bug table that say the same in every row: they go above it, once."""
-    if "beta" not in columns or not rows:
+def _shared_by_all(cells: Sequence[Mapping[str, str]], facts: Collection[str]) -> list[str]:
+    """Return the facts that every row shows alike: they go above the table, once."""
+    if not cells:
         return []
-    facts = {*columns[: columns.index("beta")], "n_attempted", "n_skipped", "n_no_baseline"} - {"eps"}
-    return [key for key in columns if key in facts and len({_cell(row, key) for row in rows}) == 1]
+    return [key for key in cells[0] if key in facts and len({line[key] for line in cells}) == 1]
 
 
 def _title(key: str) -> str:
     return TITLES.get(key, key.replace("_", " "))
 
 
-def _cell(row: Row, key: str) -> str:
+def _cell(row: Row, key: str, norm: str) -> str:
     value = row[key]
+    if value is not None and key == "eps":
+        return format_eps(value, row.get("norm", norm))
+    if value is not None and row.get(f"{key}_low") is not None:
+        mark = " *" if row.get("too_few") and key in MARKED else ""
+        return f"{value:.3f} [{row[f'{key}_low']:.3f}, {row[f'{key}_high']:.3f}]{mark}"
+    if value is not None and key in UIDS:
+        return str(value)[:SHORT_UID]
+    return f"{value:,}" if isinstance(value, int) and key.startswith(("n_", "rows")) else _text(value)
+
+
+def _text(value: object) -> str:
     if value is None:
         return "–"
-    if key == "eps":
-        return format_eps(value, row.get("norm", "linf"))
-    if f"{key}_low" in row:
-        mark = " *" if row.get("too_few") and key == "bug_fraction" else ""
-        return f"{value:.3f} [{row[f'{key}_low']:.3f}, {row[f'{key}_high']:.3f}]{mark}"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) and key.startswith(("n_", "rows")) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _markdown(titles: Sequence[str], cells: Sequence[Sequence[str]], header: bool) -> str:
@@ -194,11 +236,17 @@ def _table(titles: Sequence[str], cells: Sequence[Sequence[str]], header: bool) 
 
 
 def write_bugs(
-    table_keys: Sequence[str], rows: Sequence[Row], form: Format, output: Path | None, header: bool
+    table_keys: Sequence[str],
+    rows: Sequence[Row],
+    form: Format,
+    output: Path | None,
+    header: bool,
+    norm: str = "linf",
 ) -> None:
     """Write the rows of ``query bugs`` and, for people, what the marks mean."""
-    write_rows(rows, [*table_keys, *BUG_KEYS], form, output, header=header)
-    if form in (Format.TABLE, Format.MARKDOWN) and rows:
+    facts = {*table_keys, "n_attempted", "n_skipped", "n_no_baseline"} - {"eps"}
+    write_rows(rows, [*table_keys, *BUG_KEYS], form, output, header=header, facts=facts, norm=norm)
+    if form in FOR_PEOPLE and rows:
         kinds = ", ".join(sorted({row["interval"] for row in rows if row["interval"]}))
         note(
             f"95 % intervals: {kinds or 'none'}."

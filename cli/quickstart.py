@@ -26,8 +26,9 @@ def quickstart(ctx: typer.Context) -> None:
     from jsdelta_db.pipeline import train_ensemble
     from jsdelta_db.plots.histogram import draw_histogram, save_figure, text_histogram
     from jsdelta_db.recipes import get_recipe
-    from jsdelta_db.store.queries import Selection, js_delta_by_eps
+    from jsdelta_db.store.queries import js_delta_by_eps
     from jsdelta_db.store.reading import reading
+    from jsdelta_db.store.selection import Selection
     from jsdelta_db.workbench import open_workbench
 
     workspace = ctx.obj.workspace()

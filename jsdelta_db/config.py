@@ -13,36 +13,51 @@ DEFAULT_BETAS = (0.01, 0.05, 0.10)  # strict, middling, borderline
 DTYPES = ("auto", "float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
 SCHEDULES = ("one-cycle", "constant")
+TEMPERATURE_ONE, TEMPERATURE_FIT = TEMPERATURES = ("1", "fit")
 # What an attack can carry out: a row must not record a setting that nothing obeyed.
+NORMS = ("linf", "l2")
+OBJECTIVES = ("target", "margin", "bug", "feature")
+SURROGATE_OBJECTIVES = ("bug", "feature")  # these look at held-back models, too
 ATTACK_CHOICES = {
-    "norm": ("linf",),
-    "objective": ("target",),
-    "stop": ("never",),
+    "norm": NORMS,
+    "objective": OBJECTIVES,
+    "stop": ("never", "first-hit"),
     "split": ("train", "baseline", "attack"),
-    "dtype": ("float32",),
-    "restarts": (1,),
+    "dtype": DTYPES,
 }
-TARGET_RULES = ("random", "all", "next")  # or one label, by name or number
+# or one label, by name or number
+TARGET_RULES = ("random", "all", "next", "least-likely", "untargeted")
+LARGEST_L2 = 1000.0  # beyond the diagonal of a 1,000 × 1,000 image; a slip of the keyboard
 
 
-def parse_eps(text: str) -> float:
-    """Read a perturbation size for the Linf norm.
+def parse_eps(text: str, norm: str = "linf") -> float:
+    """Read a perturbation size.
 
-    A bare number is in units of 1/255 (``3`` is 3/255); a fraction is taken as written (``8/255``).
+    For linf a bare number is in units of 1/255 (``3`` is 3/255) and a fraction is taken as written
+    (``8/255``); for every other norm a number is as written, in that norm's unit (``0.5``).
 
     Raises:
-        UsageError: not a number, or outside (0, 1] after conversion.
+        UsageError: not a number, or outside (0, 1] after conversion (l2: outside (0, 1000]).
     """
-    valid = "valid is a number in (0, 255], in units of 1/255, or a fraction such as 8/255"
+    valid = (
+        "valid is a number in (0, 255], in units of 1/255, or a fraction such as 8/255"
+        if norm == "linf"
+        else f"valid for {norm} is a number in (0, {LARGEST_L2:g}] such as 0.5"
+    )
     numerator, slash, denominator = text.strip().partition("/")
     try:
-        divisor = float(denominator) if slash else 255.0
+        divisor = float(denominator) if slash else 255.0 if norm == "linf" else 1.0
         eps = float(numerator) / divisor
     except (ValueError, ZeroDivisionError):
         raise UsageError(f"--eps {text!r} is not a perturbation size; {valid}") from None
-    if not (math.isfinite(eps) and 0.0 < eps <= 1.0 and divisor > 0):
+    if not (0.0 < eps <= largest_eps(norm) and divisor > 0):
         raise UsageError(f"--eps {text!r} is out of range; {valid}")
     return eps
+
+
+def largest_eps(norm: str) -> float:
+    """Return the largest radius that makes sense: all of [0, 1] for linf."""
+    return 1.0 if norm == "linf" else LARGEST_L2
 
 
 def format_eps(eps: float, norm: str = "linf") -> str:
@@ -60,7 +75,7 @@ def check_beta(beta: float) -> float:
         UsageError: not in (0, ∞).
     """
     if not (math.isfinite(beta) and beta > 0.0):
-        raise UsageError(f"--beta {beta:g} is out of range; valid is a number above 0, such as 0.01 or 0.10")
+        raise UsageError(f"β = {beta:g} is out of range; valid is a number above 0, such as 0.01 or 0.10")
     return beta
 
 
@@ -133,11 +148,15 @@ class AttackConfig:
     """One attack on one model at one ε; targets and starts depend on ``seed`` and the image alone.
 
     Args:
-        eps: radius of the ball, in pixel units of [0, 1].
+        eps: radius of the ball, in pixel units of [0, 1], in the norm.
         steps: gradient steps; every sample runs all of them.
-        targets: ``random``, ``all``, ``next`` or a label number as text.
+        targets: ``random``, ``all``, ``next``, ``least-likely``, ``untargeted`` or a label number as text.
         images: how many images of the attack split (None: all); smaller sets are subsets of larger ones.
         relative_step_size: step size in units of eps/steps; 2.5 lets an iterate cross the ball and return.
+        restarts: how many starts; the best end of each image is kept.
+        objective: ``target``, ``margin``, ``bug`` or ``feature`` (see ``attacks/objectives.py``).
+        stop: ``first-hit`` leaves an image where it first reached its target: other samples, another attack.
+        dtype: of the arithmetic inside the network, as requested; x, δ, logits and loss stay float32.
     """
 
     eps: float
@@ -152,11 +171,13 @@ class AttackConfig:
     objective: str = "target"
     stop: str = "never"
     split: str = "attack"
-    dtype: str = "float32"
+    dtype: str = "auto"
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        _check("eps", self.eps, _is_positive(self.eps) and self.eps <= 1, "a number in (0, 1]")
+        limit = largest_eps(self.norm)
+        _check("eps", self.eps, _is_positive(self.eps) and self.eps <= limit, f"a number in (0, {limit:g}]")
+        _check("restarts", self.restarts, self.restarts >= 1, "a whole number from 1")
         _check("steps", self.steps, self.steps >= 1, "a whole number from 1")
         _check(
             "relative_step_size", self.relative_step_size, _is_positive(self.relative_step_size),
@@ -182,11 +203,15 @@ class AttackConfig:
 class EvaluationConfig:
     """How samples are judged: the rules for the softmax temperature and for the baseline.
 
-    Both have one value so far: temperature 1, and ρ over all clean pairs of the baseline split.
+    ``temperature`` is ``1``, or ``fit`` for one temperature per evaluator, the likeliest on the baseline
+    split. The baseline has one rule so far: ρ over all clean pairs of the baseline split.
     """
 
-    temperature: str = "1"
+    temperature: str = TEMPERATURE_ONE
     baseline: str = "clean-pairs"
+
+    def __post_init__(self) -> None:
+        _check("--temperature", self.temperature, self.temperature in TEMPERATURES, " or ".join(TEMPERATURES))
 
     def canonical(self) -> dict[str, Any]:
         """Return what an evaluation's ``config_hash`` is made of, beside the attack and the evaluators."""

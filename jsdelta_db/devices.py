@@ -27,17 +27,32 @@ def resolve_device(requested: str) -> torch.device:
 
 
 def resolve_dtype(requested: str, device: torch.device) -> torch.dtype:
-    """Turn ``auto``, ``float32`` or ``bfloat16`` into the dtype of the network's inner arithmetic."""
+    """Turn ``auto``, ``float32`` or ``bfloat16`` into the dtype of the network's inner arithmetic.
+
+    Raises:
+        UsageError: bfloat16 was asked for and the machine lacks it.
+    """
+    if requested == "bfloat16" and not has_bfloat16(device.type):
+        raise UsageError(
+            f"--dtype 'bfloat16' is not available on this {device.type}; valid is float32 or auto"
+        )
     if requested == "auto":
         return torch.bfloat16 if bfloat16_pays(device.type) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[requested]
 
 
+def has_bfloat16(device_type: str) -> bool:
+    """Whether the device computes in bfloat16 by itself, not by way of float32."""
+    if device_type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @lru_cache
 def bfloat16_pays(device_type: str) -> bool:
     """Whether bfloat16 convolutions are at least 1.2 times as fast as float32 ones here (50 ms probe)."""
-    if device_type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+    if device_type == "cuda" or not has_bfloat16(device_type):
+        return has_bfloat16(device_type)
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.ones(32, 64, 16, 16, dtype=dtype).to(memory_format=torch.channels_last)

@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from jsdelta_db.errors import CheckpointError
+
 
 def write_atomically(path: Path, content: bytes) -> str:
     """Write a file aside, flush it to disk and rename it into place; return its sha256.
@@ -23,6 +25,18 @@ def write_atomically(path: Path, content: bytes) -> str:
         aside.unlink(missing_ok=True)
         raise
     return sha256_of(content)
+
+
+def read_verified(path: Path, sha256: str | None) -> bytes:
+    """Return the content of a file that a row points to.
+
+    Raises:
+        CheckpointError: it is missing or altered.
+    """
+    content = path.read_bytes() if path.is_file() else b""
+    if sha256_of(content) != sha256:
+        raise CheckpointError(f"{path} is missing or altered; restore the file from a backup")
+    return content
 
 
 def sha256_of(content: bytes) -> str:

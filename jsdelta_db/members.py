@@ -1,29 +1,22 @@
-"""A member's life: planned, trained once, loaded by whoever needs it, its clean logits kept."""
+"""A member's making: planned, trained once, its checkpoint kept."""
 
-import io
 import json
 import time
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from jsdelta_db.config import TrainConfig, config_hash
 from jsdelta_db.data import Dataset
 from jsdelta_db.devices import resolve_device, resolve_dtype
 from jsdelta_db.errors import JsdeltaError
-from jsdelta_db.files import sha256_of, write_atomically
+from jsdelta_db.files import write_atomically
 from jsdelta_db.leases import describe
-from jsdelta_db.metrics import ImageMeans, compare_labels
-from jsdelta_db.models import build_model, load_checkpoint, predict, save_checkpoint
-from jsdelta_db.models.zoo import check_outputs
-from jsdelta_db.records import LabelPair
-from jsdelta_db.store import runs, write
-from jsdelta_db.store.schema import FAILED, FINISHED, Model, ModelLogits, ModelMetric, RhoBaseline
+from jsdelta_db.models import build_model, save_checkpoint
+from jsdelta_db.store import runs
+from jsdelta_db.store.schema import FAILED, FINISHED, Model, ModelMetric
 from jsdelta_db.tracking import RunLog
 from jsdelta_db.training import EpochMetrics, accuracy, train
 from jsdelta_db.workbench import Workbench
@@ -161,74 +154,3 @@ def _train_with_bar(
             advance(1, f"loss {metrics.loss:.3f}, accuracy {metrics.baseline_accuracy:.1%}")
 
         return train(network, dataset, config, seed=seed, device=device, dtype=dtype, on_epoch=report)
-
-
-def load_member(bench: Workbench, row: Model, dataset: Dataset, device: torch.device) -> nn.Module:
-    """Build a finished member and load its verified checkpoint, in eval mode on ``device``.
-
-    Raises:
-        CheckpointError: the file is missing, cut short or altered.
-        ModelOutputError: its outputs are not finite logits.
-    """
-    config = TrainConfig(**row.recipe)
-    network = build_model(config.arch, dataset, width=config.width, seed=row.seed)
-    load_checkpoint(network, bench.locate(row.checkpoint_uri or ""), row.checkpoint_sha256 or "")
-    check_outputs(network, dataset, f"{row.architecture}, seed {row.seed}")
-    return network.to(device)
-
-
-def clean_logits(
-    bench: Workbench, row: Model, network: nn.Module, dataset: Dataset, dataset_id: int, split: str
-) -> NDArray[np.float32]:
-    """Return a member's logits on a whole split ``(n, classes)``: kept once, computed if not there."""
-    key = {"model_id": row.id, "dataset_id": dataset_id, "split": split}
-    with bench.store.transaction() as session:
-        kept = session.get(ModelLogits, key)
-    if kept is not None:
-        path = bench.locate(kept.uri)
-        content = path.read_bytes() if path.exists() else b""
-        if sha256_of(content) == kept.sha256:
-            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
-    logits = predict(network, dataset.splits[split], next(network.parameters()).device)
-    buffer = io.BytesIO()
-    np.save(buffer, logits, allow_pickle=False)
-    path = bench.locate(row.checkpoint_uri or "").with_name(f"logits-{split}.npy")
-    sha256 = write_atomically(path, buffer.getvalue())
-    with bench.store.transaction() as session:
-        runs.serialize(session, f"logits of {row.uid}, {split}")
-        session.merge(ModelLogits(**key, uri=bench.relative(path), sha256=sha256))
-    bench.tracker.reattach(row.mlflow_run_id, path.parent).file(path)
-    return logits
-
-
-def member_baselines(
-    bench: Workbench,
-    row: Model,
-    logits: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    dataset_id: int,
-    pairs: Iterable[LabelPair],
-) -> dict[LabelPair, ImageMeans]:
-    """Return a member's baselines for some label pairs: kept once per model and split, computed if not there.
-
-    Args:
-        logits, labels: of the baseline split.
-    """
-    key = {"model_id": row.id, "dataset_id": dataset_id, "split": "baseline", "temperature_rule": "1"}
-    wanted = set(pairs)
-    with bench.store.transaction() as session:
-        stored = session.query(RhoBaseline).filter_by(**key).all()
-    means = {}
-    for kept in stored:
-        values = np.frombuffer(kept.image_means, dtype="<f8")
-        means[kept.label_low, kept.label_high] = ImageMeans(values[: kept.n_low], values[kept.n_low :])
-    missing = sorted(wanted - set(means))
-    if missing:
-        computed = compare_labels(logits, labels, missing)
-        with bench.store.transaction() as session:
-            runs.serialize(session, f"baselines of {row.uid}")
-            write.write_model_baselines(
-                session, key=key, means={pair: (part.low, part.high) for pair, part in computed.items()}
-            )
-        means.update(computed)
-    return {pair: means[pair] for pair in wanted if pair in means}

@@ -1,4 +1,6 @@
-"""READ FIRST. Two verbs, each a few steps in a row: train an ensemble; attack it and judge the samples.
+"""READ FIRST. Four verbs, each a few steps in a row.
+
+Train an ensemble; attack it and judge the samples; judge stored samples again; judge foreign samples.
 
 One sample's walk: a split gives ``x`` → ``attacks.perturb`` pushes it towards ``t`` → the other
 members say how far their outputs moved (``metrics.score``), divided by what a real change from y to t
@@ -6,28 +8,33 @@ does to them (``metrics.combine_baselines``) → a row in ``sample`` and one in 
 (``store.write``) → ``store.queries`` counts the bugs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from sqlalchemy.orm import Session
-
 from jsdelta_db import data
+from jsdelta_db.attacks.preflight import check_images
 from jsdelta_db.attacks.targets import parse_label
+from jsdelta_db.cast import Cast, cast_attacks, cast_judges
+from jsdelta_db.chunks import check_kept
 from jsdelta_db.config import DEFAULT_BETAS, TARGET_RULES, AttackConfig, EvaluationConfig, config_hash
+from jsdelta_db.controls import run_controls
 from jsdelta_db.data import Dataset
 from jsdelta_db.devices import resolve_device
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.judging import forget_run, open_run, work_off
-from jsdelta_db.members import clean_logits, load_member, plan_member, train_member
+from jsdelta_db.foreign import Measured, plan_foreign
+from jsdelta_db.judging import add_stability, forget_run, open_run, work_off
+from jsdelta_db.members import plan_member, train_member
 from jsdelta_db.models.zoo import find_factory
-from jsdelta_db.planning import Member, Plan, find_baselines, plan
+from jsdelta_db.opening import common_dataset, enter_dataset, look_at_model, open_models
+from jsdelta_db.planning import Plan, PlannedAttack, find_baselines, plan_attack, plan_evaluation
 from jsdelta_db.plots.histogram import draw_histogram, save_figure
 from jsdelta_db.recipes import Recipe
 from jsdelta_db.records import Baselines
-from jsdelta_db.store import queries, runs
-from jsdelta_db.store.schema import FINISHED, Ensemble, EnsembleMember, Model
+from jsdelta_db.sample_file import ForeignSamples
+from jsdelta_db.store import find, queries, runs, write
+from jsdelta_db.store.schema import FINISHED, Attack, Ensemble, EnsembleMember, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.store.selection import Selection
 from jsdelta_db.tracking import RunLog
 from jsdelta_db.training import find_method
 from jsdelta_db.workbench import Workbench
@@ -44,12 +51,24 @@ class TrainedEnsemble:
 
 
 @dataclass(frozen=True, slots=True)
-class AttackedEnsemble:
-    """The evaluations that an attack call was about; ``worked_on`` of them were not finished before."""
+class Judged:
+    """The evaluations that a call was about; ``worked_on`` of them were not finished before."""
 
-    ensemble: str
     evaluations: Sequence[str]
     worked_on: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is looked at beside JSΔ.
+
+    Attributes:
+        controls: whether the metric does what it should on pairs with a known answer.
+        stability: how firmly successful samples sit at their label, and how sharp the attacked model is.
+    """
+
+    controls: bool = False
+    stability: bool = False
 
 
 def train_ensemble(
@@ -70,7 +89,7 @@ def train_ensemble(
     config = recipe.train
     dataset = data.load(config.dataset, bench.workspace.data_dir, download=download)
     with bench.store.transaction() as session:
-        dataset_row = _dataset_row(session, dataset)
+        dataset_row = enter_dataset(session, dataset)
     rows = [
         plan_member(
             bench, dataset_id=dataset_row.id, dataset_uid=dataset_row.uid, recipe_name=recipe.name,
@@ -120,79 +139,172 @@ def attack_and_score(
     *,
     ensemble: str | None = None,
     attacked: str = "first",
+    evaluators: Sequence[str] = (),
+    surrogates: Sequence[str] = (),
     rules: EvaluationConfig = EvaluationConfig(),  # noqa: B008 frozen
-) -> AttackedEnsemble:
+    extras: Extras = Extras(),
+    keeps_samples: bool = True,
+) -> Judged:
     """Attack members of an ensemble at every ε; the others judge the samples.
 
     Finished attacks are found and not repeated; what was stopped goes on where it was.
 
     Args:
-        configs: one per ε.
+        configs: one per ε, alike in all else.
         ensemble: name or uid prefix; the newest finished one if None.
-        attacked: ``first``, ``all`` or a member's seed.
+        attacked: ``first``, ``all`` or a reference to models (see ``store/find.py``).
+        evaluators, surrogates: references; see :func:`jsdelta_db.cast.cast_attacks` for the defaults.
+        keeps_samples: whether the perturbations are kept; without them nothing can look at them again.
 
     Raises:
         NothingToDoError: no ensemble, or no image that could be attacked.
-        UsageError: no such member, or nobody left to judge.
-        ModelError: a checkpoint or its outputs can not be used.
+        UsageError: no such model, nobody left to judge, or a setting that does not fit.
+        ModelError: a checkpoint, outputs or gradients can not be used.
+    """
+    if extras.stability and not keeps_samples:
+        raise UsageError("--stability looks at the samples again; leave --no-save-samples out")
+    with bench.store.transaction() as session:
+        casts = cast_attacks(
+            session, ensemble=ensemble, attacked=attacked, objective=configs[0].objective,
+            evaluators=evaluators, surrogates=surrogates,
+        )  # fmt: skip
+        dataset_row = common_dataset(session, casts)
+    dataset, load = open_models(bench, dataset_row, configs[0].device)
+    check_images(dataset.splits[configs[0].split].batch(slice(None)), f"the images of {dataset.name!r}")
+    plans = []
+    for cast in casts:
+        attacked_model = load(cast.attacked)
+        look_at_model(attacked_model, configs[0].split)
+        judges, held = [load(row) for row in cast.evaluators], [load(row) for row in cast.surrogates]
+        for model in (*judges, *held):
+            model.check_weights()
+        attacked_model.logits("baseline")  # kept of every model, so that it can be judged by without it
+        for config in configs:
+            planned = plan_attack(
+                bench, _with_label_number(config, dataset), dataset, dataset_row, attacked_model, held,
+                keeps_samples=keeps_samples,
+            )  # fmt: skip
+            plans.append(plan_evaluation(bench, planned, rules, dataset, dataset_row, judges, cast.ensemble))
+    return _work_on(bench, f"attack {_set_name(casts[0])}", plans, extras)
+
+
+def score_stored(
+    bench: Workbench,
+    attacks: Sequence[str],
+    evaluators: Sequence[str],
+    *,
+    rules: EvaluationConfig = EvaluationConfig(),  # noqa: B008 frozen
+    extras: Extras = Extras(),
+    device: str = "auto",
+) -> Judged:
+    """Let other evaluators, or the same by other rules, judge samples that are stored.
+
+    Args:
+        attacks: uid prefixes.
+        evaluators: references; the evaluators of each attack's first evaluation if empty.
+
+    Raises:
+        UsageError: no such attack or model, an attack that is not finished or kept no samples, or
+            evaluators that may not judge it.
+    """
+    plans, seen = [], set()
+    for uid in attacks:
+        with bench.store.transaction() as session:
+            attack = find.get_attack(session, uid)
+            if attack.uid in seen:
+                continue
+            seen.add(attack.uid)
+            check_kept(attack)
+            _check_finished(attack)
+            cast = cast_judges(session, attack, evaluators)
+            dataset_row = common_dataset(session, [cast])
+            pairs = write.list_label_pairs(session, attack_id=attack.id)
+        dataset, load = open_models(bench, dataset_row, device)
+        planned = PlannedAttack(attack, load(cast.attacked), frozenset(pairs), make=None)
+        judges = [load(row) for row in cast.evaluators]
+        plans.append(plan_evaluation(bench, planned, rules, dataset, dataset_row, judges, cast.ensemble))
+    return _work_on(bench, f"score {', '.join(each.attack.uid for each in plans)}", plans, extras)
+
+
+def score_foreign(
+    bench: Workbench,
+    check: Callable[[Dataset], ForeignSamples],
+    *,
+    ensemble: str | None = None,
+    attacked: str = "first",
+    evaluators: Sequence[str] = (),
+    rules: EvaluationConfig = EvaluationConfig(),  # noqa: B008 frozen
+    extras: Extras = Extras(),
+    device: str = "auto",
+) -> tuple[Judged, Measured]:
+    """Store samples that were made elsewhere, and let an ensemble judge them.
+
+    Args:
+        check: makes sure that the arrays fit the ensemble's data set, before any row is made.
+        attacked: the model that they were made against; see :func:`attack_and_score` for the rest.
+
+    Raises:
+        DataError, UsageError: the arrays, or a name, are not valid.
+        NothingToDoError: the attacked model has every image wrong.
     """
     with bench.store.transaction() as session:
-        chosen = runs.get_ensemble(session, ensemble)
-        rows = runs.list_members(session, chosen)
-        dataset_row = session.get_one(DatasetRow, chosen.dataset_id)
-    to_attack = _choose_attacked(chosen, rows, attacked)
-    dataset = data.load(dataset_row.name, bench.workspace.data_dir)
-    _check_fingerprint(dataset, dataset_row)
-    device = resolve_device(configs[0].device)
-    members = [_load(bench, row, dataset, dataset_row.id, configs[0].split, device) for row in rows]
-    configs = [_with_label_number(config, dataset) for config in configs]
-    plans = [
-        plan(bench, config, rules, dataset, dataset_row, chosen, member, members, device)
-        for member in members
-        if member.row.seed in to_attack
-        for config in configs
-    ]
+        casts = cast_attacks(session, ensemble=ensemble, attacked=attacked, evaluators=evaluators)
+        if len(casts) > 1:
+            raise UsageError(
+                f"--attacked {attacked!r} names {len(casts)} models; samples are made against one"
+            )
+        dataset_row = common_dataset(session, casts)
+    dataset, load = open_models(bench, dataset_row, device)
+    samples = check(dataset)
+    planned, measured = plan_foreign(bench, samples, dataset, dataset_row, load(casts[0].attacked))
+    judges = [load(row) for row in casts[0].evaluators]
+    plan = plan_evaluation(bench, planned, rules, dataset, dataset_row, judges, casts[0].ensemble)
+    return _work_on(bench, f"score {samples.library}", [plan], extras), measured
+
+
+def _work_on(bench: Workbench, title: str, plans: Sequence[Plan], extras: Extras) -> Judged:
+    """Work off plans under one MLflow run, each in a nested one, then what else was asked for."""
     unfinished = [each for each in plans if not each.is_finished]
-    elsewhere = next((each for each in unfinished if each.attack.device != device.type), None)
-    if elsewhere is not None:
-        raise UsageError(
-            f"{elsewhere.title} was begun on {elsewhere.attack.device} and this is {device.type}; "
-            f"go on with it there, or attack with another --seed"
-        )
+    _check_devices(unfinished)
     if unfinished:
-        _work_on(bench, chosen, unfinished, device)
-    return AttackedEnsemble(chosen.name, [each.evaluation.uid for each in plans], len(unfinished))
+        first = plans[0].attack
+        parent = bench.tracker.start(
+            title, uid=runs.new_uid(),
+            params={"attacks": len(unfinished), "steps": first.steps, "targets": first.target_rule},
+        )  # fmt: skip
+        with parent.closing():
+            _work_off_all(bench, unfinished, parent)
+            _log_results(bench, parent, unfinished)
+    for each in plans:
+        if extras.stability:
+            add_stability(bench, each)
+            each.attacked.measure_sharpness()
+        if extras.controls:
+            run_controls(bench, each)
+    return Judged([each.evaluation.uid for each in plans], len(unfinished))
 
 
-def _work_on(bench: Workbench, ensemble: Ensemble, plans: Sequence[Plan], device: torch.device) -> None:
-    """Work off plans under one MLflow run, each in a nested one."""
-    parent = bench.tracker.start(
-        f"attack {ensemble.name}", uid=runs.new_uid(),
-        params={"ensemble": ensemble.uid, "attacks": len(plans), "steps": plans[0].config.steps,
-                "targets": plans[0].config.targets},
-    )  # fmt: skip
-    baselines: dict[str, Baselines] = {}  # by attacked model: the attempts are the same at every ε
-    with parent.closing():
-        for each in plans:
-            attacked = each.attacked.row.uid
-            if attacked not in baselines:
-                baselines[attacked] = find_baselines(bench, each)
-            run = open_run(bench, each, parent)
-            with run.closing():
-                work_off(bench, each, baselines[attacked], run, device)
-                try:
-                    _log_results(bench, run, [each])
-                except BaseException:
-                    forget_run(bench, each)  # finished, but a repair has to log it
-                    raise
-            if bench.tracker.failed:
-                forget_run(bench, each)
-        _log_results(bench, parent, plans)
+def _work_off_all(bench: Workbench, plans: Sequence[Plan], parent: RunLog) -> None:
+    baselines: dict[object, Baselines] = {}  # the evaluators' are the same at every ε
+    for each in plans:
+        key = (tuple(each.evaluators), each.pairs, each.evaluation.temperature_rule)
+        if key not in baselines:
+            baselines[key] = find_baselines(each)
+        run = open_run(bench, each, parent)
+        with run.closing():
+            work_off(bench, each, baselines[key], run)
+            try:
+                _log_results(bench, run, [each])
+            except BaseException:
+                forget_run(bench, each)  # finished, but a repair has to log it
+                raise
+        if bench.tracker.failed:
+            forget_run(bench, each)
 
 
 def _log_results(bench: Workbench, run: RunLog, plans: Sequence[Plan]) -> None:
     """Log success and bug fractions with step = round(255·ε), and the histogram, as MLflow shows them."""
-    selection = queries.Selection(uids=tuple(each.evaluation.uid for each in plans))
+    selection = Selection(uids=tuple(each.evaluation.uid for each in plans))
     with bench.store.reading() as connection:
         table = queries.query_bugs(connection, DEFAULT_BETAS, ("norm", "eps"), selection)
         js_delta = queries.js_delta_by_eps(connection, selection)
@@ -202,20 +314,6 @@ def _log_results(bench: Workbench, run: RunLog, plans: Sequence[Plan]) -> None:
     figure = run.folder / "js_delta.png"
     save_figure(draw_histogram(js_delta), figure)
     run.file(figure)
-
-
-def _dataset_row(session: Session, dataset: Dataset) -> DatasetRow:
-    return runs.ensure_dataset(
-        session, name=dataset.name, classes=dataset.classes, fingerprint=dataset.fingerprint()
-    )
-
-
-def _check_fingerprint(dataset: Dataset, row: DatasetRow) -> None:
-    if dataset.fingerprint() != row.fingerprint:
-        raise UsageError(
-            f"dataset {dataset.name!r} is not the one the ensemble was trained on "
-            f"({dataset.fingerprint()[:16]}, recorded {row.uid}); check --data-dir"
-        )
 
 
 def _plan_ensemble(bench: Workbench, name: str, dataset_row: DatasetRow, rows: Sequence[Model]) -> Ensemble:
@@ -240,33 +338,24 @@ def _with_label_number(config: AttackConfig, dataset: Dataset) -> AttackConfig:
     return replace(config, targets=str(parse_label(config.targets, dataset.classes)))
 
 
-def _choose_attacked(ensemble: Ensemble, rows: Sequence[Model], attacked: str) -> set[int]:
-    """Return the seeds of the members to attack.
-
-    Raises:
-        UsageError: no such member, or fewer than two members.
-    """
-    if len(rows) < 2:
+def _check_finished(attack: Attack) -> None:
+    if attack.finished_at is None:
         raise UsageError(
-            f"ensemble {ensemble.name!r} has {len(rows)} member; one is attacked and the others judge, "
-            "so train at least two: jsdelta train --members 5"
+            f"attack {attack.uid} is not finished; "
+            "go on with the same jsdelta attack as before, then score it"
         )
-    seeds = [row.seed for row in rows]
-    if attacked in ("first", "all"):
-        return set(seeds[:1] if attacked == "first" else seeds)
-    if attacked.isdecimal() and int(attacked) in seeds:
-        return {int(attacked)}
-    raise UsageError(
-        f"--attacked {attacked!r} is no member of {ensemble.name!r}; valid is first, all or a seed: "
-        f"{', '.join(map(str, seeds))}"
-    )
 
 
-def _load(
-    bench: Workbench, row: Model, dataset: Dataset, dataset_id: int, split: str, device: torch.device
-) -> Member:
-    network = load_member(bench, row, dataset, device)
-    logits = {
-        name: clean_logits(bench, row, network, dataset, dataset_id, name) for name in ("baseline", split)
-    }
-    return Member(row, network, logits)
+def _check_devices(plans: Sequence[Plan]) -> None:
+    """Refuse to go on elsewhere with an attack that was begun: its samples would not be the same."""
+    for each in plans:
+        device = each.attacked.device.type
+        if each.make is not None and each.attack.device != device:
+            raise UsageError(
+                f"{each.title} was begun on {each.attack.device} and this is {device}; "
+                f"go on with it there, or attack with another --seed"
+            )
+
+
+def _set_name(cast: Cast) -> str:
+    return cast.ensemble.name if cast.ensemble else cast.attacked.name or f"seed {cast.attacked.seed}"

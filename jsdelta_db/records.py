@@ -3,12 +3,14 @@
 Arrays are NumPy, row i of each belongs to attempt i, and nothing here knows a database or a GPU.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 UNTARGETED = -1  # requested_target of an attempt that may end at any wrong label
+FILE_SPLIT = "file"  # the split of images that came with their samples: they are kept beside them
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,11 @@ class Attempts:
 
     def chunk(self, position: int, size: int) -> "Attempts":
         """Return the attempts of one chunk; the last chunk may be shorter."""
-        part = slice(position * size, (position + 1) * size)
-        return Attempts(self.sample_index[part], self.source_label[part], self.requested_target[part])
+        return self.pick(slice(position * size, (position + 1) * size))
+
+    def pick(self, rows: "slice | NDArray[np.int64]") -> "Attempts":
+        """Return some of them."""
+        return Attempts(self.sample_index[rows], self.source_label[rows], self.requested_target[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +50,10 @@ class Samples:
         confidence: the attacked model's probability of ``target_label`` on x_adv, ``(n,)``.
         linf: largest change of a pixel, ``(n,)``, in [0, 1].
         l2: Euclidean length of the change, ``(n,)``.
-        delta: the change itself at stored precision, float16 ``(n, c, h, w)``; x + delta, clipped to
-            [0, 1] in float32, is the image that was checked and scored.
-        logits: the attacked model's logits on x_adv, float32 ``(n, classes)``.
+        x: the clean images, float32 ``(n, c, h, w)`` in [0, 1].
+        delta: the change at stored precision, ``(n, c, h, w)``: float16, float32 for samples made
+            elsewhere; x + delta, clipped to [0, 1] in float32, is the image that was checked and scored.
+        clean_logits, logits: the attacked model's on x and on x_adv, float32 ``(n, classes)``.
     """
 
     attempts: Attempts
@@ -56,8 +62,25 @@ class Samples:
     confidence: NDArray[np.float64]
     linf: NDArray[np.float64]
     l2: NDArray[np.float64]
-    delta: NDArray[np.float16]
+    x: NDArray[np.float32]
+    delta: NDArray[np.floating[Any]]
+    clean_logits: NDArray[np.float32]
     logits: NDArray[np.float32]
+
+    def pick(self, rows: "slice | NDArray[np.int64]") -> "Samples":
+        """Return some of them."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "attempts"}
+        return Samples(self.attempts.pick(rows), **{name: array[rows] for name, array in arrays.items()})
+
+    def joined(self, other: "Samples") -> "Samples":
+        """Return these and others, in that order."""
+        names = [field.name for field in fields(self) if field.name != "attempts"]
+        mine, theirs = self.attempts, other.attempts
+        attempts = (np.concatenate([getattr(mine, f.name), getattr(theirs, f.name)]) for f in fields(mine))
+        return Samples(
+            Attempts(*attempts),
+            **{name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in names},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +136,46 @@ class Baseline:
         return self.rho >= 0.05 and self.standard_error <= 0.1 * self.rho and self.images >= 10
 
 
+@dataclass(frozen=True, slots=True)
+class ImageMeans:
+    """One model on one label pair: each image's mean divergence from the images of the other label.
+
+    The mean over images is ρ; their spread is its standard error. Means over members are means of
+    these, so a set of evaluators needs no second pass over the pairs.
+
+    Attributes:
+        low, high: per image of the lower and the higher label, float64 ``(n_low,)`` and ``(n_high,)``.
+    """
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    @property
+    def rho(self) -> float:
+        """Mean divergence over all pairs."""
+        return float(self.low.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of ``rho``: pairs share images, so the images are the independent draws.
+
+        Infinite where a label has a single image.
+        """
+        if min(len(self.low), len(self.high)) < 2:
+            return float("inf")
+        return float(np.sqrt(self.low.var(ddof=1) / len(self.low) + self.high.var(ddof=1) / len(self.high)))
+
+    def as_baseline(self, rho_of_mean: float | None = None) -> Baseline:
+        """Return the summary that JSΔ divides by."""
+        return Baseline(
+            rho=self.rho,
+            rho_of_mean=self.rho if rho_of_mean is None else rho_of_mean,
+            standard_error=self.standard_error,
+            pairs=len(self.low) * len(self.high),
+            images=min(len(self.low), len(self.high)),
+        )
+
+
 LabelPair = tuple[int, int]  # unordered: the lower label first
 Baselines = dict[LabelPair, Baseline]
 
@@ -120,3 +183,27 @@ Baselines = dict[LabelPair, Baseline]
 def label_pair(one: int, other: int) -> LabelPair:
     """Return the unordered pair, the key of a baseline."""
     return (one, other) if one < other else (other, one)
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The outcome of a control: a value whose answer was known beforehand.
+
+    Attributes:
+        value: what was seen; None if there was nothing to look at.
+        low, high: what is allowed, both ends included; None for no bound.
+        has_verdict: whether it is judged at all, or only shown.
+    """
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    has_verdict: bool = True
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the value is within its bounds; None without a verdict."""
+        if self.value is None or not self.has_verdict:
+            return None
+        return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high)

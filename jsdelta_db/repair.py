@@ -5,9 +5,10 @@ from dataclasses import asdict
 
 from sqlalchemy import select
 
-from jsdelta_db.config import DEFAULT_BETAS
+from jsdelta_db.config import DEFAULT_BETAS, format_eps
 from jsdelta_db.store import queries
 from jsdelta_db.store.schema import FINISHED, Attack, Evaluation, Model
+from jsdelta_db.store.selection import Selection, list_evaluations
 from jsdelta_db.workbench import Workbench
 
 
@@ -59,11 +60,11 @@ def _log_evaluations(bench: Workbench) -> list[str]:
     logged = []
     for evaluation, attack in unlogged:
         with bench.store.reading() as connection:
-            selection = queries.Selection(uids=(evaluation.uid,))
+            selection = Selection(uids=(evaluation.uid,))
             table = queries.query_bugs(connection, DEFAULT_BETAS, (), selection)
-            facts = asdict(queries.list_evaluations(connection, selection)[0])["facts"]
+            facts = asdict(list_evaluations(connection, selection)[0])["facts"]
         run = bench.tracker.start(
-            f"attack on seed {facts['attacked']}, ε = {attack.eps * 255:g}/255",
+            f"attack on {facts['attacked']}, ε = {format_eps(attack.eps, attack.norm)}",
             uid=evaluation.uid,
             params=facts,
         )

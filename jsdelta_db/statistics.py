@@ -1,5 +1,6 @@
-"""Intervals for fractions; NumPy only, because the queries start with it."""
+"""Intervals for fractions, ratios and differences; NumPy only, because the queries start with it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +11,7 @@ Z_95 = 1.959963984540054  # the standard normal's 97.5 % point
 BOOTSTRAP_DRAWS = 2_000
 BOOTSTRAP_SEED = 2601_00577
 DRAWS_AT_ONCE = 4_000_000  # resampled images held at once: 32 MB
+BINS = 10  # of what a difference is matched on: deciles
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,15 @@ class Interval:
     low: float
     high: float
     kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with the 95 % interval of a bootstrap over images."""
+
+    value: float
+    low: float
+    high: float
 
 
 def wilson(successes: float, trials: float) -> tuple[float, float]:
@@ -83,6 +94,105 @@ class FractionIntervals:
             fractions = drawn[:, 0] / drawn[:, 1]
         low, high = np.nanpercentile(fractions, [2.5, 97.5])
         return Interval(float(low), float(high), kind="bootstrap")
+
+
+def ratio_of_means(
+    above: NDArray[np.float64], below: NDArray[np.float64], image: NDArray[np.int64]
+) -> Estimate | None:
+    """Return mean(above) / mean(below); None where there is nothing, or nothing but 0, below.
+
+    Args:
+        above, below: one value a row, ``(n,)``.
+        image: which image each row shows, any integers, ``(n,)``.
+    """
+    return _estimate(_sums_by_image(image, [above, below]), lambda sums: sums[:, 0] / sums[:, 1])
+
+
+def difference_of_means(
+    values: NDArray[np.float64], is_first: NDArray[np.bool_], image: NDArray[np.int64]
+) -> Estimate | None:
+    """Return the mean of the first kind of rows minus that of the others; None without rows of both.
+
+    Args:
+        values: one value a row, ``(n,)``.
+        is_first: which rows are of the first kind, ``(n,)``.
+        image: which image each row shows, any integers, ``(n,)``.
+    """
+    sums = _sums_by_image(image, _by_kind(values, is_first))
+    return _estimate(sums, lambda sums: sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3])
+
+
+def matched_difference(
+    values: NDArray[np.float64],
+    is_first: NDArray[np.bool_],
+    matched_on: NDArray[np.float64],
+    image: NDArray[np.int64],
+) -> Estimate | None:
+    """Return the difference of means among rows alike in something else; None where none are alike.
+
+    Both kinds are compared within deciles of ``matched_on`` over all rows; each decile's difference
+    counts by the smaller number of rows that it has of a kind. The deciles stay those of the rows given
+    while images are resampled.
+
+    Args:
+        values: one value a row, ``(n,)``.
+        is_first: which rows are of the first kind, ``(n,)``.
+        matched_on: what rows of a pair should share, ``(n,)``.
+        image: which image each row shows, any integers, ``(n,)``.
+    """
+    if not len(values):
+        return None
+    # Equal values share a bin, so there may be fewer bins than ten.
+    edges = np.quantile(matched_on, np.linspace(0, 1, BINS + 1)[1:-1])
+    bins = np.searchsorted(edges, matched_on, side="right")
+    return _estimate(_sums_by_image(image, _by_kind(values, is_first), bins, BINS), _matched)
+
+
+def _matched(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matched difference of each row of sums: values and counts by decile, for both kinds."""
+    first, n_first, other, n_other = np.split(sums, 4, axis=1)
+    weights = np.minimum(n_first, n_other)
+    differences = np.where(weights > 0, first / n_first - other / n_other, 0.0)
+    result: NDArray[np.float64] = (weights * differences).sum(1) / weights.sum(1)
+    return result
+
+
+def _by_kind(values: NDArray[np.float64], is_first: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+    """Return what is summed for a difference: values and counts of the first kind, then of the other."""
+    first, other = is_first.astype(np.float64), (~is_first).astype(np.float64)
+    return [values * first, first, values * other, other]
+
+
+def _sums_by_image(
+    image: NDArray[np.int64],
+    columns: Sequence[NDArray[np.float64]],
+    bins: NDArray[np.int64] | int = 0,
+    n_bins: int = 1,
+) -> NDArray[np.float64]:
+    """Return each image's sums, bin by bin for one column after the other ``(images, columns · n_bins)``."""
+    images, of_row = np.unique(image, return_inverse=True)
+    cell = of_row * n_bins + bins
+    sums = [np.bincount(cell, column, len(images) * n_bins).reshape(-1, n_bins) for column in columns]
+    return np.concatenate(sums, axis=1)
+
+
+def _estimate(
+    sums: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> Estimate | None:
+    """Return a statistic of the sums over images, with its interval; None where nothing can be divided.
+
+    Args:
+        sums: per image ``(images, columns)``.
+        statistic: maps sums ``(draws, columns)`` to values ``(draws,)``.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        (value,) = statistic(sums.sum(0, keepdims=True))
+        if not np.isfinite(value):
+            return None
+        drawn = statistic(resampled_sums(sums.astype(np.float32)).astype(np.float64))
+    # A draw in which nothing can be divided by says nothing, and is left out.
+    low, high = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5])
+    return Estimate(float(value), float(low), float(high))
 
 
 def resampled_sums(sums: NDArray[np.float32]) -> NDArray[np.float32]:

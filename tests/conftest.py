@@ -83,12 +83,40 @@ def tiny(tmp_path_factory, mlflow_template) -> Workspace:
     return workspace
 
 
+def copy_of(workspace: Workspace, root: Path) -> Workspace:
+    """Copy a finished workspace to where a test may change it."""
+    shutil.copytree(workspace.root, root)
+    return Workspace(root, f"sqlite:///{root / 'jsdelta.db'}", None, root / "data")
+
+
 @pytest.fixture
 def tiny_copy(tiny, tmp_path) -> Workspace:
     """A copy of the tiny store that a test may change."""
-    root = tmp_path / "copy"
-    shutil.copytree(tiny.root, root)
-    return resolve_workspace(root)
+    return copy_of(tiny, tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def four(tiny, tmp_path_factory) -> Workspace:
+    """The tiny store and an ensemble ``four``: its members and one more, judging 40 images in three chunks.
+
+    Tests only read it.
+    """
+    from jsdelta_db import planning
+    from jsdelta_db.pipeline import attack_and_score, train_ensemble
+    from jsdelta_db.workbench import open_workbench
+
+    workspace = copy_of(tiny, tmp_path_factory.mktemp("four") / "workspace")
+    with pytest.MonkeyPatch.context() as patch, open_workbench(workspace) as bench:
+        patch.setattr(planning, "plan_chunk_size", lambda *given: 16)
+        train_ensemble(bench, tiny_recipe(members=4), name="four")
+        attack_and_score(bench, tiny_attacks(8, images=40), ensemble="four")
+    return workspace
+
+
+@pytest.fixture
+def four_copy(four, tmp_path) -> Workspace:
+    """A copy of it that a test may change."""
+    return copy_of(four, tmp_path / "four")
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,15 @@
-"""Attacks: what to aim at, the gradient steps, and what counts as success."""
+"""Attacks: what to aim at, the ball to stay in, the steps, and what counts as success."""
 
+from jsdelta_db.attacks.balls import BALLS, apply_delta
+from jsdelta_db.attacks.chunk_size import plan_chunk_size
 from jsdelta_db.attacks.criteria import is_success
-from jsdelta_db.attacks.perturb import PreparedModel, perturb, plan_chunk_size
-from jsdelta_db.attacks.pgd import targeted_pgd
+from jsdelta_db.attacks.objectives import build_objective
+from jsdelta_db.attacks.perturb import describe_samples, perturb
+from jsdelta_db.attacks.pgd import pgd
+from jsdelta_db.attacks.prepare import PreparedModel, choose_dtype, prepare
 from jsdelta_db.attacks.targets import choose_attempts
 
-__all__ = ["PreparedModel", "choose_attempts", "is_success", "perturb", "plan_chunk_size", "targeted_pgd"]
+__all__ = [
+    "BALLS", "PreparedModel", "apply_delta", "build_objective", "choose_attempts", "choose_dtype",
+    "describe_samples", "is_success", "perturb", "pgd", "plan_chunk_size", "prepare",
+]  # fmt: skip

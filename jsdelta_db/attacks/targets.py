@@ -7,7 +7,7 @@ from jsdelta_db import keyed
 from jsdelta_db.config import TARGET_RULES
 from jsdelta_db.data import Split
 from jsdelta_db.errors import UnknownNameError
-from jsdelta_db.records import Attempts
+from jsdelta_db.records import UNTARGETED, Attempts
 
 
 def choose_images(split: Split, images: int | None) -> NDArray[np.int64]:
@@ -25,12 +25,15 @@ def choose_attempts(
     source_label: NDArray[np.int64],
     classes: tuple[str, ...],
     seed: int,
+    clean_logits: NDArray[np.float32] | None = None,
 ) -> Attempts:
     """Aim each image at labels other than its own; an image's targets depend on nothing else but ``seed``.
 
     Args:
-        rule: ``random`` (one uniform wrong label), ``all`` (every wrong label), ``next`` (y + 1) or
-            one label, by name or number (images of that label are left out).
+        rule: ``random`` (one uniform wrong label), ``all`` (every wrong label), ``next`` (y + 1),
+            ``least-likely`` (the wrong label that the attacked model thinks least of), ``untargeted``
+            (any wrong label) or one label, by name or number (images of that label are left out).
+        clean_logits: the attacked model's on these images ``(n, classes)``; ``least-likely`` needs them.
 
     Raises:
         UnknownNameError: not a rule and not a label.
@@ -42,6 +45,13 @@ def choose_attempts(
         return Attempts(index, source, (source + steps) % n_classes)
     if rule == "next":
         return Attempts(sample_index, source_label, (source_label + 1) % n_classes)
+    if rule == "untargeted":
+        return Attempts(sample_index, source_label, np.full(len(sample_index), UNTARGETED))
+    if rule == "least-likely":
+        assert clean_logits is not None
+        others = clean_logits.copy()
+        others[np.arange(len(others)), source_label] = np.inf
+        return Attempts(sample_index, source_label, others.argmin(1))
     if rule == "random":
         draws = [keyed.generator("target", seed, int(index)).random() for index in sample_index]
         steps = 1 + np.floor(np.array(draws) * (n_classes - 1)).astype(np.int64)

@@ -1,7 +1,6 @@
 """The baseline ρ: what a real change from one label to another does to a model."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,50 +9,10 @@ from torch import Tensor
 
 from jsdelta_db import keyed
 from jsdelta_db.metrics.divergence import js_divergence, log_mean_probs, log_probs
-from jsdelta_db.records import Baseline, Baselines, LabelPair
+from jsdelta_db.records import Baselines, ImageMeans, LabelPair
 
 MOST_PAIRS = 1_000_000
 BLOCK_PAIRS = 20_000  # pairs compared at once: a few megabytes, which stay in the cache
-
-
-@dataclass(frozen=True, slots=True)
-class ImageMeans:
-    """One model on one label pair: each image's mean divergence from the images of the other label.
-
-    The mean over images is ρ; their spread is its standard error. Means over members are means of
-    these, so a set of evaluators needs no second pass over the pairs.
-
-    Attributes:
-        low, high: per image of the lower and the higher label, float64 ``(n_low,)`` and ``(n_high,)``.
-    """
-
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
-    @property
-    def rho(self) -> float:
-        """Mean divergence over all pairs."""
-        return float(self.low.mean())
-
-    @property
-    def standard_error(self) -> float:
-        """Standard error of ``rho``: pairs share images, so the images are the independent draws.
-
-        Infinite where a label has a single image.
-        """
-        if min(len(self.low), len(self.high)) < 2:
-            return float("inf")
-        return float(np.sqrt(self.low.var(ddof=1) / len(self.low) + self.high.var(ddof=1) / len(self.high)))
-
-    def as_baseline(self, rho_of_mean: float | None = None) -> Baseline:
-        """Return the summary that JSΔ divides by."""
-        return Baseline(
-            rho=self.rho,
-            rho_of_mean=self.rho if rho_of_mean is None else rho_of_mean,
-            standard_error=self.standard_error,
-            pairs=len(self.low) * len(self.high),
-            images=min(len(self.low), len(self.high)),
-        )
 
 
 def compare_labels(

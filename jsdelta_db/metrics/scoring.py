@@ -1,6 +1,6 @@
 """From logits to JSΔ: what the evaluators say of one chunk of samples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,20 +14,21 @@ def score(
     samples: Samples,
     clean_logits: NDArray[np.float32],
     adversarial_logits: NDArray[np.float32],
-    attacked_clean_logits: NDArray[np.float32],
     baselines: Mapping[LabelPair, Baseline],
+    temperatures: Sequence[float] = (),
 ) -> Scores:
     """Compare each evaluator's outputs on the clean and the adversarial image.
 
     Args:
         clean_logits, adversarial_logits: the evaluators' logits, float32 ``(evaluators, n, classes)``.
-        attacked_clean_logits: the attacked model's logits on the clean images ``(n, classes)``.
-        baselines: of this set of evaluators, by label pair.
+        baselines: of this set of evaluators at these temperatures, by label pair.
+        temperatures: one an evaluator, 1 if not given; the attacked model is taken as it is.
 
     Source: arXiv 2601.00577; JSΔ = mean_k js_k / mean_k ρ_k(y, t).
     """
     source, target = samples.attempts.source_label, samples.target_label
-    clean, adversarial = log_probs(clean_logits), log_probs(adversarial_logits)
+    scale = np.array(temperatures or [1.0] * len(clean_logits), dtype=np.float32)[:, None, None]
+    clean, adversarial = log_probs(clean_logits / scale), log_probs(adversarial_logits / scale)
     member_js = js_divergence(clean, adversarial)
     js = member_js.mean(0).numpy()
     said_clean, said_adversarial = clean_logits.argmax(-1), adversarial_logits.argmax(-1)
@@ -36,7 +37,7 @@ def score(
         js=js,
         js_of_mean=js_divergence(log_mean_probs(clean), log_mean_probs(adversarial)).numpy(),
         js_delta=js / _divisors(source, target, baselines),
-        js_attacked=js_divergence(log_probs(attacked_clean_logits), log_probs(samples.logits)).numpy(),
+        js_attacked=js_divergence(log_probs(samples.clean_logits), log_probs(samples.logits)).numpy(),
         n_right=(said_clean == source).sum(0),
         n_at_target=(said_clean == target).sum(0),
         n_at_target_adv=(said_adversarial == target).sum(0),

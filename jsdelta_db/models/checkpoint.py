@@ -18,32 +18,44 @@ def save_checkpoint(model: nn.Module, path: Path) -> str:
     return write_atomically(path, buffer.getvalue())
 
 
+ADVICE = "restore the file from a backup, or train other members with jsdelta train and another --seed"
+
+
+def read_checkpoint(path: Path, sha256: str) -> bytes:
+    """Return a checkpoint's content.
+
+    Raises:
+        CheckpointError: the file is missing or is not the one that was recorded.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} can not be read ({error.strerror}); {ADVICE}") from error
+    found = sha256_of(content)
+    if found != sha256:
+        raise CheckpointError(
+            f"checkpoint {path} was cut short or altered "
+            f"(sha256 {found[:12]}…, recorded {sha256[:12]}…); {ADVICE}"
+        )
+    return content
+
+
 def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:
     """Load a checkpoint into a freshly built model, in eval mode.
 
     Raises:
         CheckpointError: the file is missing, is not the one that was recorded, or does not fit.
     """
-    advice = "restore the file from a backup, or train other members with jsdelta train and another --seed"
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {path} can not be read ({error.strerror}); {advice}") from error
-    found = sha256_of(content)
-    if found != sha256:
-        raise CheckpointError(
-            f"checkpoint {path} was cut short or altered "
-            f"(sha256 {found[:12]}…, recorded {sha256[:12]}…); {advice}"
-        )
+    content = read_checkpoint(path, sha256)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch's own message advises to run what is inside
-        raise CheckpointError(f"checkpoint {path} does not hold plain weights; {advice}") from error
+        raise CheckpointError(f"checkpoint {path} does not hold plain weights; {ADVICE}") from error
     try:
         model.load_state_dict(state)
     except (RuntimeError, KeyError, TypeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"checkpoint {path} does not fit the architecture ({reason}); {advice}"
+            f"checkpoint {path} does not fit the architecture ({reason}); {ADVICE}"
         ) from error
     return model.eval()

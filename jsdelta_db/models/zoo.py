@@ -12,7 +12,7 @@ from torch import nn
 from jsdelta_db.data import Dataset
 from jsdelta_db.errors import ModelError, ModelOutputError, UnknownNameError, UsageError
 from jsdelta_db.models.inference import evaluating
-from jsdelta_db.models.networks import CifarResNet, Normalized, SmallCNN, small_image_resnet, small_vit
+from jsdelta_db.models.networks import CifarResNet, Normalized, SmallCNN
 
 Factory = Callable[..., nn.Module]
 
@@ -27,8 +27,16 @@ def _cifar_resnet(
 def _image_resnet(
     depth: int, num_classes: int, in_channels: int, image_size: int, width: int = 64
 ) -> nn.Module:
+    from jsdelta_db.models.torchvision_networks import small_image_resnet
+
     del image_size
     return small_image_resnet(depth, num_classes, in_channels, width)
+
+
+def _vit(num_classes: int, in_channels: int, image_size: int, width: int = 128) -> nn.Module:
+    from jsdelta_db.models.torchvision_networks import small_vit
+
+    return small_vit(num_classes, in_channels, image_size, width)
 
 
 # name -> factory(num_classes, in_channels, image_size[, width]), a network for normalized images
@@ -38,7 +46,7 @@ ARCHITECTURES: dict[str, Factory] = {
     "resnet20": partial(_cifar_resnet, 3),
     "resnet18": partial(_image_resnet, 18),
     "resnet50": partial(_image_resnet, 50),
-    "vit-small": small_vit,
+    "vit-small": _vit,
 }
 
 

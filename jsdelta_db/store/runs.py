@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from jsdelta_db.errors import NothingToDoError, StoreError, UsageError
+from jsdelta_db.errors import StoreError
 from jsdelta_db.leases import current_owner, is_alive
 from jsdelta_db.store.schema import (
     FINISHED,
@@ -22,7 +22,6 @@ from jsdelta_db.store.schema import (
     AttackChunk,
     Dataset,
     Ensemble,
-    EnsembleMember,
     Evaluation,
     EvaluationChunk,
     Lease,
@@ -81,46 +80,6 @@ def ensure_dataset(session: Session, *, name: str, classes: Sequence[str], finge
         session.add(found)
         session.flush()
     return found
-
-
-def get_ensemble(session: Session, reference: str | None = None) -> Ensemble:
-    """Return a finished ensemble by name or unique uid prefix; the newest if no reference is given.
-
-    Raises:
-        NothingToDoError: no ensemble is finished.
-        UsageError: no such ensemble, or several of that name (the message lists uids).
-    """
-    finished = session.scalars(
-        select(Ensemble)
-        .where(Ensemble.status == FINISHED)
-        .order_by(Ensemble.finished_at.desc(), Ensemble.id.desc())
-    ).all()
-    if not finished:
-        raise NothingToDoError("the store has no finished ensemble; train one with jsdelta train --seed 0")
-    if reference is None:
-        return finished[0]
-    known = ", ".join(f"{row.name} ({row.uid[:8]})" for row in finished)
-    matches = [row for row in finished if row.name == reference] or [
-        row for row in finished if len(reference) >= 4 and row.uid.startswith(reference)
-    ]
-    if not matches:
-        raise UsageError(f"unknown ensemble {reference!r}; there is: {known}")
-    if len(matches) > 1:
-        uids = ", ".join(row.uid for row in matches)
-        raise UsageError(f"ensemble {reference!r} names {len(matches)}; give one by its uid: {uids}")
-    return matches[0]
-
-
-def list_members(session: Session, ensemble: Ensemble) -> list[Model]:
-    """Return an ensemble's models in their order."""
-    return list(
-        session.scalars(
-            select(Model)
-            .join(EnsembleMember, EnsembleMember.model_id == Model.id)
-            .where(EnsembleMember.ensemble_id == ensemble.id)
-            .order_by(EnsembleMember.position)
-        )
-    )
 
 
 def is_free(lease: Lease) -> bool:

@@ -92,6 +92,7 @@ class Model(Run, Lease, Base):
     __table_args__ = (UniqueConstraint("id", "checkpoint_sha256"),)
 
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
+    name: Mapped[str | None]  # of a model that was added, not trained here
     recipe_name: Mapped[str]
     recipe: Mapped[dict[str, Any]]
     architecture: Mapped[str]
@@ -193,6 +194,7 @@ class Attack(Run, Base):
     dtype: Mapped[str]
     threads: Mapped[int]
     artifact_uri: Mapped[str | None]
+    keeps_samples: Mapped[bool] = mapped_column(default=True)  # whether its files hold the perturbations
 
 
 class AttackSurrogate(Base):
@@ -355,4 +357,4 @@ class Score(Base):
 
 
 # Tables whose rows one process at a time works on.
-LEASED = (Model, Ensemble, AttackChunk, Evaluation, EvaluationChunk)
+LEASED = (Model, AttackChunk, EvaluationChunk)

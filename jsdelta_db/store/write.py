@@ -6,12 +6,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from jsdelta_db.errors import StoreError
-from jsdelta_db.records import Attempts, Baselines, LabelPair, Samples, Scores
-from jsdelta_db.store.schema import Base, EvaluationBaseline, RhoBaseline, Sample, Score
+from jsdelta_db.records import (
+    Attempts,
+    Baselines,
+    Control,
+    ImageMeans,
+    LabelPair,
+    Samples,
+    Scores,
+    label_pair,
+)
+from jsdelta_db.store.schema import Base, ControlResult, EvaluationBaseline, RhoBaseline, Sample, Score
 
 
 def insert_rows(
@@ -75,19 +84,27 @@ def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> Non
     _insert_arrays(session, Score, {"evaluation_id": evaluation_id}, columns, ready)
 
 
-def read_samples(session: Session, *, attack_id: int, attempts: Attempts) -> dict[str, NDArray[Any]]:
-    """Return the stored columns of some attempts, in their order, named like the fields of ``Samples``.
+def read_samples(
+    session: Session,
+    *,
+    attack_id: int,
+    sample_index: NDArray[np.int64],
+    requested_target: NDArray[np.int64],
+) -> dict[str, NDArray[Any]]:
+    """Return the stored columns of some attempts, in their order, ``source_label`` among them.
 
     Raises:
         StoreError: one of them is not there.
     """
-    names = ("target_label", "success", "confidence", "linf", "l2")
-    low, high = int(attempts.sample_index.min()), int(attempts.sample_index.max())
+    names = ("source_label", "target_label", "success", "confidence", "linf", "l2")
     statement = select(
         Sample.sample_index, Sample.requested_target, *(getattr(Sample, name) for name in names)
-    ).where(Sample.attack_id == attack_id, Sample.sample_index.between(low, high))
+    ).where(
+        Sample.attack_id == attack_id,
+        Sample.sample_index.between(int(sample_index.min()), int(sample_index.max())),
+    )
     stored = {(row[0], row[1]): row[2:] for row in session.execute(statement)}
-    keys = list(zip(attempts.sample_index.tolist(), attempts.requested_target.tolist(), strict=True))
+    keys = list(zip(sample_index.tolist(), requested_target.tolist(), strict=True))
     missing = next((key for key in keys if key not in stored), None)
     if missing is not None:
         raise StoreError(
@@ -97,26 +114,67 @@ def read_samples(session: Session, *, attack_id: int, attempts: Attempts) -> dic
     return {**columns, "success": columns["success"].astype(bool)}
 
 
-def write_model_baselines(
-    session: Session, *, key: Mapping[str, Any], means: Mapping[LabelPair, tuple[NDArray[np.float64], ...]]
+def list_label_pairs(session: Session, *, attack_id: int) -> set[LabelPair]:
+    """Return the label pairs that an attack's samples have."""
+    rows = session.execute(
+        select(Sample.source_label, Sample.target_label).where(Sample.attack_id == attack_id).distinct()
+    )
+    return {label_pair(source, target) for source, target in rows}
+
+
+def write_stability(
+    session: Session, *, attack_id: int, attempts: Attempts, stability: NDArray[np.float64]
 ) -> None:
-    """Store one model's baselines with their image means ``(low, high)`` per label pair.
+    """Store the stability of samples ``(n,)`` that are there already."""
+    columns = (attempts.sample_index, attempts.requested_target, stability)
+    rows = [
+        {"a": attack_id, "i": index, "t": target, "value": value}
+        for index, target, value in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+    key = (Sample.attack_id == bindparam("a")) & (Sample.sample_index == bindparam("i"))
+    statement = update(Sample).where(key, Sample.requested_target == bindparam("t"))
+    session.connection().execute(statement.values(stability=bindparam("value")), rows)
+
+
+def count_without_stability(session: Session, *, attack_id: int) -> int:
+    """Return how many successful samples of an attack have no stability yet."""
+    missing = (Sample.attack_id == attack_id) & (Sample.success == 1) & Sample.stability.is_(None)
+    return session.scalar(select(func.count()).select_from(Sample).where(missing)) or 0
+
+
+def list_controls(session: Session, *, evaluation_id: int) -> set[str]:
+    """Return the names of the controls that an evaluation has an outcome of."""
+    statement = select(ControlResult.name).where(ControlResult.evaluation_id == evaluation_id)
+    return set(session.scalars(statement))
+
+
+def write_controls(session: Session, *, evaluation_id: int, controls: Sequence[Control]) -> None:
+    """Store outcomes of controls."""
+    for control in controls:
+        session.merge(
+            ControlResult(
+                evaluation_id=evaluation_id, name=control.name, value=control.value, low=control.low,
+                high=control.high, passed=control.passed,
+            )
+        )  # fmt: skip
+
+
+def write_model_baselines(
+    session: Session, *, key: Mapping[str, Any], means: Mapping[LabelPair, ImageMeans]
+) -> None:
+    """Store one model's baselines with their image means.
 
     Args:
         key: model_id, dataset_id, split and temperature_rule.
     """
-    for (low, high), (low_means, high_means) in means.items():
-        n_low, n_high = len(low_means), len(high_means)
-        error = (
-            math.sqrt(low_means.var(ddof=1) / n_low + high_means.var(ddof=1) / n_high)
-            if min(n_low, n_high) > 1
-            else None
-        )
+    for (low, high), part in means.items():
+        baseline = part.as_baseline()
         session.merge(
             RhoBaseline(
-                **key, label_low=low, label_high=high, rho=float(low_means.mean()), standard_error=error,
-                pairs=n_low * n_high, n_low=n_low,
-                image_means=np.concatenate([low_means, high_means]).astype("<f8").tobytes(),
+                **key, label_low=low, label_high=high, rho=baseline.rho,
+                standard_error=baseline.standard_error if math.isfinite(baseline.standard_error) else None,
+                pairs=baseline.pairs, n_low=len(part.low),
+                image_means=np.concatenate([part.low, part.high]).astype("<f8").tobytes(),
             )
         )  # fmt: skip
 

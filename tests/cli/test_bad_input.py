@@ -11,6 +11,8 @@ from tests.conftest import TINY_STEPS
 
 QUICK_ATTACK = ["attack", "--steps", str(TINY_STEPS), "--images", "60"]
 
+FACTORY = ["--factory", "nope:make", "--checkpoint", "nope.pt"]
+
 # What is wrong as typed: seen before anything is opened or made.
 TYPED = [
     (["attack", "--eps", "0"], "--eps '0' is out of range; valid is a number in (0, 255]"),
@@ -23,18 +25,75 @@ TYPED = [
     (["attack", "--eps", "inf"], "--eps 'inf' is out of range"),
     (["attack", "--eps", ""], "--eps '' is not a perturbation size"),
     (["attack", "--eps", "3", "--eps", "0"], "--eps '0' is out of range"),
-    (["attack"], "Missing option '--eps'"),
+    (["attack"], "jsdelta attack needs a radius: --eps 3 (3/255), or several; see jsdelta attack --help"),
+    (["attack", "--eps", "3", "--norm", "l1"], "norm 'l1' is not valid; valid is linf, l2"),
+    (
+        ["attack", "--eps", "0", "--norm", "l2"],
+        "--eps '0' is out of range; valid for l2 is a number in (0, 1000]",
+    ),
+    (
+        ["attack", "--eps", "3/255x", "--norm", "l2"],
+        "--eps '3/255x' is not a perturbation size; valid for l2",
+    ),
+    (
+        ["attack", "--eps", "3", "--objective", "nope"],
+        "objective 'nope' is not valid; valid is target, margin,",
+    ),
+    (["attack", "--eps", "3", "--stop", "soon"], "stop 'soon' is not valid; valid is never, first-hit"),
+    (["attack", "--eps", "3", "--restarts", "0"], "0 is out of range; valid is a whole number from 1"),
+    (["attack", "--eps", "3", "--relative-step-size", "0"], "relative_step_size 0.0 is not valid"),
+    (["attack", "--eps", "3", "--relative-step-size", "nan"], "relative_step_size nan is not valid"),
+    (
+        ["attack", "--eps", "3", "--dtype", "float16"],
+        "dtype 'float16' is not valid; valid is auto, float32, bf",
+    ),
+    (["attack", "--eps", "3", "--temperature", "2"], "--temperature '2' is not valid; valid is 1 or fit"),
+    (
+        ["attack", "--eps", "3", "--untargeted", "--targets", "next"],
+        "--untargeted aims at no label, and --ta",
+    ),
+    (["attack", "exprot"], "No such command 'exprot'"),
+    (["score"], "jsdelta score needs either --attack UID (stored samples) or --samples FILE.npz"),
+    (["score", "--attack", "abcd", "--samples", "x.npz"], "needs either --attack UID"),
+    (
+        ["score", "--attack", "abcd", "--temperature", "hot"],
+        "--temperature 'hot' is not valid; valid is 1 or",
+    ),
+    (["models", "add"], "Missing argument 'name'"),
+    (["models", "add", "mine"], "Missing option '--factory'"),
+    (
+        ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--std", "a"],
+        "--std 'a' is not valid; valid are",
+    ),
+    (
+        ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--mean", ""],
+        "--mean '' is not valid; valid",
+    ),
+    (["models", "add", "mine", *FACTORY, "--dataset", "nope"], "unknown dataset 'nope'; there is: digits"),
+    (
+        ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--std", "0"],
+        "is out of range; valid is (0, 1]",
+    ),
+    (
+        ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--seed", "x"],
+        "'x' is not valid; valid is a wh",
+    ),
+    (
+        ["models", "add", "mine", *FACTORY, "--dataset", "digits"],
+        "architecture 'nope:make' can not be imported",
+    ),
+    (["models", "list", "--format", "xml"], "'table', 'csv', 'json', 'jsonl', 'markdown'"),
     (["attack", "--eps", "3", "--device", "tpu"], "device 'tpu' is not valid; valid is auto, cpu, cuda"),
     (["attack", "--eps", "3", "--steps", "0"], "0 is out of range; valid is a whole number from 1"),
     (["attack", "--eps", "3", "--images", "0"], "0 is out of range; valid is a whole number from 1"),
     (["attack", "--eps", "3", "--seed", "x"], "'x' is not valid; valid is a whole number"),
-    (["query", "bugs", "--beta", "0"], "--beta 0 is out of range; valid is a number above 0"),
-    (["query", "bugs", "--beta", "-1"], "--beta -1 is out of range"),
-    (["query", "bugs", "--beta", "nan"], "--beta nan is out of range"),
-    (["query", "bugs", "--beta", "inf"], "--beta inf is out of range"),
+    (["query", "bugs", "--beta", "0"], "β = 0 is out of range; valid is a number above 0"),
+    (["query", "bugs", "--beta", "-1"], "β = -1 is out of range"),
+    (["query", "bugs", "--beta", "nan"], "β = nan is out of range"),
+    (["query", "bugs", "--beta", "inf"], "β = inf is out of range"),
     (["query", "bugs", "--beta", "x"], "'x' is not a number; valid is a number above 0"),
     (["query", "bugs", "--format", "xml"], "'table', 'csv', 'json', 'jsonl', 'markdown'"),
-    (["plot", "histogram", "--beta", "0"], "--beta 0 is out of range"),
+    (["plot", "histogram", "--beta", "0"], "β = 0 is out of range"),
     (["plot", "histogram", "-o", "figure.gif"], "ends in '.gif'; valid is .png or .svg"),
     (["train", "--seed", "x"], "'x' is not valid; valid is a whole number from 0"),
     (["train", "--seed", "1.5"], "'1.5' is not valid; valid is a whole number from 0"),
@@ -64,13 +123,62 @@ ASKED = [
     (
         ["attack", "--eps", "3", "--attacked", "9"],
         2,
-        "--attacked '9' is no member of 'digits'; valid is first, all or",
+        "--attacked '9' is no model or ensemble; valid are seeds of 'digits': 0, 1, 2; ensembles: digits;",
     ),
-    (["attack", "--eps", "3", "--attacked", "bad"], 2, "a seed: 0, 1, 2"),
+    (["attack", "--eps", "3", "--attacked", "bad"], 2, "or a model's uid; or first, or all"),
+    (["attack", "--eps", "3", "--evaluators", "digits"], 2, "(seed 0, "),
+    (
+        ["attack", "--eps", "3", "--evaluators", "digits:1"],
+        2,
+        "--evaluators names 1 model; valid are 2 or more",
+    ),
+    (
+        ["attack", "--eps", "3", "--evaluators", "digits:9"],
+        2,
+        "'9' names no members of 'digits'; valid are seeds",
+    ),
+    (
+        ["attack", "--eps", "3", "--evaluators", "nope"],
+        2,
+        "'nope' is no model or ensemble; valid are seeds of",
+    ),
+    (
+        ["attack", "--eps", "3", "--surrogates", "1"],
+        2,
+        "--surrogates go with --objective bug or feature; 'target'",
+    ),
+    (["attack", "--eps", "3", "--objective", "bug", "--surrogates", "0"], 2, "is among the surrogates"),
+    (
+        ["attack", "--eps", "3", "--objective", "bug", "--surrogates", "1", "--evaluators", "1,2"],
+        2,
+        "would judge and be a surrogate",
+    ),
+    (["attack", "--eps", "3", "--objective", "bug", "--surrogates", "1,2"], 1, "nobody is left to judge"),
+    (
+        ["attack", "--eps", "3", "--stability", "--no-save-samples"],
+        2,
+        "--stability looks at the samples again",
+    ),
+    (["score", "--attack", "nope"], 2, "attack 'nope': there is none; give one by its uid: "),
+    (
+        ["score", "--samples", "none.npz"],
+        1,
+        "none.npz can not be read (No such file or directory); give an .npz",
+    ),
+    (
+        ["models", "add", "mine", *FACTORY, "--dataset", "digits"],
+        2,
+        "architecture 'nope:make' can not be imported",
+    ),
+    (
+        ["models", "add", "m", "--factory", "cnn-small", "--checkpoint", "none.pt", "--dataset", "digits"],
+        1,
+        "none.pt can not be read (No such file or directory); give another file",
+    ),
     (
         ["attack", "--eps", "3", "--targets", "nope"],
         2,
-        "unknown --targets 'nope'; there is: random, all, next, 0",
+        "unknown --targets 'nope'; there is: random, all, next, least-likely, untargeted, 0",
     ),
     (["attack", "--eps", "3", "--targets", "10"], 2, "unknown --targets '10'"),
     (["query", "bugs", "--ensemble", "nope"], 2, "unknown ensemble 'nope'; there is: digits"),
@@ -90,6 +198,8 @@ ASKED = [
 STORE_COMMANDS = [
     ["query", "bugs"],
     ["attack", "--eps", "3"],
+    ["score", "--attack", "abcd"],
+    ["models", "list"],
     ["train"],
     ["db", "check"],
     ["plot", "histogram"],
@@ -347,7 +457,7 @@ def test_disk_full_while_writing_files(tiny_copy, monkeypatch, capsys):
     """A full disk stops the attack with one line; what was there is kept and the same command goes on."""
     rows = query(capsys, tiny_copy)
     with monkeypatch.context() as full:
-        full.setattr("jsdelta_db.judging.write_atomically", no_space)
+        full.setattr("jsdelta_db.chunks.write_atomically", no_space)
         fails(capsys, tiny_copy, 1, "No space left on device", [*QUICK_ATTACK, "--eps", "5"])
     assert query(capsys, tiny_copy) == rows
     code, _, err = call(capsys, tiny_copy, *QUICK_ATTACK, "--eps", "5")

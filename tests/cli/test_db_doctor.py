@@ -8,6 +8,7 @@ import tomllib
 import pytest
 
 from jsdelta_db.recipes import list_recipes, read_recipe_text
+from jsdelta_db.store.constants import HEAD_REVISION
 from tests.cli.test_query import call, parse_table
 
 
@@ -32,8 +33,8 @@ def one(workspace, statement, *values):
 def test_upgrade_makes_a_store_once(tmp_path, capsys):
     """The first call makes the tables, the second says that there is nothing to do."""
     code, out, _ = call(capsys, tmp_path / "new", "db", "upgrade")
-    assert (code, out) == (0, "schema none -> 0001\n")
-    assert call(capsys, tmp_path / "new", "db", "upgrade")[:2] == (0, "schema 0001: up to date\n")
+    assert (code, out) == (0, f"schema none -> {HEAD_REVISION}\n")
+    assert call(capsys, tmp_path / "new", "db", "upgrade")[:2] == (0, f"schema {HEAD_REVISION}: up to date\n")
     assert call(capsys, tmp_path / "new", "db", "check")[:2] == (0, "ok\n")
     assert not (tmp_path / "new" / "mlflow.db").exists()  # MLflow's is made by the first run
 

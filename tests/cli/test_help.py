@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
@@ -33,6 +34,30 @@ SHORTENED = {
     "attack --eps 3": ["--steps", "2", "--images", "20"],
 }
 ONLY_PARSED = {"quickstart", "ui --port 5000"}
+NETS = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+"""
+
+
+@pytest.fixture
+def files_at_hand(tmp_path, monkeypatch):
+    """What the examples name lies in the current folder: samples, and a network with its weights."""
+    import torch
+    from torch import nn
+
+    from jsdelta_db import data
+
+    split = data.load("digits", tmp_path).splits["attack"]
+    x, label = split.batch(slice(0, 20)).numpy(), split.labels.numpy()[:20]
+    np.savez(tmp_path / "pgd.npz", x=x, x_adv=x, label=label, target_label=(label + 1) % 10)
+    (tmp_path / "nets.py").write_text(NETS)
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).state_dict(), tmp_path / "mine.pt")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "nets", raising=False)
+    monkeypatch.chdir(tmp_path)
 
 
 def walk(command, words=()):
@@ -43,7 +68,12 @@ def walk(command, words=()):
 
 
 COMMANDS = dict(walk(typer.main.get_command(app)))
-LEAVES = {words: command for words, command in COMMANDS.items() if not hasattr(command, "commands")}
+# What does something when it is called: the leaves, and groups that are commands themselves.
+RUNNABLE = {
+    words: command
+    for words, command in COMMANDS.items()
+    if words and (not hasattr(command, "commands") or command.invoke_without_command)
+}
 
 
 def example_of(command):
@@ -61,23 +91,22 @@ def test_every_command_has_help(words, flag, capsys):
     first_line = COMMANDS[words].help.splitlines()[0]
     assert code == 0
     assert " ".join(first_line.replace("[bold]", "").split()[:4]) in " ".join(out.split())
-    for name in COMMANDS[words].commands if words not in LEAVES else ():
+    for name in getattr(COMMANDS[words], "commands", ()):
         assert name in out
 
 
-@pytest.mark.parametrize("words", list(LEAVES), ids=" ".join)
+@pytest.mark.parametrize("words", list(RUNNABLE), ids=" ".join)
 def test_every_command_has_an_example_of_itself(words):
     """Each command's help has one example, and it calls that command."""
-    assert shlex.split(example_of(LEAVES[words]))[: len(words)] == list(words)
+    assert shlex.split(example_of(RUNNABLE[words]))[: len(words)] == list(words)
 
 
 @pytest.mark.parametrize(
-    "words", [words for words in LEAVES if words[0] not in ("quickstart", "ui")], ids=" ".join
+    "words", [words for words in RUNNABLE if words[0] not in ("quickstart", "ui")], ids=" ".join
 )
-def test_every_example_runs(words, tiny_copy, tmp_path, monkeypatch, capsys):
+def test_every_example_runs(words, tiny_copy, files_at_hand, capsys):
     """The example of the help works as written (long ones with fewer steps)."""
-    monkeypatch.chdir(tmp_path)
-    example = example_of(LEAVES[words])
+    example = example_of(RUNNABLE[words])
     code, out, err = call(capsys, tiny_copy, *shlex.split(example), *SHORTENED.get(example, []))
     assert code == 0, err
     assert out
@@ -85,23 +114,25 @@ def test_every_example_runs(words, tiny_copy, tmp_path, monkeypatch, capsys):
 
 def test_examples_that_are_too_long_to_run_parse():
     """The examples of quickstart and ui name options that exist."""
-    examples = {example_of(command) for words, command in LEAVES.items() if words[0] in ("quickstart", "ui")}
+    examples = {
+        example_of(command) for words, command in RUNNABLE.items() if words[0] in ("quickstart", "ui")
+    }
     assert examples == ONLY_PARSED
     for example in examples:
         name, *arguments = shlex.split(example)
-        LEAVES[name,].make_context(name, arguments)
+        RUNNABLE[name,].make_context(name, arguments)
 
 
-@pytest.mark.parametrize("words", list(LEAVES), ids=" ".join)
+@pytest.mark.parametrize("words", list(RUNNABLE), ids=" ".join)
 def test_every_option_says_what_it_does(words):
     """No option or argument is without a help text."""
-    silent = [each.name for each in LEAVES[words].params if not getattr(each, "help", None)]
+    silent = [each.name for each in RUNNABLE[words].params if not getattr(each, "help", None)]
     assert silent == []
 
 
 def test_without_a_command_the_help_is_shown(capsys):
     """Bare jsdelta and bare groups show their help and count as wrong usage."""
-    for words in ((), ("query",), ("db",)):
+    for words in ((), ("query",), ("db",), ("models",)):
         code = run(list(words))
         captured = capsys.readouterr()
         assert code == 2
@@ -117,7 +148,12 @@ def test_version(capsys):
 
 def test_readme_names_options_that_exist():
     """Every option in the README is an option of some command."""
-    known = {option for command in COMMANDS.values() for each in command.params for option in each.opts}
+    known = {
+        option
+        for command in COMMANDS.values()
+        for each in command.params
+        for option in (*each.opts, *each.secondary_opts)
+    }
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert sorted(named - known - {"--help"}) == []
 

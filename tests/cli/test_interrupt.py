@@ -118,7 +118,8 @@ def test_interrupted_attack_keeps_finished_chunks(tiny_copy, interrupt, capsys):
     kept = select(tiny_copy, chunks)
     ((total,),) = select(tiny_copy, f"SELECT count(*) FROM attack_chunk WHERE {of_attack}")
     assert 2 <= len(kept) < total
-    assert select(tiny_copy, f"SELECT count(*) FROM sample WHERE {of_attack}") == [(256 * len(kept),)]
+    ((size,),) = select(tiny_copy, "SELECT chunk_size FROM attack WHERE images = 200")
+    assert select(tiny_copy, f"SELECT count(*) FROM sample WHERE {of_attack}") == [(size * len(kept),)]
     assert select(tiny_copy, "SELECT count(*) FROM attack_chunk WHERE owner IS NOT NULL") == [(0,)]
     assert statuses(tiny_copy)[-2:] == [
         ("attack digits", "KILLED"), ("attack on seed 0, ε = 5/255", "KILLED"),

@@ -1,5 +1,6 @@
-"""``jsdelta plot histogram`` and the histogram drawn in text."""
+"""``jsdelta plot``: histogram and samples, and the histogram drawn in text."""
 
+import re
 import struct
 from xml.etree import ElementTree
 
@@ -104,3 +105,90 @@ def test_text_histogram_of_an_eps_without_successes():
     """An ε at which nothing succeeded has an empty column."""
     lines = text_histogram({("linf", 1 / 255): np.array([])})
     assert all(line.split()[-1] == "0%" for line in lines[1:])
+
+
+def test_samples_figure(tiny, tmp_path, capsys):
+    """A figure of samples has their labels, a verdict each and every evaluator; more samples, more rows."""
+    sizes = {}
+    for limit in ("1", "3"):
+        figure = tmp_path / f"{limit}.png"
+        code, out, err = call(capsys, tiny, "plot", "samples", "--limit", limit, "-o", str(figure))
+        assert (code, out, err) == (0, f"{figure}\n", "")
+        sizes[limit] = struct.unpack(">II", figure.read_bytes()[16:24])
+    assert sizes["1"][0] == sizes["3"][0] >= 1000
+    assert sizes["3"][1] > sizes["1"][1] + 300
+    figure = tmp_path / "figure.svg"
+    assert call(capsys, tiny, "plot", "samples", "--limit", "2", "-o", str(figure))[0] == 0
+    words = re.findall(r"<!-- (.+?) -->", figure.read_text())
+    assert words.count("seed 1") == words.count("seed 2") == 2
+    assert "seed 0" not in words  # the attacked one
+    assert len([word for word in words if word.endswith("at β = 0.10")]) == 2
+    assert any(word.startswith("digits, linf ε = 8/255") for word in words)
+    assert any(word.startswith("contrast × ") for word in words)
+
+
+def shown_js_delta(figure):
+    return [float(number) for number in re.findall(r"<!-- JSΔ = (.+?) -->", figure.read_text())]
+
+
+def test_samples_are_spread_and_filtered(tiny, tmp_path, capsys):
+    """Rows go from the lowest JSΔ to the highest; --bugs and --features divide them at their threshold."""
+    figure = tmp_path / "figure.svg"
+    everything = []
+    for option in ([], ["--bugs", "0.5"], ["--features", "0.5"]):
+        code, _, err = call(capsys, tiny, "plot", "samples", "--limit", "5", "-o", str(figure), *option)
+        assert code == 0, err
+        everything.append(shown_js_delta(figure))
+    spread, bugs, features = everything
+    assert [sorted(values) for values in everything] == everything
+    assert spread[0] == bugs[0] < bugs[-1] < 0.5 <= features[0] < features[-1] == spread[-1]
+
+
+def test_samples_of_one_label(tiny, tmp_path, capsys):
+    """--source and --target keep samples of these labels."""
+    figure = tmp_path / "figure.svg"
+    for option in ("--source", "--target"):
+        code, _, err = call(capsys, tiny, "plot", "samples", option, "3", "--limit", "4", "-o", str(figure))
+        assert code == 0, err
+        pairs = re.findall(
+            r"<!-- (\d) -->.*?<!-- image \d+ -->.*?<!-- (\d) -->", figure.read_text(), re.DOTALL
+        )
+        assert len(pairs) == 4
+        assert {labels[option == "--target"] for labels in pairs} == {"3"}
+
+
+def test_samples_need_neither_model_nor_mlflow(tiny_copy, tmp_path, capsys):
+    """All that a figure shows was kept: no checkpoint and no MLflow store is touched."""
+    checkpoints = list(tiny_copy.root.rglob("*.pt"))
+    assert checkpoints
+    for path in (*checkpoints, tiny_copy.root / "mlflow.db"):
+        path.unlink()
+    figure = tmp_path / "figure.png"
+    code, _, err = call(capsys, tiny_copy, "plot", "samples", "-o", str(figure))
+    assert (code, err) == (0, "")
+    assert figure.is_file()
+    assert not (tiny_copy.root / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "fragment"),
+    [
+        (["--bugs", "0.1", "--features", "0.1"], 2, "give one of them"),
+        (["--bugs", "many"], 2, "is not a number"),
+        (["--features", "-1"], 2, "out of range"),
+        (["--source", "cat"], 2, "unknown --source 'cat'; there is: 0, 1"),
+        (["--target", "10"], 2, "unknown --target '10'"),
+        (["--limit", "0"], 2, "valid is a whole number from 1 to 40"),
+        (["--attack", "ffffffff"], 2, "there is none"),
+        (["--evaluation", "ffffffff"], 2, "names 0 evaluations"),
+        (["--bugs", "1e-12"], 1, "has no such samples"),
+        (["-o", "figure.jpg"], 2, "valid is .png or .svg"),
+    ],
+)
+def test_samples_bad_input(arguments, code, fragment, tiny, tmp_path, monkeypatch, capsys):
+    """Each bad value gets one line that says what is valid; no figure is made."""
+    monkeypatch.chdir(tmp_path)
+    found, out, err = call(capsys, tiny, "plot", "samples", *arguments)
+    assert (found, out, len(err.splitlines())) == (code, "", 1), err
+    assert fragment in err
+    assert list(tmp_path.iterdir()) == []

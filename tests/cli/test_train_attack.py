@@ -177,3 +177,87 @@ def test_one_member_can_not_be_attacked(tiny_copy, capsys):
     assert (code, out) == (2, "")
     assert "jsdelta train --members" in err
     assert select(tiny_copy, "SELECT count(*) FROM attack") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("options", "facts"),
+    [
+        (["--norm", "l2", "--eps", "0.5", "--restarts", "2"], {"norm": "l2", "eps": 0.5, "restarts": 2}),
+        (
+            [
+                "--eps",
+                "8",
+                "--untargeted",
+                "--objective",
+                "margin",
+                "--stop",
+                "first-hit",
+                "--no-save-samples",
+            ],
+            {"target_rule": "untargeted", "objective": "margin", "stop": "first-hit", "keeps_samples": 0},
+        ),
+        (
+            [
+                "--eps",
+                "8",
+                "--no-random-start",
+                "--relative-step-size",
+                "1",
+                "--seed",
+                "7",
+                "--dtype",
+                "float32",
+            ],
+            {"random_start": 0, "step_size": 8 / 255 / 2, "seed": 7, "requested_dtype": "float32"},
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_of_the_attack_are_obeyed(options, facts, tiny_copy, capsys):
+    """Each option is recorded with the attack, and the bug table comes out."""
+    code, out, err = call(capsys, tiny_copy, "attack", "--steps", "2", "--images", "20", *options)
+    assert code == 0, err
+    assert len(parse_table(out)) == 3
+    (row,) = select(tiny_copy, f"SELECT {', '.join(facts)} FROM attack WHERE images = 20")
+    assert dict(zip(facts, row, strict=True)) == facts
+
+
+def test_surrogates_and_evaluators_are_named(tiny_copy, capsys):
+    """--surrogates and --evaluators are repeatable and take seeds; nobody plays two parts."""
+    code, _, err = call(
+        capsys, tiny_copy, "attack", "--eps", "8", "--steps", "2", "--images", "20", "--attacked", "2",
+        "--objective", "bug", "--surrogates", "0",
+    )  # fmt: skip
+    assert code == 0, err
+    assert select(tiny_copy, "SELECT seed FROM attack_surrogate JOIN model ON model.id = model_id") == [(0,)]
+    assert select(
+        tiny_copy,
+        "SELECT seed FROM evaluation_member JOIN model ON model.id = model_id WHERE evaluation_id = 3",
+    ) == [(1,)]
+
+
+def test_an_ensemble_too_small_to_hold_one_back_says_so(tiny_copy, capsys):
+    """With two members there is nobody to hold back: exit 2, and the line says how to get more."""
+    call(capsys, tiny_copy, "train", "--members", "2", "--epochs", "3", "--name", "pair")
+    code, out, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--objective", "feature")
+    assert (code, out) == (2, "")
+    assert "too few members to hold a surrogate back and still judge" in err
+    assert select(tiny_copy, "SELECT count(*) FROM attack") == [(2,)]
+
+
+def test_controls_stability_and_temperature_come_with_the_attack(tiny_copy, capsys):
+    """The extras of a finished attack are looked at without attacking again."""
+    before = select(tiny_copy, "SELECT * FROM attack")
+    code, _, err = call(
+        capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--controls", "--stability", "--temperature", "fit"
+    )
+    assert code == 0, err
+    assert select(tiny_copy, "SELECT * FROM attack") == before
+    assert select(tiny_copy, "SELECT temperature_rule FROM evaluation") == [("1",), ("1",), ("fit",)]
+    assert select(
+        tiny_copy, "SELECT count(*) FROM control_result WHERE evaluation_id = 3 AND name = 'clean_pairs'"
+    ) == [(1,)]
+    ((measured, successes),) = select(
+        tiny_copy, "SELECT count(stability), sum(success) FROM sample WHERE attack_id = 2"
+    )
+    assert measured == successes > 0

@@ -13,10 +13,13 @@ import pytest
 
 from jsdelta_db import data
 from jsdelta_db.attacks import choose_attempts
+from jsdelta_db.attacks.perturb import start_noise
 from jsdelta_db.attacks.targets import choose_images
+from jsdelta_db.config import AttackConfig
 from jsdelta_db.data.dataset import stratified_split
 from jsdelta_db.metrics import combine_baselines, compare_labels, js_divergence
 from jsdelta_db.metrics.divergence import log_probs
+from jsdelta_db.records import Attempts
 from jsdelta_db.statistics import wilson
 from jsdelta_db.store.runs import ensure_dataset
 from jsdelta_db.store.session import open_for_writing
@@ -74,6 +77,34 @@ def test_first_chosen_images(digits):
     """The five images that the smallest attacks take."""
     split = digits.splits["attack"]
     assert split.index[choose_images(split, 5)].tolist() == [85, 139, 865, 905, 1770]
+
+
+# ---- starts of attacks: image 85 of label 0 towards 3, seed 0, in an image of 1×2×2. For linf these are
+# the upper 24 bits of Philox' 32-bit words, as k·2⁻²³ − 1: exact. For l2 they also depend on NumPy's normal
+# variates and on sums in float32: 1e-6. First computed with NumPy 2.4.
+
+STARTS = [
+    ("linf", 0, [-0.03601419925689697, 0.5338222980499268, -0.3608818054199219, 0.8107272386550903], 0),
+    ("linf", 1, [-0.7824599742889404, -0.3700084686279297, 0.726488471031189, 0.8077648878097534], 0),
+    ("l2", 0, [-0.3819769322872162, 0.44685670733451843, 0.07406549900770187, -0.5774164199829102], 1e-6),
+    ("l2", 1, [0.01746821217238903, 0.10020804405212402, -0.19332337379455566, -0.3986108899116516], 1e-6),
+]
+
+
+@pytest.mark.parametrize(("norm", "restart", "expected", "tolerance"), STARTS)
+def test_first_starts(norm, restart, expected, tolerance):
+    """Where an image starts is fixed for good: attacks of years apart pair up, and a stop resumes."""
+    attempt = Attempts(np.array([85]), np.array([0]), np.array([3]))
+    start = start_noise(attempt, (1, 2, 2), AttackConfig(eps=0.1, norm=norm), restart)
+    assert expected == pytest.approx(start.flatten().tolist(), rel=0, abs=tolerance)
+
+
+def test_starts_are_the_words_of_philox():
+    """The numbers above follow from the key's hash and the generator's raw words alone."""
+    key = np.frombuffer(hashlib.blake2b(b"start/0/85/3/0", digest_size=16).digest(), dtype=np.uint64)
+    raw = np.random.Philox(key=key).random_raw(2)
+    words = [int(word) >> shift & 0xFFFFFFFF for word in raw for shift in (0, 32)]
+    assert STARTS[0][2] == [(word >> 8) * 2**-23 - 1 for word in words]
 
 
 CIFAR10_BASELINE_SHA256 = "16d8602c5b6e7dab7177e8931127181096f6a7cce8061d0d086bfaeb1b66deb9"

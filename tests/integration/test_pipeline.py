@@ -6,7 +6,8 @@ import pytest
 
 from jsdelta_db.config import AttackConfig
 from jsdelta_db.pipeline import attack_and_score, train_ensemble
-from jsdelta_db.store.queries import CONFIGURATION_KEYS, DEFAULT_KEYS, Selection, query_bugs
+from jsdelta_db.store.queries import query_bugs
+from jsdelta_db.store.selection import CONFIGURATION_KEYS, DEFAULT_KEYS, Selection
 from jsdelta_db.workbench import open_workbench
 from tests.conftest import tiny_attacks, tiny_recipe
 

@@ -4,15 +4,9 @@ import pytest
 
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.statistics import wilson
-from jsdelta_db.store.queries import (
-    DEFAULT_KEYS,
-    Selection,
-    js_delta_by_eps,
-    list_evaluations,
-    query_bugs,
-    summary_metrics,
-)
-from jsdelta_db.store.schema import PENDING
+from jsdelta_db.store.queries import js_delta_by_eps, query_bugs, summary_metrics
+from jsdelta_db.store.schema import PENDING, Score
+from jsdelta_db.store.selection import DEFAULT_KEYS, POPULATIONS, Selection, list_evaluations
 from jsdelta_db.store.session import Store, open_for_writing
 from tests.integration.test_schema_rules import (
     ENGINES,
@@ -72,19 +66,27 @@ class Bench:
                 session, self.dataset, self.models, name=names.get("ensemble", "toy")
             )
 
+    def add_model(self, name: str, **facts) -> int:
+        """Add a model that was trained elsewhere; return its place."""
+        with self.store.transaction() as session:
+            self.models.append(add_model(session, self.dataset, 0, name=name, **facts))
+        return len(self.models) - 1
+
     def attack(self, rows: list[HandRow], attacked: int = 0, **facts):
         """Attack a member; its samples are the rows."""
         with self.store.transaction() as session:
-            attack = add_attack(session, self.models[attacked], **facts)
+            attack = add_attack(
+                session, self.models[attacked], **{**facts, "steps": facts.get("steps") or 100}
+            )
+            attack.steps = facts.get("steps", 100)  # 0 for samples from elsewhere
             add_samples(session, attack, rows)
         return attack
 
     def evaluate(self, attack, rows: list[HandRow], evaluators=(1, 2), **facts):
         """Judge an attack by some members."""
         with self.store.transaction() as session:
-            evaluation = add_evaluation(
-                session, attack, [self.models[seed] for seed in evaluators], self.ensemble, **facts
-            )
+            judges = [self.models[seed] for seed in evaluators]
+            evaluation = add_evaluation(session, attack, judges, **{"ensemble": self.ensemble, **facts})
             add_scores(session, evaluation, rows)
         return evaluation
 
@@ -445,3 +447,183 @@ def test_summary_for_the_tracker(filled):
         "bug_fraction_beta_0.05": 2 / 4,
         "bug_fraction_beta_5": rows[1]["bug_fraction"],
     }
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def two_right(request, tmp_path_factory):
+    """A store on each engine with ``ROWS``, of which both evaluators have images 1, 4 and 5 right."""
+    with new_store(request, tmp_path_factory.mktemp("right")) as opened:
+        evaluation = Bench(opened).judge(ROWS)
+        with opened.transaction() as session:
+            for score in session.query(Score).filter_by(evaluation_id=evaluation.id):
+                score.n_right = 2 if score.sample_index in (1, 4, 5) else 1
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("population", "counts"), [(None, (5, 2, 4, 1, 3)), ("all-correct", (2, 2, 1, 1, 1))]
+)
+def test_population_narrows_every_count_but_the_skipped(population, counts, two_right):
+    """all-correct keeps the attempts on images that every evaluator has right; skipped images stay what they are."""
+    selection = Selection(population=population) if population else Selection()
+    (row,) = _ask(two_right, selection=selection).rows
+    assert _counts(row) == counts
+    with two_right.reading() as connection:
+        (values,) = js_delta_by_eps(connection, selection).values()
+    assert len(values) == counts[2]
+
+
+def test_population_may_be_empty(store):
+    """Where no image is right for every evaluator, the row is there and says so, by labels as well."""
+    Bench(store).judge(ROWS)  # one of two evaluators is right on each image
+    selection = Selection(population="all-correct")
+    (row,) = _ask(store, selection=selection).rows
+    assert (_counts(row), row["bug_fraction"], row["interval"]) == ((0, 2, 0, 0, 0), None, None)
+    assert _ask(store, by=["label-pair"], selection=selection).rows == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "interval"),
+    [
+        ([{}, {"seed": 1}], "bootstrap"),
+        ([{}, {"split": "baseline"}], "wilson"),
+        ([{"split": "baseline"}, {"split": "baseline"}], "bootstrap"),
+        ([{"split": "file"}, {"split": "file"}], "wilson"),
+    ],
+    ids=["same split", "other split", "same other split", "images from files"],
+)
+def test_which_images_are_the_same(facts, interval, store):
+    """Image 3 is the same in attacks on one data set and split; images that came in files are never the same."""
+    bench = Bench(store)
+    for each in facts:
+        bench.judge(ROWS, **each)
+    (row,) = _ask(store, by=["eps"]).rows
+    assert row["interval"] == interval
+
+
+def test_images_of_one_file_are_the_same_for_all_its_judges(store):
+    """Samples from a file that are judged twice show the same images twice."""
+    bench = Bench(store)
+    attack = bench.attack(ROWS, split="file")
+    bench.evaluate(attack, ROWS, evaluators=(1, 2))
+    bench.evaluate(attack, ROWS, evaluators=(2,))
+    (row,) = _ask(store, by=["eps"]).rows
+    assert row["interval"] == "bootstrap"
+
+
+def test_added_models_go_by_their_names(store):
+    """An added model is shown by its name, as attacked model and as evaluator, and sorts after the seeds."""
+    bench = Bench(store)
+    place = bench.add_model("mine")
+    bench.judge(ROWS, 1)
+    bench.evaluate(bench.attack(ROWS, place), ROWS, evaluators=(0, 1))
+    bench.evaluate(bench.attack(ROWS, 0), ROWS, evaluators=(place, 2))
+    table = _ask(store)
+    assert table.keys == DEFAULT_KEYS
+    assert [row["attacked"] for row in table.rows] == [0, 1, "mine"]
+    (mixed,) = _ask(store, by=["attacked", "evaluators"]).rows[:1]
+    assert mixed["evaluators"].split()[0] == "mine"
+    assert mixed["evaluators"].split()[1].startswith("2@")
+
+
+def test_attacked_models_of_one_seed_are_told_apart(store):
+    """Where one set judges two models of equal seed and method, their uids keep them apart."""
+    bench = Bench(store)
+    with store.transaction() as session:
+        bench.models.append(add_model(session, bench.dataset, 0))
+        bench.models.append(add_model(session, bench.dataset, 0, method="sam"))
+    for place in (0, 3, 4):
+        bench.evaluate(bench.attack(ROWS, place), ROWS)
+    rows = _ask(store).rows
+    assert [row["attacked"] for row in rows if row["method"] == "sam"] == [0]
+    assert {row["attacked"] for row in rows if row["method"] == "standard"} == {
+        f"0@{bench.models[place].uid[:8]}" for place in (0, 3)
+    }
+
+
+def test_sets_of_several_ensembles_have_no_ensemble(store):
+    """A set of evaluators that was put together has a null for its ensemble, and rows of its own."""
+    bench = Bench(store)
+    attack = bench.attack(ROWS)
+    bench.evaluate(attack, ROWS)
+    bench.evaluate(attack, ROWS, ensemble=None)
+    table = _ask(store)
+    assert table.keys == DEFAULT_KEYS
+    assert [row["ensemble"] for row in table.rows] == [None, "toy"]
+    assert [row["ensemble"] for row in _ask(store, selection=Selection(ensemble="toy")).rows] == ["toy"]
+
+
+FOREIGN = {
+    "split": "file", "steps": 0, "step_size": 0.0, "restarts": 0, "random_start": False, "library": "elsewhere",
+    "target_rule": "given", "objective": "unknown", "stop": "unknown",
+}  # fmt: skip
+
+
+def test_samples_from_elsewhere_came_without_their_steps(store):
+    """Without steps there is no relative step size; such rows group beside others."""
+    bench = Bench(store)
+    bench.judge(ROWS)
+    bench.judge(ROWS, **FOREIGN)
+    rows = _ask(store).rows
+    assert [(row["library"], row["steps"], row["relative_step_size"]) for row in rows] == [
+        ("elsewhere", 0, None),
+        ("jsdelta", 100, 2.5),
+    ]
+
+
+def test_attacks_that_no_fact_tells_apart_show_their_uid(store):
+    """Two files from one library are two attacks: a row each by default, named where they are pooled."""
+    bench = Bench(store)
+    attacks = [bench.attack(ROWS, **FOREIGN) for _ in range(2)]
+    for attack in attacks:
+        bench.evaluate(attack, ROWS)
+    table = _ask(store)
+    assert table.keys == (*DEFAULT_KEYS, "attack")
+    assert {row["attack"] for row in table.rows} == {attack.uid for attack in attacks}
+    assert _ask(store, by=["eps"]).pooled == {"attack": tuple(attack.uid for attack in attacks)}
+    assert _ask(store, by=["attack"]).pooled == {}
+
+
+@pytest.mark.parametrize(
+    ("facts", "count"),
+    [
+        ({"norm": "l2"}, 1),
+        ({"norm": "linf"}, 3),
+        ({"norm": "l2", "eps": (0.5,)}, 1),
+        ({"norm": "linf", "eps": (0.5,)}, 0),
+        ({"eps": (0.5000001,)}, 1),
+        ({"eps": (3.001 / 255,)}, 0),
+        ({"objective": "bug"}, 1),
+        ({"objective": "margin"}, 0),
+        ({"objective": "unknown"}, 1),
+        ({"library": "elsewhere"}, 1),
+        ({"temperature": "fit"}, 1),
+        ({"temperature": "1", "library": "jsdelta"}, 2),
+    ],
+)
+def test_selection_by_how_it_was_made_and_judged(facts, count, store):
+    """Norm, objective, library and temperature narrow a query; ε matches within rounding and in its norm."""
+    bench = Bench(store)
+    bench.judge(ROWS, norm="l2", eps=0.5)
+    bench.judge(ROWS, objective="bug")
+    bench.evaluate(bench.attack(ROWS, seed=1), ROWS, temperature_rule="fit")
+    bench.judge(ROWS, **FOREIGN)
+    with store.reading() as connection:
+        assert len(list_evaluations(connection, Selection(**facts))) == count
+
+
+@pytest.mark.parametrize(
+    ("facts", "known"),
+    [
+        ({"norm": "l3"}, "linf, l2"),
+        ({"temperature": "2"}, "1, fit"),
+        ({"population": "all"}, ", ".join(POPULATIONS)),
+        ({"objective": "nonsense"}, "target, margin, bug, feature"),
+        ({"library": "nonsense"}, "jsdelta"),
+    ],
+)
+def test_what_can_not_be_selected_is_refused(facts, known, store):
+    """A misspelt norm, rule, population, objective or library names what there is."""
+    Bench(store).judge(ROWS)
+    with pytest.raises(UnknownNameError, match=known):
+        _ask(store, selection=Selection(**facts))

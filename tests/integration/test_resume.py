@@ -47,7 +47,7 @@ class Listening(Silent):
 
 def _keep_it_small(patch: pytest.MonkeyPatch) -> None:
     """Make several chunks of few images, and no drawings: they have tests of their own."""
-    patch.setattr(planning, "plan_chunk_size", lambda shape, device: CHUNK_SIZE)
+    patch.setattr(planning, "plan_chunk_size", lambda *_: CHUNK_SIZE)
     patch.setattr(pipeline, "save_figure", lambda figure, path: path.write_bytes(b"figure"))
 
 
@@ -145,8 +145,8 @@ def _counted(module, name: str, stop_at: int = -1):
 @pytest.mark.parametrize(
     ("module", "name", "call", "attacked", "scored"),
     [
-        (judging, "make_samples", 0, 0, 0),
-        (judging, "make_samples", 2, 2, 2),
+        (planning, "perturb", 0, 0, 0),
+        (planning, "perturb", 2, 2, 2),
         (judging, "judge", 1, 2, 1),
         (judging, "keep_scores", 2, 3, 2),
         (write, "write_samples", 1, 1, 1),
@@ -176,7 +176,7 @@ def test_stopped_attack_goes_on_to_the_same_bytes(
     stopped = _run_of(tiny_copy, run_id)
     assert stopped.info.status == "KILLED"
 
-    with _counted(judging, "make_samples") as made, _counted(judging, "keep_scores") as kept:
+    with _counted(planning, "perturb") as made, _counted(judging, "keep_scores") as kept:
         assert _attack(tiny_copy).worked_on == 1
 
     assert (len(made), len(kept)) == (CHUNKS - attacked, CHUNKS - scored)
@@ -248,11 +248,16 @@ def test_samples_judged_by_another_ensemble_are_not_made_again(tiny_copy, monkey
     def forbidden(*arguments) -> None:
         raise AssertionError("the samples are stored")
 
-    monkeypatch.setattr(judging, "make_samples", forbidden)
+    monkeypatch.setattr(planning, "perturb", forbidden)
     with open_workbench(tiny_copy) as bench:
         judged = attack_and_score(bench, tiny_attacks(3), ensemble="pair")
 
-    assert (judged.ensemble, judged.worked_on) == ("pair", 1)
+    assert judged.worked_on == 1
+    assert _ask(
+        tiny_copy,
+        "SELECT evaluation.uid, ensemble.name FROM evaluation JOIN ensemble ON ensemble.id = ensemble_id "
+        "WHERE evaluation.id = 3",
+    ) == [(judged.evaluations[0], "pair")]
     assert _ask(tiny_copy, "SELECT * FROM sample") == samples
     assert _ask(tiny_copy, "SELECT count(*) FROM attack") == [(2,)]
     second = _ask(tiny_copy, "SELECT js, member_js FROM score WHERE evaluation_id = 3")
@@ -272,7 +277,7 @@ def test_altered_samples_are_not_judged(tiny_copy):
     path = tiny_copy.root / uri
     path.write_bytes(path.read_bytes()[:-1])
     with (
-        pytest.raises(CheckpointError, match=f"{path.name} are missing or altered"),
+        pytest.raises(CheckpointError, match=f"{path.name} is missing or altered"),
         open_workbench(tiny_copy) as bench,
     ):
         attack_and_score(bench, tiny_attacks(3), ensemble="pair")

@@ -6,7 +6,7 @@ import time
 import pytest
 from sqlalchemy import func, select
 
-from jsdelta_db.errors import NothingToDoError, StoreError, UsageError
+from jsdelta_db.errors import StoreError
 from jsdelta_db.leases import current_owner
 from jsdelta_db.store import heartbeat as heartbeat_module
 from jsdelta_db.store import runs
@@ -31,7 +31,6 @@ from tests.integration.test_schema_rules import (
     add_attack,
     add_chunks,
     add_dataset,
-    add_ensemble,
     add_evaluation,
     add_model,
     add_samples,
@@ -144,69 +143,6 @@ def test_builtin_dataset_has_the_same_uid_in_every_store(store, sqlite_store):
             rows.append(runs.ensure_dataset(session, name="toy", classes=["a", "b"], fingerprint=fingerprint))
     assert [row.uid for row in rows] == ["fefefefefefefefe"] * 3
     assert rows[0].id == rows[1].id
-
-
-@pytest.fixture
-def ensembles(sqlite_store) -> dict[str, Ensemble]:
-    """Finished ensembles, two of one name, and an unfinished one, which is the newest."""
-    with sqlite_store.transaction() as session:
-        dataset = add_dataset(session)
-        made = {
-            key: add_ensemble(session, dataset, [], name=name, uid=uid, status=status)
-            for key, name, uid, status in (
-                ("a", "digits", "aaaa000000000001", FINISHED),
-                ("b", "digits", "aaaa000000000002", FINISHED),
-                ("c", "cifar", "cccc000000000003", FINISHED),
-                ("d", "half-done", "dddd000000000004", RUNNING),
-            )
-        }
-        made["a"].finished_at = START.replace(year=2030)  # trained first, finished last
-    return made
-
-
-@pytest.mark.parametrize(
-    ("reference", "key"),
-    [(None, "a"), ("cifar", "c"), ("cccc", "c"), ("cccc000000000003", "c"), ("aaaa000000000002", "b")],
-)
-def test_get_ensemble_finds(reference, key, ensembles, sqlite_store):
-    """An ensemble is named by name or by any unique prefix of its uid; newest means newest finished."""
-    with sqlite_store.transaction() as session:
-        assert runs.get_ensemble(session, reference).uid == ensembles[key].uid
-
-
-@pytest.mark.parametrize(
-    ("reference", "parts"),
-    [
-        ("digits", ["'digits'", "aaaa000000000001", "aaaa000000000002"]),
-        ("aaaa", ["'aaaa'", "aaaa000000000001", "aaaa000000000002"]),
-        ("nothing", ["'nothing'", "digits", "cifar", "cccc0000"]),
-        ("half-done", ["'half-done'", "cifar"]),
-        ("", ["''", "cifar"]),
-        ("%", ["'%'", "cifar"]),
-    ],
-    ids=["ambiguous name", "ambiguous prefix", "unknown", "not finished", "empty", "wildcard"],
-)
-def test_get_ensemble_says_what_there_is(reference, parts, ensembles, sqlite_store):
-    """An ambiguous name lists uids; an unknown one lists what is there."""
-    with pytest.raises(UsageError) as error, sqlite_store.transaction() as session:
-        runs.get_ensemble(session, reference)
-    assert [part for part in parts if part not in str(error.value)] == []
-
-
-@pytest.mark.parametrize("reference", [None, "digits"])
-def test_get_ensemble_without_any_names_the_command(reference, sqlite_store):
-    """With no ensemble there is nothing to attack: the line says how to train one."""
-    with pytest.raises(NothingToDoError, match="jsdelta train"), sqlite_store.transaction() as session:
-        runs.get_ensemble(session, reference)
-
-
-def test_list_members_keeps_the_order(sqlite_store):
-    """Members come in their order in the ensemble, not in the order they were made."""
-    with sqlite_store.transaction() as session:
-        dataset = add_dataset(session)
-        models = [add_model(session, dataset, seed) for seed in (5, 3, 4)]
-        ensemble = add_ensemble(session, dataset, models[::-1])
-        assert [row.seed for row in runs.list_members(session, ensemble)] == [4, 3, 5]
 
 
 @pytest.mark.parametrize(

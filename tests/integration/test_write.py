@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import func, select
 
 from jsdelta_db.errors import StoreError
-from jsdelta_db.records import Attempts, Baseline, Samples, Scores
+from jsdelta_db.records import Attempts, Baseline, Control, ImageMeans, Samples, Scores
 from jsdelta_db.store import write
-from jsdelta_db.store.schema import EvaluationBaseline, RhoBaseline, Sample, Score
+from jsdelta_db.store.schema import ControlResult, EvaluationBaseline, RhoBaseline, Sample, Score
 from tests.integration.test_schema_rules import (
     ENGINES,
     add_attack,
@@ -33,7 +33,9 @@ SAMPLES = Samples(
     confidence=np.array([0.9, 1 / 3, 0.7, 1e-300]),
     linf=np.full(N, 3 / 255),
     l2=np.array([0.1, 0.2, 0.3, 0.4]),
+    x=np.zeros((N, 1, 2, 2), np.float32),
     delta=np.zeros((N, 1, 2, 2), np.float16),
+    clean_logits=np.zeros((N, 4), np.float32),
     logits=np.zeros((N, 4), np.float32),
 )
 SCORES = Scores(
@@ -179,11 +181,77 @@ def test_read_samples_returns_what_was_written_in_the_asked_order(order, store, 
     _write_both(store, evaluation)
     asked = Attempts(*(getattr(ATTEMPTS, name)[order] for name in Attempts.__slots__))
     with store.transaction() as session:
-        stored = write.read_samples(session, attack_id=evaluation.attack_id, attempts=asked)
+        stored = write.read_samples(
+            session, attack_id=evaluation.attack_id, sample_index=asked.sample_index,
+            requested_target=asked.requested_target,
+        )  # fmt: skip
+    assert stored.pop("source_label").tolist() == asked.source_label.tolist()
     assert sorted(stored) == ["confidence", "l2", "linf", "success", "target_label"]
     for name, values in stored.items():
         np.testing.assert_array_equal(values, getattr(SAMPLES, name)[order])
     assert stored["success"].dtype == np.bool_
+
+
+def test_read_samples_misses_a_row(store, evaluation):
+    """A row that is gone is named; nothing is made up in its place."""
+    _write_both(store, evaluation)
+    with pytest.raises(StoreError, match="image 12 towards 1 is gone"), store.transaction() as session:
+        write.read_samples(
+            session, attack_id=evaluation.attack_id, sample_index=np.array([30, 12]),
+            requested_target=np.array([1, 1]),
+        )  # fmt: skip
+
+
+def test_stability_is_written_to_its_rows(store, evaluation):
+    """Stability lands on the attempts it is of; those without are the successes that have none yet."""
+    _write_both(store, evaluation)
+    attack = evaluation.attack_id
+    with store.transaction() as session:
+        assert write.count_without_stability(session, attack_id=attack) == 3
+        write.write_stability(
+            session,
+            attack_id=attack,
+            attempts=ATTEMPTS.pick(np.array([0, 2])),
+            stability=np.array([0.25, 1.0]),
+        )
+        assert write.count_without_stability(session, attack_id=attack) == 1
+    rows = _rows(store, Sample, Sample.attack_id == attack)
+    assert [(row[1], row[2], row[-1]) for row in rows] == [
+        (11, 0, None), (11, 2, 1.0), (12, 3, None), (30, 1, 0.25),
+    ]  # fmt: skip
+
+
+def test_label_pairs_are_unordered_and_listed_once(store, evaluation):
+    """The label pairs of an attack's samples, the lower label first."""
+    _write_both(store, evaluation)
+    with store.transaction() as session:
+        pairs = write.list_label_pairs(session, attack_id=evaluation.attack_id)
+    assert pairs == {(0, 1), (1, 2), (2, 3)}
+
+
+def test_controls_are_stored_with_their_verdict(store, evaluation):
+    """A value within its bounds passes, both ends included; without a value or a verdict there is none."""
+    controls = [
+        Control("within", 1.1, 0.9, 1.1),
+        Control("beyond", 1.11, 0.9, 1.1),
+        Control("below", -0.1, low=0.0),
+        Control("unseen", None, 0.9, 1.1),
+        Control("shown", 5.0, has_verdict=False),
+    ]
+    with store.transaction() as session:
+        write.write_controls(session, evaluation_id=evaluation.id, controls=controls)
+        write.write_controls(session, evaluation_id=evaluation.id, controls=controls)
+        assert write.list_controls(session, evaluation_id=evaluation.id) == {each.name for each in controls}
+    with store.transaction() as session:
+        columns = ControlResult.__table__.c
+        rows = session.execute(select(*columns).where(columns.evaluation_id == evaluation.id)).all()
+    assert {row.name: (row.value, row.low, row.high, row.passed) for row in rows} == {
+        "within": (1.1, 0.9, 1.1, True),
+        "beyond": (1.11, 0.9, 1.1, False),
+        "below": (-0.1, 0.0, None, False),
+        "unseen": (None, 0.9, 1.1, None),
+        "shown": (5.0, None, None, None),
+    }
 
 
 def test_no_rows_are_no_work(store, evaluation):
@@ -203,7 +271,7 @@ def test_model_baselines_keep_the_image_means(store, evaluation):
             "temperature_rule": "1",
         }  # fmt: skip
         for _ in range(2):  # another process may have stored them meanwhile
-            write.write_model_baselines(session, key=key, means={(1, 3): (low, high)})
+            write.write_model_baselines(session, key=key, means={(1, 3): ImageMeans(low, high)})
     with store.transaction() as session:
         (row,) = session.scalars(select(RhoBaseline).where(RhoBaseline.model_id == key["model_id"])).all()
     assert (row.label_low, row.label_high, row.pairs, row.n_low) == (1, 3, 6, 2)
@@ -225,7 +293,7 @@ def test_model_baseline_of_a_single_image_has_no_error(store):
                 "split": "baseline",
                 "temperature_rule": "1",
             },
-            means={(0, 1): (np.array([0.5]), np.array([0.4, 0.6]))},
+            means={(0, 1): ImageMeans(np.array([0.5]), np.array([0.4, 0.6]))},
         )
         assert session.scalar(select(RhoBaseline.standard_error).filter_by(model_id=model.id)) is None
 

@@ -13,6 +13,12 @@ EPS = st.one_of(
     st.floats(2.0**-22, 1.0),
 )
 
+# The norms' balls, each with sizes that make sense in it.
+BALL_SIZES = st.one_of(
+    st.tuples(st.just("linf"), EPS),
+    st.tuples(st.just("l2"), st.floats(2.0**-12, 8.0)),
+)
+
 # Pixels of any kind: bytes over 255, ends, and arbitrary float32.
 PIXEL = st.one_of(
     st.integers(0, 255).map(lambda k: float(np.float32(k) / np.float32(255))),

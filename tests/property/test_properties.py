@@ -7,18 +7,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jsdelta_db import keyed
-from jsdelta_db.attacks import targeted_pgd
-from jsdelta_db.attacks.perturb import apply_delta, to_stored_precision
-from jsdelta_db.attacks.targets import choose_attempts, choose_images
-from jsdelta_db.config import format_eps, parse_eps
+from jsdelta_db.attacks import BALLS, apply_delta, build_objective, choose_attempts, perturb, pgd, prepare
+from jsdelta_db.attacks.targets import choose_images
+from jsdelta_db.config import NORMS, AttackConfig, format_eps, parse_eps
 from jsdelta_db.data import Split
 from jsdelta_db.data.dataset import stratified_split
 from jsdelta_db.errors import UsageError
 from jsdelta_db.metrics import compare_labels, js_divergence
 from jsdelta_db.metrics.divergence import log_probs
+from jsdelta_db.models import predict
 from jsdelta_db.statistics import FractionIntervals, wilson
 
 from .strategies import (
+    BALL_SIZES,
     EPS,
     LABELS,
     clustered_rows,
@@ -120,14 +121,22 @@ def test_eps_round_trip(levels):
 
 
 @quick
-@given(st.text(max_size=12))
-def test_any_text_is_a_size_or_a_usage_error(text):
-    """Whatever is typed: a float in (0, 1], or one line."""
+@given(st.floats(1e-4, 1000))
+def test_eps_of_l2_round_trip(size):
+    """What is shown can be typed again, and means the same to four digits, in the norm's own unit."""
+    assert size == parse_eps(repr(size), "l2")
+    assert size == pytest.approx(parse_eps(format_eps(size, "l2"), "l2"), rel=2e-3)
+
+
+@quick
+@given(st.text(max_size=12), st.sampled_from(NORMS))
+def test_any_text_is_a_size_or_a_usage_error(text, norm):
+    """Whatever is typed: a float in (0, 1] or (0, 1000], or one line."""
     try:
-        eps, message = parse_eps(text), None
+        eps, message = parse_eps(text, norm), None
     except UsageError as error:
         eps, message = None, str(error)
-    assert repr(text) in message if eps is None else 0 < eps <= 1
+    assert repr(text) in message if eps is None else 0 < eps <= {"linf": 1, "l2": 1000}[norm]
 
 
 # ---- splits, keys and targets
@@ -189,41 +198,108 @@ def test_targets_are_other_labels(labels, seed, rule):
 # ---- the ball
 
 
+def length(change, norm):
+    """Length of a change in float64."""
+    return float(change.double().norm(p={"linf": torch.inf, "l2": 2}[norm]))
+
+
 @quick
-@given(image_pairs(), EPS)
-def test_stored_samples_stay_in_the_ball(pair, eps):
+@given(image_pairs(), BALL_SIZES)
+def test_stored_samples_stay_in_the_ball(pair, ball_size):
     """Whatever an attack made of an image: stored and applied, it is in the ball and in [0, 1], exactly."""
-    x, x_adv = map(torch.from_numpy, pair)
-    stored = apply_delta(x, to_stored_precision(x, x_adv, eps))
-    assert float((stored.double() - x.double()).abs().max()) <= eps
+    (x, x_adv), (norm, eps) = map(torch.from_numpy, pair), ball_size
+    stored = apply_delta(x, BALLS[norm](x, eps).stored(x_adv))
+    assert length(stored.double() - x.double(), norm) <= eps
     assert 0 <= float(stored.min()) <= float(stored.max()) <= 1
+
+
+@quick
+@given(image_pairs(), BALL_SIZES, st.floats(0, 4))
+def test_projection_is_idempotent(pair, ball_size, far):
+    """What was projected is inside and stays: exactly in linf, to float32 rounding in l2."""
+    (x, other), (norm, eps) = map(torch.from_numpy, pair), ball_size
+    ball = BALLS[norm](x, eps)
+    once = ball.project_(x + far * (2 * other - 1))
+    assert length(once - x, norm) <= eps * (1 + 1e-6) + 1e-6
+    again = ball.project_(once.clone())
+    assert float((again - once).abs().max()) <= (0 if norm == "linf" else 2e-7)
 
 
 @quick
 @given(image_pairs(), EPS)
 def test_storing_again_changes_nothing(pair, eps):
-    """Projection is idempotent, where float32 holds x + δ exactly and no end of the range is met."""
+    """So is rounding, where float32 holds x + δ exactly and no end of the range is met."""
     grey, x_adv = (torch.from_numpy(part).mul(2**23).round().div(2**23) for part in pair)
     x, eps = grey * 0.5 + 0.25, min(eps, 0.25)
-    delta = to_stored_precision(x, x_adv, eps)
-    assert delta.tolist() == to_stored_precision(x, apply_delta(x, delta), eps).tolist()
+    ball = BALLS["linf"](x, eps)
+    delta = ball.stored(x_adv)
+    assert delta.tolist() == ball.stored(apply_delta(x, delta)).tolist()
 
 
 @quick
-@given(image_pairs(), EPS, st.integers(1, 4), st.integers(0, 1))
-def test_pgd_stays_in_the_box(pair, eps, steps, target):
-    """Every iterate is clamped to the ball, to float32 rounding, and to [0, 1], exactly."""
-    x, noise = map(torch.from_numpy, pair)
+@given(image_pairs(), BALL_SIZES, st.integers(1, 4), st.sampled_from([-1, 0]), st.floats(0, 1))
+def test_pgd_stays_in_the_ball(pair, ball_size, steps, target, radius):
+    """Every iterate is in the ball, to float32 rounding, and in [0, 1], exactly."""
+    (x, noise), (norm, eps) = map(torch.from_numpy, pair), ball_size
 
     def model(images):
         value = (images * torch.linspace(-1, 1, images[0].numel()).view_as(images)).flatten(1).sum(1)
         return torch.stack([value, -value], 1)
 
-    x_adv = targeted_pgd(
-        model, x, torch.tensor([target]), 2 * noise - 1, eps=eps, step_size=2.5 * eps / steps, steps=steps
-    )
-    assert float((x_adv.double() - x.double()).abs().max()) <= eps + 2.0**-24
+    ball = BALLS[norm](x, eps)
+    objective = build_objective("target", model, (), x, torch.tensor([1]), torch.tensor([target]))
+    start = (2 * noise - 1) * (radius / max(1.0, length(2 * noise - 1, norm)))
+    x_adv = pgd(objective, ball, start, step_size=2.5 * eps / steps, steps=steps)
+    assert length(x_adv.double() - x.double(), norm) <= eps * (1 + 1e-6) + 2.0**-22
     assert 0 <= float(x_adv.min()) <= float(x_adv.max()) <= 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(0, 2**31), BALL_SIZES, st.integers(1, 3),
+    st.sampled_from(["target", "margin"]), st.sampled_from(["random", "untargeted"]),
+)  # fmt: skip
+def test_restarts_never_lower_success(seed, ball_size, restarts, objective, rule):
+    """One restart more: what succeeded still does, and what it replaced was not better."""
+    norm, eps = ball_size
+    generator = torch.Generator().manual_seed(seed)
+    model = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(9, 12), torch.nn.Tanh(), torch.nn.Linear(12, 3)
+    )
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=2.0, generator=generator)
+    images = torch.rand(6, 1, 3, 3, generator=generator)
+    split = Split(images, model(images).argmax(1), np.arange(6))
+    attempts = choose_attempts(rule, split.index, split.labels.numpy(), tuple("abc"), seed)
+    fewer, more = (
+        perturb(
+            prepare(model, torch.device("cpu")), split, attempts, predict(model, split, torch.device("cpu")),
+            AttackConfig(eps=eps, norm=norm, steps=2, seed=seed, restarts=n, objective=objective), 6,
+        )
+        for n in (restarts, restarts + 1)
+    )  # fmt: skip
+    assert (more.success >= fewer.success).all()
+    losses = [
+        build_objective(
+            objective,
+            torch.nn.Identity(),
+            (),
+            images,
+            split.labels,
+            torch.from_numpy(attempts.requested_target),
+        )(torch.from_numpy(samples.logits))[0].numpy()
+        for samples in (fewer, more)
+    ]
+    same = more.success == fewer.success
+    assert (losses[1] <= losses[0])[same].all()
+
+
+@quick
+@given(st.integers(0, 2**31), st.integers(0, 10**6), st.integers(1, 5), st.sampled_from(NORMS))
+def test_draws_are_in_the_unit_ball(seed, index, side, norm):
+    """Whatever the key and the shape, to float32 rounding."""
+    draw = BALLS[norm].draw(keyed.generator("start", seed, index), (2, side, 3))
+    assert length(torch.from_numpy(draw), norm) <= 1 + 1e-6
 
 
 # ---- intervals

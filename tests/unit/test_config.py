@@ -7,6 +7,11 @@ import math
 import pytest
 
 from jsdelta_db.config import (
+    DTYPES,
+    LARGEST_L2,
+    NORMS,
+    OBJECTIVES,
+    SURROGATE_OBJECTIVES,
     AttackConfig,
     EvaluationConfig,
     TrainConfig,
@@ -33,6 +38,34 @@ def test_every_pixel_level_is_exact(k):
 def test_eps_is_read(text, eps):
     """A bare number is in units of 1/255, a fraction is taken as written."""
     assert eps == parse_eps(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "eps"),
+    [("0.5", 0.5), (" 3 ", 3.0), ("1/4", 0.25), ("128/255", 128 / 255), ("1e-3", 0.001), ("1000", 1000.0)],
+)
+def test_eps_of_another_norm_is_taken_as_written(text, eps):
+    """For l2 a number is in the norm's own unit, with or without a fraction stroke."""
+    assert eps == parse_eps(text, "l2")
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "-0.5", "1000.1", "0/5", "8/0", "-1/-2", "nan", "inf", "", "half", "1e-400"]
+)
+def test_bad_eps_of_another_norm_is_refused_in_one_line(text):
+    """What is no size in (0, 1000] is a usage error that repeats the value and names the norm."""
+    with pytest.raises(UsageError) as caught:
+        parse_eps(text, "l2")
+    message = str(caught.value)
+    assert repr(text) in message
+    assert "valid for l2 is a number in (0, 1000]" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_linf_is_the_norm_that_is_meant_without_one():
+    """A size is read and shown as linf unless another norm is named."""
+    assert parse_eps("3", "linf") == parse_eps("3")
+    assert format_eps(3 / 255, "linf") == format_eps(3 / 255)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +115,7 @@ def test_beta_has_no_upper_bound(beta):
 @pytest.mark.parametrize("beta", [0.0, -0.1, math.inf, -math.inf, math.nan])
 def test_bad_beta_is_refused(beta):
     """β outside (0, ∞) or NaN is a usage error that says what is valid."""
-    with pytest.raises(UsageError, match=r"--beta .* valid is a number above 0"):
+    with pytest.raises(UsageError, match=r"β .* valid is a number above 0"):
         check_beta(beta)
 
 
@@ -107,7 +140,8 @@ def test_hash_refuses_what_json_can_not_hold():
 
 ATTACK_CHANGES = {
     "eps": 0.2, "steps": 7, "targets": "all", "seed": 1, "images": 5, "relative_step_size": 1.0,
-    "random_start": False, "device": "cpu",
+    "random_start": False, "device": "cpu", "norm": "l2", "restarts": 2, "objective": "bug",
+    "stop": "first-hit", "split": "baseline", "dtype": "float32",
 }  # fmt: skip
 TRAIN_CHANGES = {
     "dataset": "cifar10", "arch": "resnet8", "epochs": 2, "method": "sam", "width": 8, "batch_size": 7,
@@ -132,9 +166,10 @@ def test_train_hash_sees_every_field(field, value):
     assert config_hash(config.canonical(0), []) != config_hash(changed.canonical(0), [])
 
 
-def test_train_changes_cover_every_field():
-    """A field that is added later must be tried in the test above too."""
-    assert {field.name for field in dataclasses.fields(TrainConfig)} == set(TRAIN_CHANGES)
+@pytest.mark.parametrize(("kind", "changes"), [(AttackConfig, ATTACK_CHANGES), (TrainConfig, TRAIN_CHANGES)])
+def test_changes_cover_every_field(kind, changes):
+    """A field that is added later must be tried in the tests above too."""
+    assert {field.name for field in dataclasses.fields(kind)} == set(changes)
 
 
 def test_kinds_and_seeds_have_hashes_of_their_own():
@@ -145,9 +180,48 @@ def test_kinds_and_seeds_have_hashes_of_their_own():
     assert {"model", "attack", "evaluation"} == kinds | {EvaluationConfig().canonical()["kind"]}
 
 
-def test_step_size_follows_from_eps_and_steps():
-    """The step is 2.5·ε/steps."""
-    assert AttackConfig(eps=8 / 255).step_size == pytest.approx(2.5 * (8 / 255) / 100, rel=1e-15)
+@pytest.mark.parametrize(
+    ("changes", "step_size"),
+    [
+        ({"eps": 8 / 255}, 2.5 * (8 / 255) / 100),
+        ({"eps": 0.5, "norm": "l2", "steps": 20}, 2.5 * 0.5 / 20),
+        ({"eps": 0.5, "norm": "l2", "steps": 1, "relative_step_size": 1.0}, 0.5),  # FGSM
+    ],
+)
+def test_step_size_follows_from_eps_and_steps(changes, step_size):
+    """The step is 2.5·ε/steps, or another share of ε/steps."""
+    assert AttackConfig(**changes).step_size == pytest.approx(step_size, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("field", "choices"),
+    [
+        ("norm", ("linf", "l2")),
+        ("objective", ("target", "margin", "bug", "feature")),
+        ("stop", ("never", "first-hit")),
+        ("dtype", ("auto", "float32", "bfloat16")),
+        ("targets", ("random", "all", "next", "least-likely", "untargeted", "3")),
+    ],
+)
+def test_what_an_attack_may_be_asked_for(field, choices):
+    """Each choice is taken as it is; the first is the default."""
+    assert choices == tuple(getattr(AttackConfig(eps=0.1, **{field: value}), field) for value in choices)
+    assert choices[0] == getattr(AttackConfig(eps=0.1), field)
+
+
+def test_lists_of_choices_fit_each_other():
+    """The objectives that need surrogates are objectives, and every list starts with its default."""
+    assert set(SURROGATE_OBJECTIVES) < set(OBJECTIVES)
+    default = AttackConfig(eps=0.1)
+    assert (NORMS[0], OBJECTIVES[0], DTYPES[0]) == (default.norm, default.objective, default.dtype)
+
+
+@pytest.mark.parametrize(("norm", "largest"), [("linf", 1.0), ("l2", LARGEST_L2)])
+def test_eps_has_a_limit_in_each_norm(norm, largest):
+    """All of [0, 1] for linf; for l2 what no image is wider than."""
+    assert largest == AttackConfig(eps=largest, norm=norm).eps
+    with pytest.raises(UsageError, match=r"eps .* valid is a number in \(0, "):
+        AttackConfig(eps=math.nextafter(largest, math.inf), norm=norm)
 
 
 @pytest.mark.parametrize(
@@ -166,8 +240,8 @@ def test_bad_attack_settings_are_refused(field, value):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("norm", "l7"), ("objective", "nonsense"), ("stop", "sometimes"), ("split", "nowhere"),
-        ("dtype", "float16"), ("restarts", 0), ("restarts", -1), ("relative_step_size", 0.0),
+        ("norm", "l7"), ("norm", "L2"), ("objective", "nonsense"), ("stop", "sometimes"),
+        ("stop", "first_hit"), ("split", "nowhere"), ("dtype", "float16"), ("restarts", 0), ("restarts", -1), ("relative_step_size", 0.0),
         ("relative_step_size", -2.5), ("relative_step_size", math.nan), ("relative_step_size", math.inf),
     ],
 )  # fmt: skip

@@ -260,12 +260,13 @@ def test_where_the_baseline_is_defined(changes, defined):
 # ---- JSΔ
 
 
-def _samples(source, target, logits):
+def _samples(source, target, logits, clean_logits=None):
     n = len(source)
     return Samples(
         attempts=Attempts(np.arange(n), np.array(source), np.array(target)), target_label=np.array(target),
         success=np.ones(n, dtype=bool), confidence=np.ones(n), linf=np.zeros(n), l2=np.zeros(n),
-        delta=np.zeros((n, 1, 1, 1), dtype=np.float16), logits=logits,
+        x=np.zeros((n, 1, 1, 1), dtype=np.float32), delta=np.zeros((n, 1, 1, 1), dtype=np.float16),
+        clean_logits=logits if clean_logits is None else clean_logits, logits=logits,
     )  # fmt: skip
 
 
@@ -276,8 +277,8 @@ def scored():
     adversarial = np.stack([make_logits(4, seed=10 + seed) for seed in range(3)])
     attacked = make_logits(4, seed=20), make_logits(4, seed=21)
     baselines = {(0, 1): GOOD, (0, 2): dataclasses.replace(GOOD, rho=0.01)}
-    samples = _samples([0, 1, 0, 2], [1, 0, 2, 3], attacked[1])
-    return samples, clean, adversarial, attacked, score(samples, clean, adversarial, attacked[0], baselines)
+    samples = _samples([0, 1, 0, 2], [1, 0, 2, 3], attacked[1], attacked[0])
+    return samples, clean, adversarial, attacked, score(samples, clean, adversarial, baselines)
 
 
 def test_js_is_the_mean_over_the_evaluators(scored):
@@ -321,15 +322,15 @@ def test_js_delta_divides_by_the_baseline_of_the_label_pair(scored):
 def test_js_delta_is_never_clipped():
     """A change larger than a real change of class gives a JSΔ above 1."""
     clean, adversarial = (np.array([[row]], dtype=np.float32) for row in ([50, -50, 0], [-50, 50, 0]))
-    samples = _samples([0], [1], adversarial[0])
-    scores = score(samples, clean, adversarial, clean[0], {(0, 1): GOOD})
+    samples = _samples([0], [1], adversarial[0], clean[0])
+    scores = score(samples, clean, adversarial, {(0, 1): GOOD})
     assert scores.js_delta.tolist() == [2.0]
 
 
 def test_identity_pairs_have_a_js_delta_of_exactly_zero():
     """Outputs that do not change give 0 in every column."""
     logits = np.stack([make_logits(7, seed=seed) for seed in range(4)])
-    scores = score(_samples([0] * 7, [1] * 7, logits[0]), logits, logits.copy(), logits[0], {(0, 1): GOOD})
+    scores = score(_samples([0] * 7, [1] * 7, logits[0]), logits, logits.copy(), {(0, 1): GOOD})
     for name in ("js", "js_of_mean", "js_delta", "js_attacked"):
         assert getattr(scores, name).tolist() == [0.0] * 7
     assert not scores.member_js.any()
@@ -339,7 +340,7 @@ def test_evaluators_are_counted():
     """How many are right on x, at t on x already, and at t on x_adv."""
     said = np.eye(3, dtype=np.float32) * 5
     clean, adversarial = said[[[0, 0], [0, 1], [2, 1]]], said[[[1, 1], [1, 0], [2, 1]]]
-    scores = score(_samples([0, 0], [1, 1], said[[1, 1]]), clean, adversarial, said[[0, 0]], {(0, 1): GOOD})
+    scores = score(_samples([0, 0], [1, 1], said[[1, 1]], said[[0, 0]]), clean, adversarial, {(0, 1): GOOD})
     assert scores.n_right.tolist() == [2, 1]
     assert scores.n_at_target.tolist() == [0, 2]
     assert scores.n_at_target_adv.tolist() == [2, 2]
@@ -347,8 +348,25 @@ def test_evaluators_are_counted():
 
 def test_the_order_of_the_evaluators_does_not_matter(scored):
     """Evaluators in another order give the same JSΔ, and their own columns in that order."""
-    samples, clean, adversarial, attacked, scores = scored
+    samples, clean, adversarial, _, scores = scored
     order = [2, 0, 1]
-    again = score(samples, clean[order], adversarial[order], attacked[0], {(0, 1): GOOD})
+    again = score(samples, clean[order], adversarial[order], {(0, 1): GOOD})
     np.testing.assert_allclose(scores.js, again.js, rtol=1e-14)
     assert scores.member_js[:, order].tolist() == again.member_js.tolist()
+
+
+def test_temperatures_divide_the_evaluators_logits_alone(scored):
+    """Each evaluator's logits are divided by its own T; the attacked model is taken as it is."""
+    samples, clean, adversarial, _, plain = scored
+    temperatures = [1.0, 2.0, 0.5]
+    scores = score(samples, clean, adversarial, {(0, 1): GOOD}, temperatures)
+    member_js = np.array(
+        [
+            [scipy_js(p, q) for p, q in zip(probs_of(one / t), probs_of(other / t), strict=True)]
+            for one, other, t in zip(clean, adversarial, np.float32(temperatures), strict=True)
+        ]
+    )
+    np.testing.assert_allclose(member_js.T, scores.member_js, rtol=1e-6)
+    assert scores.member_js[:, 0].tolist() == plain.member_js[:, 0].tolist()
+    assert scores.js_attacked.tolist() == plain.js_attacked.tolist()
+    assert scores.logits is adversarial  # kept undivided: another rule starts from them

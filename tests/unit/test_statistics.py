@@ -1,11 +1,24 @@
 """Intervals: Wilson's against SciPy and statsmodels, the bootstrap over images against what it must be."""
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
 from jsdelta_db import statistics
-from jsdelta_db.statistics import BOOTSTRAP_DRAWS, Z_95, FractionIntervals, Interval, resampled_sums, wilson
+from jsdelta_db.statistics import (
+    BINS,
+    BOOTSTRAP_DRAWS,
+    Z_95,
+    FractionIntervals,
+    Interval,
+    difference_of_means,
+    matched_difference,
+    ratio_of_means,
+    resampled_sums,
+    wilson,
+)
 
 TABLE = [
     (0, 1), (1, 1), (0, 7), (7, 7), (1, 2), (1, 30), (29, 30), (3, 10), (15, 30), (95, 600), (500, 1000),
@@ -157,3 +170,137 @@ def test_bootstrap_covers_the_truth():
         got = FractionIntervals(image).interval(hits, trials)
         covered += got.low <= 0.3 * 0.98 + 0.7 * 0.02 <= got.high
     assert covered >= 88
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Rows of 15 images, some with several: values, two kinds, something to match on, the image."""
+    draws = np.random.default_rng(7)
+    image = draws.integers(0, 15, 60) * 3 + 100
+    # Values in eighths and rounded confidences: ties, as stability and saturated outputs have them.
+    return {
+        "values": draws.integers(0, 9, 60) / 8,
+        "is_first": draws.random(60) < 0.4,
+        "matched_on": np.round(draws.random(60), 1),
+        "image": image,
+    }
+
+
+def _brute_interval(rows, statistic):
+    """Resample whole images row by row, as the definition says, and return the middle 95 %."""
+    images = np.unique(rows["image"])
+    values = []
+    for times in resampled_sums(np.eye(len(images), dtype=np.float32)).astype(int):
+        picked = np.concatenate(
+            [
+                np.repeat(np.flatnonzero(rows["image"] == image), n)
+                for image, n in zip(images, times, strict=True)
+            ]
+        )
+        value = statistic(picked)
+        if value is not None:
+            values.append(value)
+    return np.percentile(values, [2.5, 97.5])
+
+
+def _brute_ratio(rows):
+    return lambda at: rows["values"][at].sum() / rows["matched_on"][at].sum()
+
+
+def _brute_difference(rows):
+    def of(at):
+        values, first = rows["values"][at], rows["is_first"][at]
+        return values[first].mean() - values[~first].mean() if first.any() and (~first).any() else None
+
+    return of
+
+
+def _brute_matched(rows):
+    """Compare within deciles of all rows, one by one."""
+    edges = np.quantile(rows["matched_on"], [k / 10 for k in range(1, 10)])
+    in_bin = np.array([sum(value >= edge for edge in edges) for value in rows["matched_on"]])
+
+    def of(at):
+        total = weight = 0.0
+        for number in range(BINS):
+            here = at[in_bin[at] == number]
+            first, other = here[rows["is_first"][here]], here[~rows["is_first"][here]]
+            smaller = min(len(first), len(other))
+            if smaller:
+                total += smaller * (rows["values"][first].mean() - rows["values"][other].mean())
+                weight += smaller
+        return total / weight if weight else None
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("estimate", "arguments", "brute"),
+    [
+        (ratio_of_means, ("values", "matched_on", "image"), _brute_ratio),
+        (difference_of_means, ("values", "is_first", "image"), _brute_difference),
+        (matched_difference, ("values", "is_first", "matched_on", "image"), _brute_matched),
+    ],
+    ids=["ratio", "difference", "matched"],
+)
+def test_estimates_are_what_their_definition_gives(estimate, arguments, brute, rows):
+    """Values and intervals equal those of a plain loop over draws, images and rows."""
+    statistic = brute(rows)
+    got = estimate(*(rows[name] for name in arguments))
+    assert statistic(np.arange(60)) == pytest.approx(got.value, rel=1e-12)
+    assert got.low < got.value < got.high
+    np.testing.assert_allclose((got.low, got.high), _brute_interval(rows, statistic), rtol=1e-5)
+
+
+def test_matching_removes_what_the_other_variable_explains():
+    """Where values follow from what is matched on alone, kinds differ, and matched kinds do not."""
+    matched_on = np.arange(200) / 200
+    is_first = np.random.default_rng(1).random(200) > matched_on
+    values = np.floor(matched_on * 10) / 10  # the same within a decile
+    image = np.arange(200)
+    plain, matched = (
+        difference_of_means(values, is_first, image), matched_difference(values, is_first, matched_on, image)
+    )  # fmt: skip
+    assert plain.high < -0.1
+    assert (matched.value, matched.low, matched.high) == pytest.approx((0, 0, 0), abs=1e-7)
+
+
+def test_matching_needs_both_kinds_in_a_decile():
+    """Kinds that never share a decile can not be compared, though their means can."""
+    matched_on, image = np.arange(100) / 100, np.arange(100)
+    is_first = matched_on < 0.5
+    assert difference_of_means(matched_on, is_first, image).value == pytest.approx(-0.5)
+    assert matched_difference(matched_on, is_first, matched_on, image) is None
+
+
+def test_matching_on_a_constant_changes_nothing():
+    """Rows that are all alike share one bin: matched and plain difference are the same."""
+    values, image = np.arange(40.0), np.arange(40)
+    is_first = image % 3 == 0
+    plain = difference_of_means(values, is_first, image)
+    matched = matched_difference(values, is_first, np.ones(40), image)
+    assert astuple(plain) == pytest.approx(astuple(matched), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_difference_needs_both_kinds(kind):
+    """Without rows of one kind there is no difference; without rows there is nothing."""
+    for n in (0, 5):
+        values, is_first, image = np.ones(n), np.full(n, kind), np.arange(n)
+        assert difference_of_means(values, is_first, image) is None
+        assert matched_difference(values, is_first, values, image) is None
+
+
+def test_ratio_needs_something_below():
+    """A ratio to nothing, or to nothing but 0, does not exist."""
+    for n in (0, 5):
+        assert ratio_of_means(np.ones(n), np.zeros(n), np.arange(n)) is None
+
+
+def test_estimates_resample_images_not_rows():
+    """Copies of a row carry no news: repeating each image's rows leaves the interval as it is."""
+    draws = np.random.default_rng(2)
+    above, below, image = draws.random(50), draws.random(50), np.arange(50)
+    once = ratio_of_means(above, below, image)
+    many = ratio_of_means(*(np.tile(column, 9) for column in (above, below)), np.tile(image, 9))
+    assert (once.value, once.low, once.high) == pytest.approx((many.value, many.low, many.high), rel=1e-6)

@@ -1,0 +1,61 @@
+"""``jsdelta attack export``: samples as files for other tools and for the eye."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jsdelta_db.errors import UsageError
+
+from . import options
+from .output import note
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(export)
+
+
+def export(
+    ctx: typer.Context,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE.npz|FOLDER", help="An .npz file, or a folder for PNG files."
+        ),
+    ],
+    attack: Annotated[
+        str | None, typer.Argument(metavar="UID", help="Which attack; default: the newest.")
+    ] = None,
+    evaluation: Annotated[
+        str | None, typer.Option(metavar="UID", help="Whose JSΔ; default: the attack's first evaluation.")
+    ] = None,
+    bugs: Annotated[
+        float | None,
+        typer.Option(metavar="BETA", parser=options.parse_beta, help="Only samples with JSΔ below BETA."),
+    ] = None,
+    successes: Annotated[
+        bool | None,
+        typer.Option("--success/--all", help="Successful samples (the default), or failed ones as well."),
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="npz|png", help="Default: by the output's ending.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier export.")] = False,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Write an attack's samples: arrays that jsdelta score --samples takes, or 8-bit pictures.
+
+    Example: jsdelta attack export -o samples.npz
+    """
+    if bugs is not None and successes is False:
+        raise UsageError("--bugs picks successful samples, and --all wants the others too; give one of them")
+    from jsdelta_db.export import export_samples
+    from jsdelta_db.sample_choice import SampleFilter
+
+    count = export_samples(
+        ctx.obj.workspace(data_dir), output, SampleFilter(bugs=bugs, only_successes=successes is not False),
+        attack=attack, evaluation=evaluation, form=form, force=force,
+    )  # fmt: skip
+    typer.echo(output)
+    note(f"{count:,} samples")

@@ -1,0 +1,87 @@
+"""``jsdelta models``: networks that were trained here or elsewhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jsdelta_db.errors import UsageError
+
+from . import options
+from .output import Format, TerminalProgress, note, write_rows
+
+app = typer.Typer(no_args_is_help=True, help="List models, and add your own.")
+
+
+@app.callback()
+def models() -> None:
+    """List models, and add your own as attacked model or evaluator."""
+
+
+@app.command()
+def add(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="What to call it.")],
+    factory: Annotated[str, typer.Option(metavar="MODULE:CALLABLE", help="Builds the torch.nn.Module.")],
+    checkpoint: Annotated[Path, typer.Option(metavar="FILE", help="Its weights: a saved state dict.")],
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="digits, cifar10 or svhn.")],
+    mean: Annotated[
+        str | None,
+        typer.Option(metavar="M,M,M|dataset", help="What it wants subtracted from images in [0, 1]."),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar="S,S,S|dataset", help="What it wants them divided by, then.")
+    ] = None,
+    method: Annotated[str, typer.Option(metavar="NAME", help="How it was trained.")] = "external",
+    seed: Annotated[int, typer.Option(metavar="N", parser=options.whole(0), help="Its seed, if known.")] = 0,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Add a network that was trained elsewhere; without --mean and --std it gets images in [0, 1].
+
+    Example: jsdelta models add mine --factory nets:make --checkpoint mine.pt --dataset digits
+    """
+    means, stds = _numbers("mean", mean), _numbers("std", std)
+    from jsdelta_db.external import add_model, open_external
+    from jsdelta_db.workbench import open_workbench
+
+    workspace = ctx.obj.workspace(data_dir)
+    open_external(  # looked at before a store is made
+        workspace.data_dir, name, factory=factory, checkpoint=checkpoint, dataset_name=dataset, mean=means,
+        std=stds,
+    )  # fmt: skip
+    with open_workbench(workspace, TerminalProgress()) as bench:
+        row, is_new = add_model(
+            bench, name, factory=factory, checkpoint=checkpoint, dataset_name=dataset, mean=means, std=stds,
+            method=method, seed=seed,
+        )  # fmt: skip
+    facts = {"name": row.name, "model": row.uid, "clean_accuracy": row.clean_accuracy}
+    write_rows([{**facts, "state": "added" if is_new else "found"}], [*facts, "state"], Format.TABLE)
+    note(f"attack it: jsdelta attack --eps 3 --attacked {row.name}; or let it judge: --evaluators {row.name}")
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | str | None:
+    if text is None or text == "dataset":
+        return text
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--{option} {text!r} is not valid; valid are numbers such as 0.5 or 0.49,0.48,0.45, or dataset"
+        ) from None
+
+
+@app.command(name="list")
+def list_all(
+    ctx: typer.Context,
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+) -> None:
+    """List the finished models.
+
+    Example: jsdelta models list
+    """
+    from jsdelta_db.store.models import MODEL_KEYS, query_models
+    from jsdelta_db.store.reading import reading
+
+    with reading(ctx.obj.workspace().db_url) as connection:
+        rows = query_models(connection)
+    write_rows(rows, MODEL_KEYS, form)

@@ -1,0 +1,168 @@
+"""Rows by what people call them. Every function takes a session and never commits.
+
+A model or a set of them is named by one reference: an ensemble's name or uid (``digits``), some of its
+members by seed (``digits:1,2``, or just ``1,2`` where the ensemble is clear), a model's uid, or the name
+of a model that was added. Any unique prefix of a uid will do, from four digits.
+"""
+
+import re
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jsdelta_db.errors import NothingToDoError, UsageError
+from jsdelta_db.store.schema import (
+    FINISHED,
+    Attack,
+    Ensemble,
+    EnsembleMember,
+    Evaluation,
+    EvaluationMember,
+    Model,
+)
+
+SHORTEST_PREFIX = 4
+SEEDS = re.compile(r"\d+(,\d+)*")
+
+
+def get_ensemble(session: Session, reference: str | None = None) -> Ensemble:
+    """Return a finished ensemble by name or unique uid prefix; the newest if no reference is given.
+
+    Raises:
+        NothingToDoError: no ensemble is finished.
+        UsageError: no such ensemble, or several of that name (the message lists uids).
+    """
+    finished = _finished_ensembles(session)
+    if not finished:
+        raise NothingToDoError("the store has no finished ensemble; train one with jsdelta train --seed 0")
+    if reference is None:
+        return finished[0]
+    found = _find_ensemble(finished, reference)
+    if found is None:
+        known = ", ".join(f"{row.name} ({row.uid[:8]})" for row in finished)
+        raise UsageError(f"unknown ensemble {reference!r}; there is: {known}")
+    return found
+
+
+def list_members(session: Session, ensemble: Ensemble) -> list[Model]:
+    """Return an ensemble's models in their order."""
+    return list(
+        session.scalars(
+            select(Model)
+            .join(EnsembleMember, EnsembleMember.model_id == Model.id)
+            .where(EnsembleMember.ensemble_id == ensemble.id)
+            .order_by(EnsembleMember.position)
+        )
+    )
+
+
+def list_models(
+    session: Session, reference: str, home: Ensemble | None = None
+) -> tuple[list[Model], Ensemble | None]:
+    """Return the finished models that a reference names, and the ensemble it named them by.
+
+    Args:
+        home: the ensemble that bare seeds belong to.
+
+    Raises:
+        UsageError: it names nothing, or several things of one name.
+    """
+    if home is not None and SEEDS.fullmatch(reference):
+        members = list_members(session, home)
+        if {int(seed) for seed in reference.split(",")} <= {row.seed for row in members}:
+            return _by_seed(home, members, reference), home
+    name, colon, seeds = reference.rpartition(":")
+    ensemble = _find_ensemble(_finished_ensembles(session), name if colon else reference)
+    if ensemble is not None:
+        members = list_members(session, ensemble)
+        return (_by_seed(ensemble, members, seeds) if colon else members), ensemble
+    return [_get_model(session, reference, home)], None
+
+
+def get_attack(session: Session, reference: str) -> Attack:
+    """Return an attack by unique uid prefix.
+
+    Raises:
+        UsageError: no such attack, or several.
+    """
+    rows = session.scalars(select(Attack).order_by(Attack.id)).all()
+    found = [row for row in rows if _is_prefix(reference, row.uid)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(row.uid for row in found or rows[-8:]) or "none; make one with jsdelta attack --eps 3"
+    what = "several have this prefix" if found else "there is none"
+    raise UsageError(f"attack {reference!r}: {what}; give one by its uid: {known}")
+
+
+def list_first_judges(session: Session, attack: Attack) -> tuple[list[Model], Ensemble | None]:
+    """Return the evaluators of an attack's first evaluation, and whose members they are."""
+    first = session.scalars(
+        select(Evaluation).where(Evaluation.attack_id == attack.id).order_by(Evaluation.id)
+    ).first()
+    if first is None:
+        raise NothingToDoError(f"attack {attack.uid} was never judged; name --evaluators")
+    judges = session.scalars(
+        select(Model)
+        .join(EvaluationMember, EvaluationMember.model_id == Model.id)
+        .where(EvaluationMember.evaluation_id == first.id)
+        .order_by(EvaluationMember.position)
+    )
+    return list(judges), session.get(Ensemble, first.ensemble_id) if first.ensemble_id else None
+
+
+def _finished_ensembles(session: Session) -> Sequence[Ensemble]:
+    """Return them, the newest first."""
+    return session.scalars(
+        select(Ensemble)
+        .where(Ensemble.status == FINISHED)
+        .order_by(Ensemble.finished_at.desc(), Ensemble.id.desc())
+    ).all()
+
+
+def _find_ensemble(finished: Sequence[Ensemble], reference: str) -> Ensemble | None:
+    found = [row for row in finished if row.name == reference] or [
+        row for row in finished if _is_prefix(reference, row.uid)
+    ]
+    if len(found) > 1:
+        uids = ", ".join(row.uid for row in found)
+        raise UsageError(f"ensemble {reference!r} names {len(found)}; give one by its uid: {uids}")
+    return found[0] if found else None
+
+
+def _by_seed(ensemble: Ensemble, members: Sequence[Model], seeds: str) -> list[Model]:
+    wanted = [int(seed) for seed in seeds.split(",")] if SEEDS.fullmatch(seeds) else []
+    of_seed = {row.seed: row for row in members}
+    if not wanted or not set(wanted) <= set(of_seed):
+        raise UsageError(
+            f"{seeds!r} names no members of {ensemble.name!r}; valid are seeds such as "
+            f"{ensemble.name}:{','.join(map(str, of_seed))}"
+        )
+    return [of_seed[seed] for seed in dict.fromkeys(wanted)]
+
+
+def _get_model(session: Session, reference: str, home: Ensemble | None) -> Model:
+    finished = session.scalars(select(Model).where(Model.status == FINISHED).order_by(Model.id)).all()
+    found = [row for row in finished if row.name == reference] or [
+        row for row in finished if _is_prefix(reference, row.uid)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        uids = ", ".join(row.uid for row in found)
+        raise UsageError(f"model {reference!r} names {len(found)}; give one by its uid: {uids}")
+    seeds = (
+        f"seeds of {home.name!r}: {', '.join(str(row.seed) for row in list_members(session, home))}; "
+        if home
+        else ""
+    )
+    ensembles = ", ".join(row.name for row in _finished_ensembles(session)) or "none"
+    added = ", ".join(row.name for row in finished if row.name) or "none"
+    raise UsageError(
+        f"{reference!r} is no model or ensemble; valid are {seeds}ensembles: {ensembles}; "
+        f"added models: {added}; or a model's uid"
+    )
+
+
+def _is_prefix(reference: str, uid: str) -> bool:
+    return len(reference) >= SHORTEST_PREFIX and uid.startswith(reference)

@@ -1,0 +1,150 @@
+"""``jsdelta models``: a network of one's own from the command line, in process."""
+
+import csv
+import io
+import json
+import sys
+
+import pytest
+import torch
+
+from tests.cli.test_query import call, parse_table
+from tests.integration import elsewhere
+from tests.integration.reading import ask, contents, judges_of, last_evaluation
+
+KEYS = [
+    "model", "name", "dataset", "architecture", "method", "seed", "clean_accuracy", "sharpness", "ensembles",
+]  # fmt: skip
+ADD = ["models", "add", "mine", "--factory", "tests.integration.elsewhere:mlp", "--dataset", "digits"]
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Weights of a perceptron that nobody trained."""
+    torch.manual_seed(0)
+    torch.save(elsewhere.bare().state_dict(), tmp_path / "mine.pt")
+    return ["--checkpoint", str(tmp_path / "mine.pt")]
+
+
+def test_add_prints_the_model_and_what_to_do_with_it(tiny_copy, checkpoint, capsys):
+    """The first call adds, the second finds; both print the row and name the next commands."""
+    for state in ("added", "found"):
+        code, out, err = call(capsys, tiny_copy, *ADD, *checkpoint, "--method", "mine-own", "--seed", "4")
+        assert code == 0, err
+        (row,) = parse_table(out)
+        assert (row["name"], row["state"]) == ("mine", state)
+        assert "jsdelta attack --eps 3 --attacked mine" in err
+        assert "--evaluators mine" in err
+    assert ask(tiny_copy, "SELECT uid, method, seed FROM model WHERE name = 'mine'") == [
+        (row["model"], "mine-own", 4)
+    ]
+
+
+def test_an_added_model_is_attacked_and_judges(tiny_copy, checkpoint, capsys):
+    """The commands that the note names run."""
+    call(capsys, tiny_copy, *ADD, *checkpoint, "--mean", "dataset", "--std", "0.25")
+    short = ["--eps", "8", "--steps", "2", "--images", "60"]
+    code, _, err = call(capsys, tiny_copy, "attack", *short, "--evaluators", "mine", "--evaluators", "1,2")
+    assert code == 0, err
+    assert judges_of(tiny_copy, last_evaluation(tiny_copy)) == [0, 1, 2]
+    code, _, err = call(capsys, tiny_copy, "attack", *short, "--attacked", "mine")
+    assert code == 0, err
+    assert ask(
+        tiny_copy,
+        "SELECT name FROM attack JOIN model ON model.id = attacked_model_id ORDER BY attack.id DESC LIMIT 1",
+    ) == [("mine",)]
+
+
+def test_list_shows_what_there_is(tiny_copy, checkpoint, capsys):
+    """Every finished model is listed, oldest first, with its name or its ensembles."""
+    call(capsys, tiny_copy, *ADD, *checkpoint)
+    code, out, err = call(capsys, tiny_copy, "models", "list", "--format", "json")
+    rows = json.loads(out)
+    assert (code, err) == (0, "")
+    assert [list(row) for row in rows] == [KEYS] * 4
+    assert [(row["name"], row["seed"], row["ensembles"]) for row in rows] == [
+        (None, 0, "digits"), (None, 1, "digits"), (None, 2, "digits"), ("mine", 0, None),
+    ]  # fmt: skip
+    assert [row["model"] for row in rows] == [
+        uid for (uid,) in ask(tiny_copy, "SELECT uid FROM model ORDER BY id")
+    ]
+    code, out, _ = call(capsys, tiny_copy, "models", "list", "--format", "csv")
+    assert [row["name"] for row in csv.DictReader(io.StringIO(out))] == ["", "", "", "mine"]
+    code, out, _ = call(capsys, tiny_copy, "models", "list")
+    assert code == 0
+    assert "mine" in out
+
+
+def test_a_member_of_two_ensembles_is_listed_once(tiny_copy, capsys):
+    """Models are shared by ensembles: each has one line with all of them."""
+    call(capsys, tiny_copy, "train", "--members", "2", "--epochs", "3", "--seed", "1", "--name", "pair")
+    rows = json.loads(call(capsys, tiny_copy, "models", "list", "--format", "json")[1])
+    assert [row["ensembles"] for row in rows] == ["digits", "digits pair", "digits pair"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "fragment"),
+    [
+        (
+            ["--factory", "tests.integration.elsewhere:probabilities"],
+            1,
+            "returns probabilities (rows add up to 1",
+        ),
+        (
+            ["--factory", "tests.integration.elsewhere:wide"],
+            1,
+            "does not fit the factory's network: size mis",
+        ),
+        (["--factory", "tests.integration.elsewhere:broken"], 1, "could not build the model: no such layer"),
+        (["--factory", "nope"], 2, "unknown architecture 'nope'; there is: cnn-small"),
+        (["--mean", "0.1,0.2,0.3"], 2, "--mean has 3 values; valid is 1"),
+        (["--mean", "128"], 2, "--mean"),
+        (["--std", "0"], 2, "is out of range; valid is (0, 1]"),
+        (["--std", "half"], 2, "--std 'half' is not valid; valid are numbers such as 0.5"),
+        (["--dataset", "nope"], 2, "unknown dataset 'nope'"),
+        (["--dataset", "cifar10"], 1, "--data-dir or JSDELTA_DATA_DIR"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_can_not_be_added_is_one_line(options, code, fragment, tiny_copy, checkpoint, capsys):
+    """Each slip is one line with its exit code, and nothing is entered."""
+    before = contents(tiny_copy)
+    got, out, err = call(capsys, tiny_copy, *ADD, *checkpoint, *options)
+    assert (got, out, len(err.splitlines())) == (code, "", 1), err
+    assert fragment in err
+    assert "a defect" not in err
+    assert contents(tiny_copy) == before
+
+
+def test_a_factory_beside_the_user_is_found(tiny_copy, tmp_path, monkeypatch, capsys):
+    """A module in the current folder can be named: the command looks there."""
+    (tmp_path / "my_networks.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    torch.save(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).state_dict(), tmp_path / "w.pt"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_networks", raising=False)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(
+        capsys, tiny_copy, "models", "add", "near", "--factory", "my_networks:make", "--checkpoint", "w.pt",
+        "--dataset", "digits",
+    )  # fmt: skip
+    assert code == 0, err
+    assert parse_table(out)[0]["name"] == "near"
+
+
+def test_list_without_a_store(tmp_path, capsys):
+    """Without a store there is nothing to list: exit 3, and nothing is made."""
+    code, out, err = call(capsys, tmp_path / "none", "models", "list")
+    assert (code, out) == (3, "")
+    assert "jsdelta train" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_added_model_makes_a_store_of_its_own(workspace, checkpoint, capsys):
+    """A first model may be one's own: the store is made, as by train."""
+    code, _, err = call(capsys, workspace, *ADD, *checkpoint)
+    assert code == 0, err
+    assert ask(workspace, "SELECT name FROM model") == [("mine",)]

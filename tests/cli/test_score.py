@@ -1,0 +1,165 @@
+"""``jsdelta score``: stored samples and samples from elsewhere, in process."""
+
+import numpy as np
+import pytest
+
+from jsdelta_db import data
+from tests.cli.test_query import call, parse_table
+from tests.integration.reading import ask, contents, judges_of, last_evaluation
+
+
+def attack_uid(workspace, level=8):
+    """Return the uid of an attack of the tiny store."""
+    ((uid,),) = ask(
+        workspace, "SELECT uid FROM attack WHERE abs(eps - ?) < 1e-9 AND images = 60", level / 255
+    )
+    return uid
+
+
+@pytest.fixture
+def samples(tiny, tmp_path):
+    """A file of samples: 30 images of the attack split, 4 levels away, with what the tool claims."""
+    split = data.load("digits", tiny.data_dir).splits["attack"]
+    x, label = split.batch(slice(0, 30)).numpy(), split.labels.numpy()[:30]
+    path = tmp_path / "samples.npz"
+    noise = np.random.default_rng(0).integers(0, 2, x.shape).astype(np.float32) * 2 - 1
+    np.savez(
+        path, x=x, x_adv=x + noise * np.float32(4 / 255), label=label, target_label=(label + 1) % 10,
+        eps=3 / 255, success=np.ones(30, dtype=bool),
+    )  # fmt: skip
+    return path
+
+
+def test_stored_samples_are_judged_by_others(tiny_copy, capsys):
+    """--attack UID --evaluators SET prints the bug table of the new judgement; a second call finds it."""
+    command = ["score", "--attack", attack_uid(tiny_copy)[:8], "--evaluators", "digits:2,1"]
+    code, out, err = call(capsys, tiny_copy, *command)
+    assert code == 0, err
+    assert [row["eps"] for row in parse_table(out)] == ["8/255"] * 3
+    assert "nothing was done again" not in err
+    assert judges_of(tiny_copy, last_evaluation(tiny_copy)) == [2, 1]
+    code, again, err = call(capsys, tiny_copy, *command)
+    assert (code, again) == (0, out)
+    assert "these samples were judged so before; nothing was done again" in err
+
+
+def test_attack_is_repeatable_and_temperature_is_a_rule(tiny_copy, capsys):
+    """Two attacks in one call, by fitted temperatures: one new judgement each."""
+    uids = [attack_uid(tiny_copy, level) for level in (3, 8)]
+    code, _, err = call(
+        capsys, tiny_copy, "score", "--attack", uids[0], "--attack", uids[1], "--temperature", "fit"
+    )
+    assert code == 0, err
+    assert ask(tiny_copy, "SELECT temperature_rule FROM evaluation ORDER BY id") == [
+        ("1",), ("1",), ("fit",), ("fit",),
+    ]  # fmt: skip
+
+
+def test_samples_from_elsewhere_are_judged(tiny_copy, samples, capsys):
+    """What was measured is said beside what the file claims; the samples are in the bug table."""
+    code, out, err = call(
+        capsys, tiny_copy, "score", "--samples", str(samples), "--ensemble", "digits", "--attacked", "1",
+        "--library", "toolbox==2.0",
+    )  # fmt: skip
+    assert code == 0, err
+    assert [row["eps"] for row in parse_table(out)] == ["4/255"] * 3
+    ((skipped, attempts),) = ask(tiny_copy, "SELECT n_skipped, n_attempts FROM attack WHERE id = 3")
+    assert "eps: 4/255 measured, 3/255 claimed" in err
+    assert f"measured, 100.0% claimed; {skipped} images skipped that the model has wrong" in err
+    assert skipped + attempts == 30
+    assert ask(tiny_copy, "SELECT library, library_version FROM attack WHERE id = 3") == [("toolbox", "2.0")]
+    assert judges_of(tiny_copy, last_evaluation(tiny_copy)) == [0, 2]
+
+
+def test_nothing_claimed_is_said_so(tiny_copy, samples, capsys):
+    """A file without claims is measured all the same; in l2 too."""
+    with np.load(samples) as arrays:
+        np.savez(samples, **{name: arrays[name] for name in ("x", "x_adv", "label")})
+    code, _, err = call(capsys, tiny_copy, "score", "--samples", str(samples), "--norm", "l2")
+    assert code == 0, err
+    assert err.count("not claimed") == 2
+    ((eps, targets),) = ask(
+        tiny_copy,
+        "SELECT eps, requested_target FROM attack JOIN sample ON attack_id = attack.id WHERE attack.id = 3 LIMIT 1",
+    )
+    assert f"eps: {eps:g} measured" in err
+    assert targets == -1
+
+
+BAD_FILES = {
+    "lengths": ({"label": lambda label: label[:-1]}, 1, "different lengths"),
+    "its own label": ({"target_label": lambda target: (target - 1) % 10}, 1, "is aimed at the same"),
+    "range": ({"x_adv": lambda x: x + 1}, 1, "valid is [0, 1]"),
+    "bytes and floats": ({"x": lambda x: (x * 255).astype(np.uint8)}, 1, "x is uint8 and x_adv is float32"),
+    "NaN": ({"x": lambda x: x * np.nan}, 1, "x of sample 0 holds values that are not finite"),
+    "pickle": ({"label": lambda label: np.array([object()] * len(label))}, 1, "holds pickled objects"),
+    "all wrong": (
+        {"label": lambda label: (label + 5) % 10, "target_label": lambda target: (target + 6) % 10}, 1,
+        "calls none of 30 images by their label",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "code", "fragment"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_one_line_and_nothing_is_written(change, code, fragment, tiny_copy, samples, capsys):
+    """Each slip in a file is one line on stderr, exit 1, and leaves store and folders alone."""
+    with np.load(samples) as arrays:
+        np.savez(samples, **{name: change.get(name, np.asarray)(arrays[name]) for name in arrays.files})
+    before = contents(tiny_copy)
+    got, out, err = call(capsys, tiny_copy, "score", "--samples", str(samples))
+    assert (got, out, len(err.splitlines())) == (code, "", 1), err
+    assert fragment in err
+    assert "a defect" not in err
+    assert contents(tiny_copy) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        (["--norm", "l1"], "--norm 'l1' is not valid; valid is linf, l2"),
+        (["--attacked", "all"], "--attacked 'all' names 3 models; samples are made against one"),
+        (["--attacked", "9"], "--attacked '9' is no model or ensemble"),
+        (["--ensemble", "nope"], "unknown ensemble 'nope'; there is: digits"),
+        (["--evaluators", "digits"], "is among the evaluators; a fooled model must not judge itself"),
+    ],
+)
+def test_bad_options_for_a_file(options, fragment, tiny_copy, samples, capsys):
+    """A name or norm that is not valid is one line, exit 2, and nothing is written."""
+    before = contents(tiny_copy)
+    code, out, err = call(capsys, tiny_copy, "score", "--samples", str(samples), *options)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert fragment in err
+    assert contents(tiny_copy) == before
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--ensemble", "digits"], ["--attacked", "1"], ["--library", "toolbox"], ["--norm", "l2"]],
+    ids=" ".join,
+)
+def test_options_for_a_file_are_refused_with_stored_samples(option, tiny_copy, capsys):
+    """An option that would be passed over is refused: --ensemble is not --evaluators."""
+    before = contents(tiny_copy)
+    code, out, err = call(capsys, tiny_copy, "score", "--attack", attack_uid(tiny_copy), *option)
+    assert (code, out) == (2, ""), err
+    assert option[0] in err
+    assert contents(tiny_copy) == before
+
+
+def test_without_a_store_nothing_is_made(tmp_path, samples, capsys):
+    """Samples need an ensemble to judge them: exit 3, and no folder."""
+    for given in (["--samples", str(samples)], ["--attack", "abcd"]):
+        code, out, err = call(capsys, tmp_path / "none", "score", *given)
+        assert (code, out) == (3, ""), err
+        assert "jsdelta train" in err
+    assert not (tmp_path / "none").exists()
+
+
+def test_stability_is_measured_where_asked(tiny_copy, capsys):
+    """--stability fills the column of stored samples' successes."""
+    code, _, err = call(capsys, tiny_copy, "score", "--attack", attack_uid(tiny_copy), "--stability")
+    assert code == 0, err
+    assert ask(
+        tiny_copy,
+        "SELECT count(*) FROM sample WHERE (stability IS NOT NULL) <> (success = 1 AND attack_id = 2)",
+    ) == [(0,)]

@@ -1,0 +1,72 @@
+"""Networks as users have them: factories for ``jsdelta models add``, good and bad."""
+
+import torch
+from torch import nn
+
+
+def mlp(num_classes, in_channels, image_size):
+    """A small perceptron on the pixels."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(in_channels * image_size**2, 32), nn.ReLU(), nn.Linear(32, num_classes)
+    )
+
+
+def bare():
+    """The same, without arguments."""
+    return mlp(10, 1, 8)
+
+
+def one_argument(num_classes):
+    """The same, taking one of the arguments."""
+    return mlp(num_classes, 1, 8)
+
+
+def anything(**options):
+    """The same, taking whatever it is given."""
+    return mlp(options["num_classes"], options["in_channels"], options["image_size"])
+
+
+def wide(num_classes, in_channels, image_size, hidden=64):
+    """Another size, with an option of its own."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(in_channels * image_size**2, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, num_classes),
+    )
+
+
+def probabilities(num_classes, in_channels, image_size):
+    """The same with a softmax at the end, as many classifiers have."""
+    return nn.Sequential(*mlp(num_classes, in_channels, image_size), nn.Softmax(1))
+
+
+class Noisy(nn.Sequential):
+    """Adds noise in every mode."""
+
+    def forward(self, x):
+        logits = super().forward(x)
+        return logits + torch.randn_like(logits)
+
+
+def noisy(num_classes, in_channels, image_size):
+    """The same, answering differently each time."""
+    return Noisy(*mlp(num_classes, in_channels, image_size))
+
+
+def too_few():
+    """Three classes."""
+    return mlp(3, 1, 8)
+
+
+def broken():
+    """Fails."""
+    raise ValueError("no such layer")
+
+
+def text():
+    """No network."""
+    return "network"
+
+
+not_callable = "mlp"

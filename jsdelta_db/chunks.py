@@ -1,6 +1,7 @@
 """Chunk files: what a chunk's rows rest on. Equal arrays give equal bytes."""
 
 import io
+import zipfile
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -148,10 +149,19 @@ def _keys(attempts: Attempts) -> Arrays:
 
 
 def _write(path: Path, arrays: Arrays, *, compressed: bool = False) -> str:
-    """Write arrays as one .npz (there are no time stamps inside) and return its sha256."""
+    """Write arrays as one .npz and return its sha256; equal arrays give equal bytes.
+
+    NumPy's own level of compression costs four times as much, for a tenth less.
+    """
     buffer = io.BytesIO()
-    save = np.savez_compressed if compressed else np.savez
-    save(buffer, **arrays)  # type: ignore[arg-type] # NumPy's annotations want no keywords of ours
+    kind = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
+            # Without a date of its own a ZipInfo has a fixed one.
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            archive.writestr(entry, content.getvalue(), compress_type=kind, compresslevel=1)
     return write_atomically(path, buffer.getvalue())
 
 

@@ -10,7 +10,7 @@ import typer
 
 from jsdelta_db.errors import JsdeltaError, StoreNotReadyError, UsageError
 
-from . import attack, db, doctor, export, models, plot, query, quickstart, recipes, score, train, ui
+from . import attack, dataset, db, doctor, export, models, plot, query, quickstart, recipes, score, train, ui
 from .options import CommandContext
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_READY, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -27,6 +27,7 @@ export.register(attack.app)
 for name, group in (
     ("attack", attack.app),
     ("models", models.app),
+    ("dataset", dataset.app),
     ("query", query.app),
     ("plot", plot.app),
     ("recipes", recipes.app),

@@ -274,6 +274,37 @@ def assumptions(
         _note_nothing(found.rows)
 
 
+@app.command()
+def ensembles(
+    ctx: typer.Context,
+    form: Form = Format.TABLE,
+    output: Output = None,
+    header: Header = True,
+) -> None:
+    """Compare the ensembles: accuracy, robust accuracy under the data set's one attack, and agreement.
+
+    Means over the members; agreement is the share of clean images on which two members say the same label.
+
+    Example: jsdelta query ensembles
+    """
+    from jsdelta_db.config import format_eps
+    from jsdelta_db.store.ensembles import ENSEMBLE_KEYS, count_unfinished_ensembles, query_ensembles
+    from jsdelta_db.store.reading import reading
+
+    with reading(ctx.obj.workspace().db_url) as connection:
+        rows = query_ensembles(connection)
+        unfinished = count_unfinished_ensembles(connection)
+    if form in FOR_PEOPLE:
+        for row in rows:
+            if row["robust_eps"] is not None:
+                row["robust_eps"] = format_eps(row["robust_eps"], row["robust_norm"])
+    write_rows(rows, ENSEMBLE_KEYS, form, output, header=header)
+    if unfinished:
+        note(f"left out: {unfinished} unfinished; the same jsdelta train as before goes on with them")
+    if not rows:
+        note("no finished ensemble; make one with jsdelta train --seed 0")
+
+
 def _write_table(
     table: "Table",
     counted: Sequence[str],

@@ -30,8 +30,8 @@ TARGET_RULES = ("random", "all", "next", "least-likely", "untargeted")
 LARGEST_L2 = 1000.0  # beyond the diagonal of a 1,000 × 1,000 image; a slip of the keyboard
 
 
-def parse_eps(text: str, norm: str = "linf") -> float:
-    """Read a perturbation size.
+def parse_eps(text: str, norm: str = "linf", option: str = "--eps") -> float:
+    """Read a perturbation size; complaints name the option.
 
     For linf a bare number is in units of 1/255 (``3`` is 3/255) and a fraction is taken as written
     (``8/255``); for every other norm a number is as written, in that norm's unit (``0.5``).
@@ -49,9 +49,9 @@ def parse_eps(text: str, norm: str = "linf") -> float:
         divisor = float(denominator) if slash else 255.0 if norm == "linf" else 1.0
         eps = float(numerator) / divisor
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"--eps {text!r} is not a perturbation size; {valid}") from None
+        raise UsageError(f"{option} {text!r} is not a perturbation size; {valid}") from None
     if not (0.0 < eps <= largest_eps(norm) and divisor > 0):
-        raise UsageError(f"--eps {text!r} is out of range; {valid}")
+        raise UsageError(f"{option} {text!r} is out of range; {valid}")
     return eps
 
 
@@ -100,12 +100,29 @@ def _is_not_negative(value: float) -> bool:
     return math.isfinite(value) and value >= 0
 
 
+FEATURE_KINDS = ("robust", "nonrobust")  # another image with the features of x
+BALL_KINDS = ("rand", "det")  # x itself, moved a little towards another label
+CONSTRUCTION_KINDS = (*FEATURE_KINDS, *BALL_KINDS)
+# The settings that belong to one training method alone.
+METHOD_FIELDS = {
+    "adversarial": ("train_norm", "train_eps", "train_steps", "train_step_size"),
+    "sam": ("sam_rho", "sam_adaptive"),
+}
+OPTIONAL_FIELDS = {name for names in METHOD_FIELDS.values() for name in names}
+
+
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """Everything that decides one member's weights, but the data and the seed.
 
-    ``width`` scales the built-in architectures (None: their own default); ``crop_padding`` is in
-    pixels, 0 for no random crop; ``dtype`` and ``device`` are as requested, before ``auto`` is resolved.
+    Args:
+        width: scales the built-in architectures; None for their own default.
+        crop_padding: largest shift of a random crop in pixels, 0 for none.
+        dtype, device: as requested, before ``auto`` is resolved.
+        train_norm, train_eps, train_steps, train_step_size: of adversarial training's inner attack, the
+            sizes in pixel units; one step is FGSM with a random start. None for the other methods.
+        sam_rho: radius of SAM's ascent step; None for the other methods.
+        sam_adaptive: whether the radius is in units of each weight (ASAM); False of SAM if None.
     """
 
     dataset: str
@@ -122,8 +139,17 @@ class TrainConfig:
     flip: bool = False
     dtype: str = "auto"
     device: str = "auto"
+    train_norm: str | None = None
+    train_eps: float | None = None
+    train_steps: int | None = None
+    train_step_size: float | None = None
+    sam_rho: float | None = None
+    sam_adaptive: bool | None = None
 
     def __post_init__(self) -> None:
+        if self.method == "sam" and self.sam_adaptive is None:
+            object.__setattr__(self, "sam_adaptive", False)
+        self._check_method()
         _check("epochs", self.epochs, self.epochs >= 1, "a whole number from 1")
         _check("width", self.width, self.width is None or self.width >= 1, "a whole number from 1")
         _check("batch_size", self.batch_size, self.batch_size >= 1, "a whole number from 1")
@@ -135,9 +161,41 @@ class TrainConfig:
         _check("dtype", self.dtype, self.dtype in DTYPES, ", ".join(DTYPES))
         _check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
 
+    def _check_method(self) -> None:
+        """Refuse settings that the method would not obey, and ask for those that it needs."""
+        for method, names in METHOD_FIELDS.items():
+            for name in names:
+                value = getattr(self, name)
+                if method != self.method and value is not None:
+                    raise UsageError(
+                        f"{name} {value!r} belongs to --method {method}, and this is {self.method!r}; "
+                        "leave it out"
+                    )
+                if method == self.method and value is None:
+                    raise UsageError(
+                        f"--method {method} needs {name}; give --{name.replace('_', '-')}, "
+                        "or take a recipe of that method (jsdelta recipes list)"
+                    )
+        if self.method == "adversarial":
+            assert self.train_norm is not None
+            _check("train_norm", self.train_norm, self.train_norm in NORMS, ", ".join(NORMS))
+            limit = largest_eps(self.train_norm)
+            for name in ("train_eps", "train_step_size"):
+                value = getattr(self, name)
+                _check(name, value, _is_positive(value) and value <= limit, f"a number in (0, {limit:g}]")
+            _check("train_steps", self.train_steps, (self.train_steps or 0) >= 1, "a whole number from 1")
+        if self.method == "sam":
+            assert self.sam_rho is not None
+            _check("sam_rho", self.sam_rho, _is_positive(self.sam_rho), "a number above 0")
+
     def canonical(self, seed: int) -> dict[str, Any]:
-        """Return what a member's ``config_hash`` is made of."""
-        return {"kind": "model", "seed": seed, **asdict(self)}
+        """Return what a member's ``config_hash`` is made of: of a method's own settings those it has."""
+        settings = {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None or name not in OPTIONAL_FIELDS
+        }
+        return {"kind": "model", "seed": seed, **settings}
 
 
 TRAIN_FIELDS = {field.name for field in fields(TrainConfig)}
@@ -197,6 +255,59 @@ class AttackConfig:
     def canonical(self) -> dict[str, Any]:
         """Return what an attack's ``config_hash`` is made of, beside the attacked model and the data."""
         return {"kind": "attack", **asdict(self)}
+
+
+# What robust accuracy means, by data set: one attack, the same for every training method.
+ROBUST_CHECKS = {
+    "digits": AttackConfig(eps=4 / 255, steps=20, targets="untargeted", dtype="float32"),
+    "cifar10": AttackConfig(eps=8 / 255, steps=20, targets="untargeted", images=1000, dtype="float32"),
+    "svhn": AttackConfig(eps=8 / 255, steps=20, targets="untargeted", images=1000, dtype="float32"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ConstructionConfig:
+    """A data set made with a trained model.
+
+    Args:
+        kind: ``robust``, ``nonrobust``, ``rand`` or ``det``.
+        steps: gradient steps an image.
+        step_size: length of a step, l2.
+        eps: radius of the l2 ball; None for the kinds that have none.
+        images: how many images of the train split (None: all).
+        seed: decides which images are started from, or which labels are drawn.
+    """
+
+    kind: str
+    steps: int
+    step_size: float
+    eps: float | None = None
+    images: int | None = None
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        _check("kind", self.kind, self.kind in CONSTRUCTION_KINDS, ", ".join(CONSTRUCTION_KINDS))
+        _check("steps", self.steps, self.steps >= 1, "a whole number from 1")
+        sized = _is_positive(self.step_size) and self.step_size <= LARGEST_L2
+        _check("step_size", self.step_size, sized, f"a number in (0, {LARGEST_L2:g}]")
+        _check("images", self.images, self.images is None or self.images >= 1, "a whole number from 1")
+        if (self.eps is None) != (self.kind in FEATURE_KINDS):
+            raise UsageError(
+                f"--eps {self.eps} does not fit a {self.kind} data set; {' and '.join(BALL_KINDS)} stay in a "
+                f"ball, {' and '.join(FEATURE_KINDS)} have none"
+            )
+        if self.eps is not None:
+            valid = _is_positive(self.eps) and self.eps <= LARGEST_L2
+            _check("eps", self.eps, valid, f"a number in (0, {LARGEST_L2:g}]")
+        _check("seed", self.seed, self.seed >= 0, "a whole number from 0")
+        _check("dtype", self.dtype, self.dtype in DTYPES, ", ".join(DTYPES))
+        _check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what a data set's ``config_hash`` is made of, beside the model and the data."""
+        return {"kind_of_run": "construction", **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,32 +8,36 @@ does to them (``metrics.combine_baselines``) → a row in ``sample`` and one in 
 (``store.write``) → ``store.queries`` counts the bugs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from jsdelta_db import data
 from jsdelta_db.attacks.preflight import check_images
 from jsdelta_db.attacks.targets import parse_label
 from jsdelta_db.cast import Cast, cast_attacks, cast_judges
 from jsdelta_db.chunks import check_kept
-from jsdelta_db.config import DEFAULT_BETAS, TARGET_RULES, AttackConfig, EvaluationConfig, config_hash
+from jsdelta_db.config import DEFAULT_BETAS, TARGET_RULES, AttackConfig, EvaluationConfig
 from jsdelta_db.controls import run_controls
 from jsdelta_db.data import Dataset
 from jsdelta_db.devices import resolve_device
+from jsdelta_db.ensembles import (
+    default_name,
+    measure_ensemble,
+    plan_ensemble,
+    read_robust_accuracies,
+    train_members,
+)
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.foreign import Measured, plan_foreign
 from jsdelta_db.judging import add_stability, forget_run, open_run, work_off
-from jsdelta_db.members import plan_member, train_member
 from jsdelta_db.models.zoo import find_factory
-from jsdelta_db.opening import common_dataset, enter_dataset, look_at_model, open_models
+from jsdelta_db.opening import common_dataset, look_at_model, open_dataset, open_models
 from jsdelta_db.planning import Plan, PlannedAttack, find_baselines, plan_attack, plan_evaluation
 from jsdelta_db.plots.histogram import draw_histogram, save_figure
 from jsdelta_db.recipes import Recipe
 from jsdelta_db.records import Baselines
 from jsdelta_db.sample_file import ForeignSamples
 from jsdelta_db.store import find, queries, runs, write
-from jsdelta_db.store.schema import FINISHED, Attack, Ensemble, EnsembleMember, Model
-from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.store.schema import FINISHED, Attack, Ensemble, Model
 from jsdelta_db.store.selection import Selection
 from jsdelta_db.tracking import RunLog
 from jsdelta_db.training import find_method
@@ -42,12 +46,18 @@ from jsdelta_db.workbench import Workbench
 
 @dataclass(frozen=True, slots=True)
 class TrainedEnsemble:
-    """A finished ensemble and its members, in order; ``trained`` are the seeds that were not there before."""
+    """A finished ensemble and its members, in order.
+
+    Attributes:
+        trained: the seeds that were not there before.
+        robust_accuracies: the members', under the data set's one attack; None where not measured.
+    """
 
     name: str
     uid: str
     members: Sequence[Model]
     trained: Sequence[int]
+    robust_accuracies: Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,63 +82,71 @@ class Extras:
 
 
 def train_ensemble(
-    bench: Workbench, recipe: Recipe, *, seed: int = 0, name: str | None = None, download: bool = False
+    bench: Workbench,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    name: str | None = None,
+    download: bool = False,
+    jobs: int = 1,
 ) -> TrainedEnsemble:
     """Train members with seeds ``seed``, ``seed`` + 1, …; finished members are found and reused.
+
+    A member that was stopped goes on from its last epoch. How well the members do, clean and under the
+    data set's one attack, and how far they agree is measured at the end.
 
     Args:
         name: of the ensemble; defaults to the recipe's, with the first seed if that is not 0.
         download: fetch a data set that is missing.
+        jobs: how many members to train at a time, each in a process of its own if more than one.
 
     Raises:
         UnknownNameError: no such data set, architecture or method.
         DataError: the data set's files are missing.
-        TrainingError, ModelError: a member can not be trained; finished ones are kept.
+        TrainingError: a member can not be trained; the others are trained and kept.
     """
     check_training(recipe)
     config = recipe.train
-    dataset = data.load(config.dataset, bench.workspace.data_dir, download=download)
+    dataset, dataset_row = open_dataset(bench, config.dataset, download=download)
+    name = name or default_name(recipe, seed, dataset_row)
+    planned = plan_ensemble(bench, recipe, seed, name, dataset, dataset_row)
+    ensemble, to_train = planned.row, [row.seed for row in planned.members if row.status != FINISHED]
+    members: Sequence[Model] = planned.members
+    if ensemble.status != FINISHED:
+        run = bench.tracker.start(
+            f"train {ensemble.name}", uid=ensemble.uid,
+            params={"recipe": recipe.name, "members": recipe.members, "first_seed": seed,
+                    "method": config.method, "arch": ", ".join(recipe.archs) or config.arch,
+                    "dataset": config.dataset, "epochs": config.epochs},
+        )  # fmt: skip
+        with run.closing():
+            run.dataset(name=dataset.name, digest=dataset_row.uid, source=dataset.name, context="training")
+            members = train_members(bench, planned, run, jobs)
+            measure_ensemble(bench, planned, members)
+            with bench.store.transaction() as session:
+                done = session.get_one(Ensemble, ensemble.id)
+                done.finished_at, done.mlflow_run_id = runs.now(), run.logged_id
+                runs.leave(done, FINISHED)
+            for member in members:
+                run.metrics({"clean_accuracy": member.clean_accuracy}, step=member.seed)
     with bench.store.transaction() as session:
-        dataset_row = enter_dataset(session, dataset)
-    rows = [
-        plan_member(
-            bench, dataset_id=dataset_row.id, dataset_uid=dataset_row.uid, recipe_name=recipe.name,
-            config=config, seed=seed + i,
-        )
-        for i in range(recipe.members)
-    ]  # fmt: skip
-    ensemble = _plan_ensemble(
-        bench, name or (f"{recipe.name}-seed{seed}" if seed else recipe.name), dataset_row, rows
-    )
-    to_train = [row.seed for row in rows if row.status != FINISHED]
-    if ensemble.status == FINISHED:
-        return TrainedEnsemble(ensemble.name, ensemble.uid, rows, [])
-    run = bench.tracker.start(
-        f"train {ensemble.name}", uid=ensemble.uid,
-        params={"recipe": recipe.name, "members": recipe.members, "first_seed": seed, "method": config.method,
-                "arch": config.arch, "dataset": config.dataset, "epochs": config.epochs},
-    )  # fmt: skip
-    with run.closing():
-        run.dataset(name=dataset.name, digest=dataset_row.uid, source=dataset.name, context="training")
-        members = [train_member(bench, row, dataset, config, run) for row in rows]
-        with bench.store.transaction() as session:
-            done = session.get_one(Ensemble, ensemble.id)
-            done.finished_at, done.mlflow_run_id = runs.now(), run.logged_id
-            runs.leave(done, FINISHED)
-        for member in members:
-            run.metrics({"clean_accuracy": member.clean_accuracy}, step=member.seed)
-    return TrainedEnsemble(ensemble.name, ensemble.uid, members, to_train)
+        robust = read_robust_accuracies(session, members, planned.check)
+    return TrainedEnsemble(ensemble.name, ensemble.uid, members, to_train, robust)
 
 
-def check_training(recipe: Recipe) -> None:
+def check_training(recipe: Recipe, known_datasets: Iterable[str] | None = None) -> None:
     """Refuse a recipe that this machine and version can not train, before anything is made.
+
+    Args:
+        known_datasets: names to hold the recipe's data set against; None leaves that to the opening.
 
     Raises:
         UnknownNameError, UsageError: no such data set, architecture, method or device.
     """
-    if recipe.train.dataset not in data.LOADERS:
-        raise UnknownNameError("dataset", recipe.train.dataset, data.LOADERS)
-    find_factory(recipe.train.arch)
+    if known_datasets is not None and recipe.train.dataset not in known_datasets:
+        raise UnknownNameError("dataset", recipe.train.dataset, known_datasets)
+    for arch in recipe.archs or (recipe.train.arch,):
+        find_factory(arch)
     find_method(recipe.train.method)
     resolve_device(recipe.train.device)
 
@@ -314,17 +332,6 @@ def _log_results(bench: Workbench, run: RunLog, plans: Sequence[Plan]) -> None:
     figure = run.folder / "js_delta.png"
     save_figure(draw_histogram(js_delta), figure)
     run.file(figure)
-
-
-def _plan_ensemble(bench: Workbench, name: str, dataset_row: DatasetRow, rows: Sequence[Model]) -> Ensemble:
-    key = config_hash({"kind": "ensemble", "name": name}, [row.uid for row in rows])
-    with bench.store.transaction() as session:
-        ensemble = runs.find_or_create(
-            session, Ensemble, key, lambda: Ensemble(name=name, dataset_id=dataset_row.id)
-        )
-        for position, row in enumerate(rows):
-            session.merge(EnsembleMember(ensemble_id=ensemble.id, position=position, model_id=row.id))
-    return ensemble
 
 
 def _with_label_number(config: AttackConfig, dataset: Dataset) -> AttackConfig:

@@ -7,7 +7,8 @@ from sqlalchemy import select
 
 from jsdelta_db.config import DEFAULT_BETAS, format_eps
 from jsdelta_db.store import queries
-from jsdelta_db.store.schema import FINISHED, Attack, Evaluation, Model
+from jsdelta_db.store.ensembles import ROBUST_ACCURACY
+from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Evaluation, Model, ModelMetric
 from jsdelta_db.store.selection import Selection, list_evaluations
 from jsdelta_db.workbench import Workbench
 
@@ -20,6 +21,7 @@ def repair(bench: Workbench) -> list[str]:
     """
     mended = [f"logged member seed {seed}" for seed in _log_models(bench)]
     mended += [f"logged evaluation {uid}" for uid in _log_evaluations(bench)]
+    mended += [f"logged data set {name}" for name in _log_datasets(bench)]
     return mended + [
         f"closed run {run_id} of a process that is gone" for run_id in bench.tracker.close_abandoned()
     ]
@@ -40,7 +42,10 @@ def _log_models(bench: Workbench) -> list[int]:
         for values in json.loads(history.read_text()) if history.exists() else []:
             epoch = values.pop("epoch")
             run.metrics(values, step=epoch)
-        run.metrics({"clean_accuracy": row.clean_accuracy})
+        with bench.store.transaction() as session:
+            of_model = (ModelMetric.model_id == row.id) & (ModelMetric.name == ROBUST_ACCURACY)
+            robust = session.scalar(select(ModelMetric.value).where(of_model))
+        run.metrics({"clean_accuracy": row.clean_accuracy, "robust_accuracy": robust})
         run.copy_files(folder)
         run.finish()
         with bench.store.transaction() as session:
@@ -78,4 +83,22 @@ def _log_evaluations(bench: Workbench) -> list[str]:
             stored.mlflow_run_id = stored.mlflow_run_id or run.logged_id
         if run.logged_id:
             logged.append(evaluation.uid)
+    return logged
+
+
+def _log_datasets(bench: Workbench) -> list[str]:
+    constructed = (Dataset.kind == "constructed") & (Dataset.status == FINISHED)
+    with bench.store.transaction() as session:
+        rows = session.scalars(select(Dataset).where(constructed, Dataset.mlflow_run_id.is_(None))).all()
+    logged = []
+    for row in rows:
+        run = bench.tracker.start(f"dataset {row.name}", uid=row.uid, params=row.construction or {})
+        digest = (row.fingerprint or "")[:16]
+        run.dataset(name=row.name, digest=digest, source=row.uri or "", context="constructed")
+        run.copy_files(bench.locate(row.uri or "").parent)
+        run.finish()
+        with bench.store.transaction() as session:
+            session.get_one(Dataset, row.id).mlflow_run_id = run.logged_id
+        if run.logged_id:
+            logged.append(row.name)
     return logged

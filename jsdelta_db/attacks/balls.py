@@ -30,6 +30,11 @@ class Ball(ABC):
 
     @staticmethod
     @abstractmethod
+    def draw_batch(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+        """Draw a point of the unit ball for each image of a batch ``(n, …)``, on the CPU."""
+
+    @staticmethod
+    @abstractmethod
     def spread(signs: Tensor, radius: float) -> Tensor:
         """Turn signs ±1 ``(n, …)`` into noise of that length in this norm."""
 
@@ -64,6 +69,11 @@ class LinfBall(Ball):
     def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Draw uniformly in [−1, 1]."""
         return generator.random(shape, dtype=np.float32) * np.float32(2.0) - np.float32(1.0)
+
+    @staticmethod
+    def draw_batch(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+        """Draw uniformly in [−1, 1]."""
+        return torch.rand(shape, generator=generator).mul_(2.0).sub_(1.0)
 
     @staticmethod
     def spread(signs: Tensor, radius: float) -> Tensor:
@@ -102,6 +112,13 @@ class L2Ball(Ball):
         direction = generator.standard_normal(shape, dtype=np.float32)
         radius = generator.random() ** (1.0 / direction.size)
         return np.asarray(direction * np.float32(radius / np.linalg.norm(direction)))
+
+    @staticmethod
+    def draw_batch(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
+        """Draw uniformly in each image's ball."""
+        direction = torch.randn(shape, generator=generator)
+        radius = torch.rand(shape[0], generator=generator) ** (1.0 / direction[0].numel())
+        return direction * _per_image(radius / direction.flatten(1).norm(dim=1), direction)
 
     @staticmethod
     def spread(signs: Tensor, radius: float) -> Tensor:

@@ -48,7 +48,7 @@ def perturb(
         start = batch.place(start_noise(attempts, tuple(x.shape[1:]), config, restart))
         x_adv = pgd(
             objective, ball, start, step_size=config.step_size, steps=config.steps,
-            has_arrived=batch.has_arrived if config.stop == "first-hit" else None,
+            has_arrived=batch.has_arrived if config.stop == "first-hit" else None, capture=True,
         )  # fmt: skip
         another = _look_at(prepared, surrogates, batch, ball.stored(x_adv), clean_logits[rows], config)
         found = another if found is None else found.improved_by(another)

@@ -19,6 +19,7 @@ def pgd(
     step_size: float,
     steps: int,
     has_arrived: Callable[[Tensor], Tensor] | None = None,
+    capture: bool = False,
 ) -> Tensor:
     """Lower every image's objective by ``steps`` gradient steps; the last iterate is kept.
 
@@ -28,6 +29,7 @@ def pgd(
         step_size: in pixel units of [0, 1], in the ball's norm.
         has_arrived: logits ``(n, classes)`` → bool ``(n,)``; an image that has arrived moves no further.
             None: every image takes all its steps.
+        capture: on CUDA, record a step once and replay it; pays where there are many.
 
     Source: Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks".
     """
@@ -44,7 +46,7 @@ def pgd(
             ball.step_(x_adv, gradient, step_size)
         return arrived
 
-    if x_adv.is_cuda:
+    if capture and x_adv.is_cuda:
         _replay(step, steps)
     else:
         for _ in range(steps):

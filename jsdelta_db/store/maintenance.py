@@ -12,6 +12,7 @@ from jsdelta_db.store.schema import (
     Attack,
     AttackChunk,
     Base,
+    Dataset,
     Ensemble,
     Evaluation,
     EvaluationChunk,
@@ -31,9 +32,9 @@ def count_rows(connection: Connection) -> list[dict[str, Any]]:
 
 
 def count_states(connection: Connection) -> list[dict[str, Any]]:
-    """Return how many models, ensembles, evaluations and chunks are in each state."""
+    """Return how many data sets, models, ensembles, evaluations and chunks are in each state."""
     rows = []
-    for table in (Model, Ensemble, Evaluation, AttackChunk, EvaluationChunk):
+    for table in (Dataset, Model, Ensemble, Evaluation, AttackChunk, EvaluationChunk):
         statement = select(table.status, func.count()).group_by(table.status).order_by(table.status)
         rows += [
             {"kind": table.__tablename__, "status": status, "rows": count}
@@ -100,6 +101,7 @@ def _check_files(connection: Connection, root: Path) -> Iterator[str]:
     statements = (
         select(Model.checkpoint_uri, Model.checkpoint_sha256).where(Model.status == FINISHED),
         select(ModelLogits.uri, ModelLogits.sha256),
+        select(Dataset.uri, Dataset.sha256).where(Dataset.uri.is_not(None), Dataset.status == FINISHED),
         select(AttackChunk.uri, AttackChunk.sha256).where(AttackChunk.status == FINISHED),
         select(EvaluationChunk.uri, EvaluationChunk.sha256).where(EvaluationChunk.status == FINISHED),
     )

@@ -357,4 +357,4 @@ class Score(Base):
 
 
 # Tables whose rows one process at a time works on.
-LEASED = (Model, AttackChunk, EvaluationChunk)
+LEASED = (Dataset, Model, AttackChunk, EvaluationChunk)

@@ -2,31 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from jsdelta_db import keyed
-from jsdelta_db.config import TrainConfig
+from jsdelta_db.attacks.robust import robust_accuracy
+from jsdelta_db.config import AttackConfig, TrainConfig
 from jsdelta_db.data import Dataset, Split
 from jsdelta_db.data.dataset import as_unit_range
 from jsdelta_db.errors import TrainingError
 from jsdelta_db.models import predict
 from jsdelta_db.training.augment import augment
-from jsdelta_db.training.steps import find_method
+from jsdelta_db.training.progress import EpochMetrics, Progress
+from jsdelta_db.training.steps import Trainee, find_method
 
-
-@dataclass(frozen=True, slots=True)
-class EpochMetrics:
-    """One epoch: means over the train split, and the accuracy on the baseline split after it."""
-
-    epoch: int
-    loss: float
-    train_accuracy: float
-    baseline_accuracy: float
-    learning_rate: float
+CHECK_IMAGES, CHECK_STEPS = 500, 10  # of the robustness check after each epoch of adversarial training
 
 
 def train(
@@ -38,18 +29,23 @@ def train(
     device: torch.device,
     dtype: torch.dtype,
     on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
+    progress: Progress | None = None,
 ) -> list[EpochMetrics]:
-    """Train a model in place on the train split; the last epoch's weights are kept.
+    """Train a model in place on the train split.
+
+    The last epoch's weights are kept; of adversarial training those of the epoch that was most robust on
+    the baseline split.
 
     Args:
         model: takes images in [0, 1]; left in eval mode on ``device``.
         seed: decides the order of the images and their augmentation.
         dtype: of the network's inner arithmetic; weights, loss and logits stay float32.
         on_epoch: called after each epoch.
+        progress: of a training that was stopped, to go on from; kept up to date after each epoch.
 
     Raises:
         UnknownNameError: no such method.
-        TrainingError: the loss is not finite; says at which step.
+        TrainingError: the loss is not finite, or the memory does not suffice; says at which step.
     """
     step = find_method(config.method)
     split = dataset.splits["train"]
@@ -71,42 +67,80 @@ def train(
     # A last batch of one image, which batch norm refuses, joins the batch before it.
     batches = max(1, -(-(len(split) - 1) // config.batch_size))
     schedule = make_schedule(optimizer, config, config.epochs * batches)
-    history = []
-    for epoch in range(1, config.epochs + 1):
+    progress = progress or Progress()
+    history = progress.restore(model, optimizer, schedule)
+    for epoch in range(len(history) + 1, config.epochs + 1):
         # Keyed by epoch, so that an epoch's draws do not depend on how the run came to it.
         order = torch.from_numpy(keyed.generator("order", seed, epoch).permutation(len(split))).to(device)
         draws = torch.Generator().manual_seed(int(keyed.generator("augment", seed, epoch).integers(2**62)))
+        trainee = Trainee(model, forward, optimizer, config, draws)
         model.train()
         total_loss = correct = torch.zeros((), device=device)
+        first_bad = torch.full((), batches, device=device)
         with _global_generator(device, int(keyed.generator("dropout", seed, epoch).integers(2**62))):
             for batch in range(batches):
                 end = (batch + 1) * config.batch_size if batch < batches - 1 else None
                 rows = order[batch * config.batch_size : end]
                 x = as_unit_range(augment(images[rows], config.crop_padding, config.flip, draws))
                 y = labels[rows]
-                loss, logits = step(
-                    model, forward, optimizer, x.contiguous(memory_format=torch.channels_last), y
-                )
+                with _explaining_memory(config):
+                    loss, logits = step(trainee, x.contiguous(memory_format=torch.channels_last), y)
                 schedule.step()
                 total_loss = total_loss + loss * len(rows)
                 correct = correct + (logits.argmax(1) == y).sum()
+                # Looked at once an epoch: asking each time would make the device wait.
+                first_bad = torch.where(torch.isfinite(loss), first_bad, first_bad.clamp(max=batch))
         model.eval()
-        mean_loss = float(total_loss) / len(split)
-        if not np.isfinite(mean_loss):
+        if int(first_bad) < batches:
             raise TrainingError(
-                f"the loss is not finite in epoch {epoch} (steps {(epoch - 1) * batches + 1} to "
-                f"{epoch * batches}); try a smaller learning_rate than {config.learning_rate:g}"
+                f"the loss is not finite at step {(epoch - 1) * batches + int(first_bad) + 1} "
+                f"(epoch {epoch}); try a smaller learning_rate than {config.learning_rate:g}"
             )
         metrics = EpochMetrics(
             epoch=epoch,
-            loss=mean_loss,
+            loss=float(total_loss) / len(split),
             train_accuracy=float(correct) / len(split),
             baseline_accuracy=accuracy(model, dataset.splits["baseline"], device),
             learning_rate=float(schedule.get_last_lr()[0]),
+            pgd_accuracy=_check_robustness(model, dataset.splits["baseline"], config, device, dtype),
         )
         history.append(metrics)
+        progress.keep(model, optimizer, schedule, history)
         on_epoch(metrics)
+    progress.take_best(model)
     return history
+
+
+def _check_robustness(
+    model: nn.Module, split: Split, config: TrainConfig, device: torch.device, dtype: torch.dtype
+) -> float | None:
+    """Attack held-out images as the training does, but in more and smaller steps."""
+    if config.train_eps is None or config.train_norm is None:
+        return None
+    attack = AttackConfig(
+        eps=config.train_eps,
+        norm=config.train_norm,
+        steps=CHECK_STEPS,
+        targets="untargeted",
+        images=CHECK_IMAGES,
+    )
+    return robust_accuracy(model, split, attack, device, dtype)[0]
+
+
+@contextmanager
+def _explaining_memory(config: TrainConfig) -> Iterator[None]:
+    """Say which batch size to try where the memory does not suffice."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(
+            error
+        ):
+            raise
+        raise TrainingError(
+            f"out of memory at batch_size {config.batch_size}; "
+            f"try batch_size {max(1, config.batch_size // 2)}"
+        ) from error
 
 
 @contextmanager

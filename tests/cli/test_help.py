@@ -164,6 +164,7 @@ def test_readme_names_options_that_exist():
         ["--help"],
         ["query", "bugs", "--beta", "0.05"],
         ["query", "bugs", "--by", "method", "--format", "json"],
+        ["query", "ensembles"],
     ],
     ids=" ".join,
 )

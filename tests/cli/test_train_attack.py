@@ -1,5 +1,6 @@
 """``jsdelta train`` and ``jsdelta attack``, in process and tiny."""
 
+import json
 import sqlite3
 
 import pytest
@@ -44,6 +45,66 @@ def test_train_again_finds_the_members(tiny_copy, capsys):
     assert (code, [row["state"] for row in parse_table(out)]) == (0, ["found"] * 3)
     assert select(tiny_copy, "SELECT * FROM model") == before
     assert select(tiny_copy, "SELECT count(*) FROM ensemble") == [(1,)]
+
+
+def test_method_takes_the_data_sets_recipe(workspace, capsys):
+    """--method alone trains by the recipe for it; flags override it, sizes in the unit of the norm."""
+    code, out, err = call(
+        capsys, workspace, *TRAIN, "--method", "adversarial", "--train-eps", "8", "--train-steps", "1"
+    )
+    assert code == 0, err
+    assert {row["ensemble"] for row in parse_table(out)} == {"digits-adversarial"}
+    code, out, err = call(capsys, workspace, *TRAIN, "--method", "sam", "--sam-rho", "0.2", "--sam-adaptive")
+    assert code == 0, err
+    recipes = [
+        (method, json.loads(recipe))
+        for method, recipe in select(workspace, "SELECT method, recipe FROM model WHERE seed = 0 ORDER BY id")
+    ]
+    assert [method for method, _ in recipes] == ["adversarial", "sam"]
+    adversarial, sam = (recipe for _, recipe in recipes)
+    # The recipe's five steps of 1/255 in a ball of 4/255 become one of 10/255 in a ball of 8/255.
+    assert adversarial["train_eps"] == 8 / 255
+    assert (adversarial["train_steps"], adversarial["train_norm"]) == (1, "linf")
+    assert adversarial["train_step_size"] == pytest.approx(10 / 255)
+    assert (sam["sam_rho"], sam["sam_adaptive"], sam["train_eps"]) == (0.2, True, None)
+
+
+def test_a_recipe_file_and_repeated_flags(workspace, tmp_path, capsys):
+    """--recipe takes a file; member i takes the i-th architecture and width; the table names what differs."""
+    file = tmp_path / "mine.toml"
+    file.write_text('dataset = "digits"\narch = "cnn-small"\nepochs = 1\ndtype = "float32"\n')
+    code, out, err = call(
+        capsys, workspace, "train", "--recipe", str(file), "--arch", "cnn-small", "--arch", "resnet8",
+        "--width", "4", "--width", "8", "--width", "6",
+    )  # fmt: skip
+    assert code == 0, err
+    rows = parse_table(out)
+    assert [(row["ensemble"], row["architecture"]) for row in rows] == [
+        ("mine-mixed", "cnn-small"), ("mine-mixed", "resnet8"), ("mine-mixed", "cnn-small"),
+    ]  # fmt: skip
+    widths = select(workspace, "SELECT recipe FROM model ORDER BY seed")
+    assert [json.loads(recipe)["width"] for (recipe,) in widths] == [4, 8, 6]
+
+
+def test_query_ensembles(tiny, capsys):
+    """One row an ensemble, with exactly these keys; people get ε over 255."""
+    code, out, _ = call(capsys, tiny, "query", "ensembles", "--format", "json")
+    (row,) = json.loads(out)
+    assert code == 0
+    assert list(row) == [
+        "name", "uid", "method", "dataset", "members", "clean_accuracy", "robust_accuracy", "robust_norm",
+        "robust_eps", "agreement",
+    ]  # fmt: skip
+    assert (row["name"], row["members"], row["robust_norm"], row["robust_eps"]) == (
+        "digits",
+        3,
+        "linf",
+        4 / 255,
+    )
+    code, out, _ = call(capsys, tiny, "query", "ensembles")
+    assert (code, parse_table(out)[0]["robust eps"]) == (0, "4/255")
+    code, out, _ = call(capsys, tiny, "query", "ensembles", "--format", "csv", "--no-header")
+    assert out.startswith("digits,")
 
 
 def test_finished_members_are_shared_by_ensembles(tiny_copy, capsys):

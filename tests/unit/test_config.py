@@ -9,8 +9,10 @@ import pytest
 from jsdelta_db.config import (
     DTYPES,
     LARGEST_L2,
+    METHOD_FIELDS,
     NORMS,
     OBJECTIVES,
+    ROBUST_CHECKS,
     SURROGATE_OBJECTIVES,
     AttackConfig,
     EvaluationConfig,
@@ -146,8 +148,15 @@ ATTACK_CHANGES = {
 TRAIN_CHANGES = {
     "dataset": "cifar10", "arch": "resnet8", "epochs": 2, "method": "sam", "width": 8, "batch_size": 7,
     "learning_rate": 0.3, "momentum": 0.5, "weight_decay": 0.0, "schedule": "constant", "crop_padding": 1,
-    "flip": True, "dtype": "float32", "device": "cpu",
+    "flip": True, "dtype": "float32", "device": "cpu", "train_norm": "l2", "train_eps": 0.2,
+    "train_steps": 3, "train_step_size": 0.3, "sam_rho": 0.7, "sam_adaptive": True,
 }  # fmt: skip
+# What a method must be told; the other methods take none of it.
+METHOD_SETTINGS = {
+    "standard": {},
+    "adversarial": {"train_norm": "linf", "train_eps": 0.1, "train_steps": 5, "train_step_size": 0.05},
+    "sam": {"sam_rho": 0.05},
+}
 
 
 @pytest.mark.parametrize(("field", "value"), ATTACK_CHANGES.items())
@@ -161,8 +170,10 @@ def test_attack_hash_sees_every_field(field, value):
 @pytest.mark.parametrize(("field", "value"), TRAIN_CHANGES.items())
 def test_train_hash_sees_every_field(field, value):
     """Each setting of a training changes its hash."""
-    config = TrainConfig("digits", "cnn-small", 1)
-    changed = dataclasses.replace(config, **{field: value})
+    method = next((name for name, fields in METHOD_FIELDS.items() if field in fields), "standard")
+    config = TrainConfig("digits", "cnn-small", 1, method=method, **METHOD_SETTINGS[method])
+    more = METHOD_SETTINGS[value] if field == "method" else {}
+    changed = dataclasses.replace(config, **{field: value}, **more)
     assert config_hash(config.canonical(0), []) != config_hash(changed.canonical(0), [])
 
 
@@ -264,6 +275,71 @@ def test_bad_training_settings_are_refused(field, value):
     """A training that can not be is a usage error when its configuration is made."""
     with pytest.raises(UsageError, match=f"{field} .* valid is"):
         TrainConfig(**{"dataset": "digits", "arch": "cnn-small", "epochs": 1, field: value})
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "value"),
+    [
+        ("sam", "sam_rho", 0.0), ("sam", "sam_rho", -0.1), ("sam", "sam_rho", math.nan),
+        ("sam", "sam_rho", math.inf), ("adversarial", "train_norm", "l1"), ("adversarial", "train_eps", 0.0),
+        ("adversarial", "train_eps", 1.5), ("adversarial", "train_eps", math.nan),
+        ("adversarial", "train_steps", 0), ("adversarial", "train_step_size", -0.1),
+        ("adversarial", "train_step_size", math.nan),
+    ],
+)  # fmt: skip
+def test_bad_settings_of_a_method_are_refused(method, field, value):
+    """A radius, size or count that no method could obey is a usage error that says what is valid."""
+    settings = {**METHOD_SETTINGS[method], field: value}
+    with pytest.raises(UsageError, match=rf"{field} .* valid is"):
+        TrainConfig("digits", "cnn-small", 1, method=method, **settings)
+
+
+@pytest.mark.parametrize("method", METHOD_SETTINGS)
+@pytest.mark.parametrize(
+    ("owner", "field"), [(own, name) for own, all_ in METHOD_FIELDS.items() for name in all_]
+)
+def test_settings_belong_to_their_method(method, owner, field):
+    """A setting is refused by every other method, and missed by its own."""
+    settings = dict(METHOD_SETTINGS[method])
+    if method != owner:
+        with pytest.raises(
+            UsageError, match=rf"{field} .* belongs to --method {owner}, and this is '{method}'"
+        ):
+            TrainConfig("digits", "cnn-small", 1, method=method, **{**settings, field: TRAIN_CHANGES[field]})
+    elif field in settings:
+        del settings[field]
+        with pytest.raises(
+            UsageError, match=rf"--method {owner} needs {field}; give --{field.replace('_', '-')}"
+        ):
+            TrainConfig("digits", "cnn-small", 1, method=method, **settings)
+
+
+def test_sam_is_not_adaptive_unless_asked():
+    """SAM without a word on ASAM is plain SAM, and hashes like it."""
+    silent, said = (
+        TrainConfig("digits", "cnn-small", 1, method="sam", sam_rho=0.1, **more)
+        for more in ({}, {"sam_adaptive": False})
+    )
+    assert silent == said
+
+
+def test_standard_members_of_before_are_found_again():
+    """The settings of the other methods leave a standard member's hash as it always was."""
+    names = set(TrainConfig("digits", "cnn-small", 1).canonical(0))
+    assert names & {field for fields in METHOD_FIELDS.values() for field in fields} == set()
+
+
+def test_robust_accuracy_means_one_attack_for_each_data_set():
+    """Every data set has its check: untargeted PGD in float32, so that methods compare everywhere."""
+    assert set(ROBUST_CHECKS) == {"digits", "cifar10", "svhn"}
+    facts = {
+        name: (check.norm, check.eps * 255, check.steps, check.images)
+        for name, check in ROBUST_CHECKS.items()
+    }
+    assert facts == {
+        "digits": ("linf", 4, 20, None), "cifar10": ("linf", 8, 20, 1000), "svhn": ("linf", 8, 20, 1000),
+    }  # fmt: skip
+    assert {(check.targets, check.dtype) for check in ROBUST_CHECKS.values()} == {("untargeted", "float32")}
 
 
 def test_configurations_are_frozen():

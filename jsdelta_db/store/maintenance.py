@@ -32,9 +32,9 @@ def count_rows(connection: Connection) -> list[dict[str, Any]]:
 
 
 def count_states(connection: Connection) -> list[dict[str, Any]]:
-    """Return how many data sets, models, ensembles, evaluations and chunks are in each state."""
+    """Return how many models, ensembles, evaluations and chunks are in each state."""
     rows = []
-    for table in (Dataset, Model, Ensemble, Evaluation, AttackChunk, EvaluationChunk):
+    for table in (Model, Ensemble, Evaluation, AttackChunk, EvaluationChunk):
         statement = select(table.status, func.count()).group_by(table.status).order_by(table.status)
         rows += [
             {"kind": table.__tablename__, "status": status, "rows": count}

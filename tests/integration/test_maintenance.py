@@ -97,7 +97,7 @@ def test_damaged_file_is_found(files, damage, found, tiny_copy):
 
 def test_broken_foreign_key_is_found(tiny_copy):
     """A row that points to one that is not there names its table."""
-    _break(tiny_copy, "UPDATE model_metric SET model_id = 99 WHERE model_id = 1")
+    _break(tiny_copy, "UPDATE model_metric SET model_id = 99 WHERE model_id = 1 AND name = 'clean_accuracy'")
     (problem,) = _problems(tiny_copy)
     assert "a row of model_metric points to one that is not there" in problem
 

@@ -139,6 +139,7 @@ def _wait_for(condition):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_killed_workers_leave_nothing_running_and_are_gone_on_with(workspace):
     """SIGKILL of the parent of two workers: they end too, and the next call goes on from the epochs that were kept."""
     process = _start(workspace, "train", "--members", "2", "--epochs", "40", "--jobs", "2")
@@ -228,6 +229,7 @@ def constant(num_classes, in_channels, image_size, width):
     return Constant()
 
 
+@pytest.mark.slow
 def test_side_by_side_is_as_one_after_the_other(workspace, tmp_path, mlflow_template):
     """--jobs changes nothing but the time: the same rows, checkpoints and histories."""
     recipe = _recipe("standard", members=3, epochs=2)

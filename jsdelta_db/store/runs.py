@@ -28,6 +28,7 @@ from jsdelta_db.store.schema import (
     Model,
     Score,
 )
+from jsdelta_db.store.segments import write_segments
 
 RunRow = TypeVar("RunRow", Model, Ensemble, Attack, Evaluation)
 
@@ -156,20 +157,24 @@ def finish_chunk(chunk: AttackChunk | EvaluationChunk, *, uri: str, sha256: str)
 
 
 def finish_evaluation(session: Session, attack: Attack, evaluation: Evaluation) -> None:
-    """Mark an evaluation done, if its rows are as many as planned.
+    """Mark an evaluation done, if its rows are as many as planned, and store them as columns, too.
 
     Raises:
         StoreError: rows are missing or too many; nothing is marked.
     """
+    serialize(session, f"chunks of {attack.uid}")
+    stored, stored_attack = session.get_one(Evaluation, evaluation.id), session.get_one(Attack, attack.id)
+    if stored.status == FINISHED:
+        return  # another process that worked on it came first
     n_scores = session.scalar(
         select(func.count()).select_from(Score).where(Score.evaluation_id == evaluation.id)
     )
-    if n_scores != attack.n_attempts:
+    n_judged = write_segments(session, evaluation.id)
+    if not n_scores == n_judged == attack.n_attempts:
         raise StoreError(
-            f"evaluation {evaluation.uid} has {n_scores} scores, {attack.n_attempts} were planned; "
-            "see jsdelta db check"
+            f"evaluation {evaluation.uid} has {n_scores} scores, {n_judged} of them with their sample; "
+            f"{attack.n_attempts} were planned; see jsdelta db check"
         )
-    stored, stored_attack = session.get_one(Evaluation, evaluation.id), session.get_one(Attack, attack.id)
     stored.finished_at = now()
     leave(stored, FINISHED)
     if stored_attack.finished_at is None:

@@ -356,5 +356,30 @@ class Score(Base):
     member_js: Mapped[bytes] = mapped_column(LargeBinary)  # float32, in member order
 
 
+class ScoreSegment(Base):
+    """Up to some thousand attempts of a finished evaluation as columns, for the queries; see ``segments.py``.
+
+    Made from ``sample`` and ``score`` and nothing else: whoever loses it makes it again. Attempts of a
+    segment are alike in ``success`` and in whether they have a JSΔ, and ascend by it.
+    """
+
+    __tablename__ = "score_segment"
+
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluation.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    n: Mapped[int]
+    success: Mapped[int] = mapped_column(Small)
+    js_delta_min: Mapped[float | None]  # null where the segment's label pairs have no usable baseline
+    js_delta_max: Mapped[float | None]
+    # One value an attempt, little-endian: unsigned integers as narrow as they fit, and doubles. The widest
+    # comes last: SQLite reads a row from its front.
+    sample_index: Mapped[bytes] = mapped_column(LargeBinary)
+    label_pair: Mapped[bytes] = mapped_column(LargeBinary)  # source label · classes + target label
+    n_right: Mapped[bytes] = mapped_column(LargeBinary)
+    js_delta: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 # Tables whose rows one process at a time works on.
 LEASED = (Dataset, Model, AttackChunk, EvaluationChunk)
+# Tables that hold nothing of their own: not exported, made again from the others.
+DERIVED = (ScoreSegment,)

@@ -1,7 +1,9 @@
 """Per-sample rows and baselines on their way in; the caller's transaction commits them."""
 
 import math
+import sqlite3
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -20,21 +22,30 @@ from jsdelta_db.records import (
     Scores,
     label_pair,
 )
+from jsdelta_db.store.bulk import copy_rows, driver_connection, is_sqlite, translated
 from jsdelta_db.store.schema import Base, ControlResult, EvaluationBaseline, RhoBaseline, Sample, Score
 
 
 def insert_rows(
     session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Insert rows of plain Python values; rows whose key is there already stay as they are."""
+    """Insert rows of plain Python values; rows whose key is there already stay as they are.
+
+    Goes to the driver: SQLAlchemy's way to it takes as long as SQLite does to store the rows.
+    """
     if not rows:
         return
-    mark = "?" if session.get_bind().dialect.name == "sqlite" else "%s"
-    session.connection().exec_driver_sql(
+    mark = "?" if is_sqlite(session) else "%s"
+    statement = (
         f"INSERT INTO {table.__tablename__} ({', '.join(columns)}) "  # noqa: S608 names from the schema
-        f"VALUES ({', '.join([mark] * len(columns))}) ON CONFLICT DO NOTHING",
-        list(rows),
+        f"VALUES ({', '.join([mark] * len(columns))}) ON CONFLICT DO NOTHING"
     )
+    connection = driver_connection(session)
+    if is_sqlite(session):
+        with translated(sqlite3.Error, statement):
+            connection.executemany(statement, rows)
+    elif not copy_rows(session, table, columns, rows):
+        session.connection().exec_driver_sql(statement, list(rows))
 
 
 def write_samples(session: Session, *, attack_id: int, samples: Samples) -> None:
@@ -77,10 +88,7 @@ def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> Non
     # Undefined is NaN alone; and a member's NaN would hide in the packed column.
     _check_finite(Score, "js_delta", np.nan_to_num(scores.js_delta, posinf=np.inf, neginf=-np.inf), attempts)
     _check_finite(Score, "member_js", scores.member_js.sum(axis=1), attempts)
-    ready = {
-        "js_delta": [None if math.isnan(value) else value for value in scores.js_delta.tolist()],
-        "member_js": [row.astype("<f4").tobytes() for row in scores.member_js],
-    }
+    ready = {"js_delta": _with_nulls(scores.js_delta), "member_js": _packed(scores.member_js)}
     _insert_arrays(session, Score, {"evaluation_id": evaluation_id}, columns, ready)
 
 
@@ -213,8 +221,22 @@ def _insert_arrays(
     for name, column in columns.items():
         _check_finite(table, name, column, columns["sample_index"])
     lists = [column.tolist() for column in columns.values()] + list((ready or {}).values())
-    names = (*constants, *columns, *(ready or {}))
-    insert_rows(session, table, names, [(*constants.values(), *row) for row in zip(*lists, strict=True)])
+    same = [repeat(value, len(lists[0])) for value in constants.values()]
+    insert_rows(session, table, (*constants, *columns, *(ready or {})), list(zip(*same, *lists, strict=True)))
+
+
+def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:
+    """Return the values with None for NaN."""
+    listed: list[float | None] = values.tolist()
+    for row in np.flatnonzero(np.isnan(values)):
+        listed[row] = None
+    return listed
+
+
+def _packed(values: NDArray[np.float32]) -> list[bytes]:
+    """Return each row of ``(n, evaluators)`` as float32 in little-endian."""
+    packed, width = values.astype("<f4").tobytes(), 4 * values.shape[1]
+    return [packed[start : start + width] for start in range(0, len(packed), width)]
 
 
 def _check_finite(

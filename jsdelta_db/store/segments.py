@@ -1,0 +1,66 @@
+"""Column segments on their way in, and held against the rows that they come from."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, text
+from sqlalchemy.orm import Session
+
+from jsdelta_db.store.columns import BLOBS, Segment, make_segments
+from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Evaluation, ScoreSegment
+from jsdelta_db.store.write import insert_rows
+
+COLUMNS = ("n", "success", "js_delta_min", "js_delta_max", *BLOBS)
+
+
+def write_segments(session: Session, evaluation_id: int) -> int:
+    """Store an evaluation's segments, made from its rows, in place of those that are there.
+
+    Returns:
+        How many attempts they hold.
+    """
+    connection = session.connection()
+    made = [_row(segment) for segment in _make(connection, evaluation_id)]
+    session.execute(delete(ScoreSegment).where(ScoreSegment.evaluation_id == evaluation_id))
+    rows = [(evaluation_id, position, *row) for position, row in enumerate(made)]
+    insert_rows(session, ScoreSegment, ("evaluation_id", "position", *COLUMNS), rows)
+    return sum(row[0] for row in made)
+
+
+def list_without_segments(connection: Connection) -> list[int]:
+    """Return the finished evaluations that have none, by id: an older version's, or imported ones."""
+    with_segments = select(ScoreSegment.evaluation_id).distinct()
+    statement = select(Evaluation.id).where(
+        Evaluation.status == FINISHED, Evaluation.id.not_in(with_segments)
+    )
+    return list(connection.scalars(statement.order_by(Evaluation.id)))
+
+
+def list_differing(connection: Connection) -> Iterator[tuple[int, str]]:
+    """Yield id and uid of the finished evaluations whose segments are not what their rows make."""
+    finished = select(Evaluation.id, Evaluation.uid).where(Evaluation.status == FINISHED)
+    stored = text(
+        f"SELECT {', '.join(COLUMNS)} FROM score_segment "  # noqa: S608 names from the schema
+        "WHERE evaluation_id = :id ORDER BY position"
+    )
+    for evaluation_id, uid in connection.execute(finished.order_by(Evaluation.id)).all():
+        found = [tuple(row) for row in connection.execute(stored, {"id": evaluation_id})]
+        if found != [_row(segment) for segment in _make(connection, evaluation_id)]:
+            yield evaluation_id, uid
+
+
+def _make(connection: Connection, evaluation_id: int) -> list[Segment]:
+    statement = (
+        select(Evaluation.attack_id, Dataset.classes)
+        .join(Attack, Attack.id == Evaluation.attack_id)
+        .join(Dataset, Dataset.id == Attack.dataset_id)
+        .where(Evaluation.id == evaluation_id)
+    )
+    attack_id, classes = connection.execute(statement).one()
+    return make_segments(connection, evaluation_id=evaluation_id, attack_id=attack_id, n_classes=len(classes))
+
+
+def _row(segment: Segment) -> tuple[Any, ...]:
+    """Return what the table holds of a segment, in the order of ``COLUMNS``."""
+    blobs = (getattr(segment, name).tobytes() for name in BLOBS)
+    return segment.n, int(segment.success), segment.low, segment.high, *blobs

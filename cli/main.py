@@ -8,9 +8,27 @@ from typing import Annotated
 
 import typer
 
+from jsdelta_db.addresses import redact
 from jsdelta_db.errors import JsdeltaError, StoreNotReadyError, UsageError
 
-from . import attack, dataset, db, doctor, export, models, plot, query, quickstart, recipes, score, train, ui
+from . import (
+    attack,
+    config,
+    dataset,
+    db,
+    delete,
+    doctor,
+    export,
+    models,
+    plot,
+    query,
+    quickstart,
+    recipes,
+    score,
+    sql,
+    train,
+    ui,
+)
 from .options import CommandContext
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_READY, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -24,6 +42,8 @@ app = typer.Typer(
 for module in (quickstart, train, score, ui, doctor):
     module.register(app)
 export.register(attack.app)
+sql.register(query.app)
+delete.register(db.app)
 for name, group in (
     ("attack", attack.app),
     ("models", models.app),
@@ -32,6 +52,7 @@ for name, group in (
     ("plot", plot.app),
     ("recipes", recipes.app),
     ("db", db.app),
+    ("config", config.app),
 ):
     app.add_typer(group, name=name)
 
@@ -94,9 +115,8 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 a defect: still one line, with a way to the traceback
         if os.environ.get("JSDELTA_DEBUG"):
             traceback.print_exc()
-        _say(
-            f"{type(error).__name__}: {error}; a defect: set JSDELTA_DEBUG=1 for the traceback and report it"
-        )
+        told = redact(str(error), map(os.environ.get, ("JSDELTA_DB_URL", "MLFLOW_TRACKING_URI")))
+        _say(f"{type(error).__name__}: {told}; a defect: set JSDELTA_DEBUG=1 for the traceback and report it")
         return EXIT_FAILURE
     if code == EXIT_INTERRUPTED:
         _say("interrupted; finished members and chunks are kept, the same command goes on from there")

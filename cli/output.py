@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,36 @@ def write_rows(
     Raises:
         UsageError: the file's folder does not exist or can not be written.
     """
-    text = render_rows(rows, keys, form, header=header, facts=facts, norm=norm)
+    _write(render_rows(rows, keys, form, header=header, facts=facts, norm=norm), output)
+
+
+def write_plain(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    form: Format,
+    output: Path | None = None,
+    *,
+    header: bool = True,
+) -> None:
+    """Write rows whose columns have no meaning here; of equal names the later ones get a number.
+
+    Raises:
+        UsageError: the file's folder does not exist or can not be written.
+    """
+    names: list[str] = []
+    for column in columns:
+        numbered = (f"{column}_{number}" for number in count(2))
+        names.append(next(name for name in chain([column], numbered) if name not in names))
+    if form in FOR_PEOPLE:
+        draw = _markdown if form is Format.MARKDOWN else _table
+        cells = [[" ".join(_text(value).splitlines()) for value in row] for row in rows]
+        _write(draw(names, cells, header), output)
+    else:
+        named = [dict(zip(names, row, strict=True)) for row in rows]
+        _write(render_rows(named, names, form, header=header), output)
+
+
+def _write(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
         return
@@ -197,7 +227,9 @@ def _cell(row: Row, key: str, norm: str) -> str:
         return f"{value:.3f} [{row[f'{key}_low']:.3f}, {row[f'{key}_high']:.3f}]{mark}"
     if value is not None and key in UIDS:
         return str(value)[:SHORT_UID]
-    return f"{value:,}" if isinstance(value, int) and key.startswith(("n_", "rows")) else _text(value)
+    return (
+        f"{value:,}" if isinstance(value, int) and key.startswith(("n_", "rows", "bytes")) else _text(value)
+    )
 
 
 def _text(value: object) -> str:

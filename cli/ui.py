@@ -27,11 +27,12 @@ def ui(
 
     Example: jsdelta ui --port 5000
     """
+    from jsdelta_db.addresses import hide_password
     from jsdelta_db.errors import NothingToDoError, UsageError
 
     workspace = ctx.obj.workspace()
     if workspace.tracking_uri:
-        typer.echo(workspace.tracking_uri)  # a server of its own shows the runs already
+        typer.echo(hide_password(workspace.tracking_uri))  # a server of its own shows the runs already
         return
     if not (workspace.root / "mlflow.db").exists():
         raise NothingToDoError(f"{workspace.root} has no MLflow runs yet; make some with jsdelta quickstart")

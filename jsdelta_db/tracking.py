@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from jsdelta_db.addresses import hide_password, redact
 from jsdelta_db.leases import current_owner, is_alive
 from jsdelta_db.settings import Workspace
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "jsdelta"
 PARENT_TAG = "mlflow.parentRunId"
 OWNER_TAG = "jsdelta.owner"
+LOG_LATER = "results are stored all the same, log them later with jsdelta doctor --repair"
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 
 Result = TypeVar("Result")
@@ -57,28 +59,28 @@ class Tracker:
     @property
     def shown_uri(self) -> str:
         """The tracking URI without a password, for people."""
-        parsed = urlparse(self.uri)
-        if not parsed.netloc:
-            return self.uri
-        return parsed._replace(netloc=parsed.netloc.rpartition("@")[2]).geturl()
+        return hide_password(self.uri)
 
     def count_runs(self) -> int | None:
         """Return how many runs MLflow has of ours, None if it can not be reached."""
         return self.attempt(lambda client: len(client.search_runs([self._experiment_id], max_results=10_000)))
 
-    def attempt(self, call: Callable[["MlflowClient"], Result]) -> Result | None:
-        """Make one MLflow call; after a first failure none is tried again."""
+    def attempt(self, call: Callable[["MlflowClient"], Result], then: str = LOG_LATER) -> Result | None:
+        """Make one MLflow call; after a first failure none is tried again.
+
+        Args:
+            then: what a failure means for the work, and what to do.
+        """
         if self.failed:
             return None
         try:
             return call(self._open())
         except Exception as error:  # noqa: BLE001 whatever MLflow raises, the work goes on
             self.failed = True
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            self._say(
-                f"MLflow failed ({type(error).__name__}: {reason}); results are stored all the same, "
-                "log them later with jsdelta doctor --repair"
-            )
+            # MLflow names the server that it asked as it was told it, password and all.
+            told = redact(str(error), [self.uri]).strip()
+            reason = (told.splitlines() or [type(error).__name__])[0][:160]
+            self._say(f"MLflow failed ({type(error).__name__}: {reason}); {then}")
             return None
 
     def _open(self) -> "MlflowClient":
@@ -127,7 +129,7 @@ class Tracker:
             "jsdelta.uid": uid,
             OWNER_TAG: current_owner(),
             "mlflow.user": _user(),
-            "mlflow.source.name": " ".join(["jsdelta", *sys.argv[1:]]),
+            "mlflow.source.name": redact(" ".join(["jsdelta", *sys.argv[1:]]), [self.uri]),
             "mlflow.source.type": "LOCAL",
         }
         commit = _git_commit()
@@ -179,6 +181,16 @@ class Tracker:
             return gone
 
         return self.attempt(close) or []
+
+    def delete_runs(self, run_ids: Collection[str]) -> int:
+        """Delete runs the way MLflow does, so that ``mlflow gc`` ends them; return how many.
+
+        A run that MLflow does not have (any more) is passed over.
+        """
+        if not run_ids or (self.is_local and not (self._workspace.root / "mlflow.db").exists()):
+            return 0
+        then = "the rows are gone all the same, delete their runs on MLflow's own pages"
+        return self.attempt(lambda client: sum(_delete(client, run_id) for run_id in run_ids), then) or 0
 
     def reattach(self, run_id: str | None, folder: Path) -> "RunLog":
         """Return a finished run, to add files to."""
@@ -276,6 +288,18 @@ class RunLog:
 def _has_owner(run: "Run") -> bool:
     """Whether the process that works on a run lives; of other hosts we can not tell, and say yes."""
     return is_alive(run.data.tags.get(OWNER_TAG), time.time())
+
+
+def _delete(client: "MlflowClient", run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.delete_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
 
 
 def _our_experiments(client: "MlflowClient") -> list["Experiment"]:

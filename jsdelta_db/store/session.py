@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
+from jsdelta_db.addresses import redact
 from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
 from jsdelta_db.store.constants import HEAD_REVISION, VERSION_TABLE
 from jsdelta_db.store.reading import BUSY_SECONDS, connect_read_only
@@ -263,6 +264,7 @@ def translate(error: SQLAlchemyError, url: URL) -> StoreError:
     """Return a one-line error for what went wrong in the database."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    reason = redact(reason, [url.render_as_string(hide_password=False)])
     path = sqlite_path(url)
     if path is None:
         verb = "can not be reached" if isinstance(error, OperationalError) else "failed"

@@ -1,0 +1,36 @@
+"""``jsdelta config``: what is set, and where it comes from."""
+
+from dataclasses import asdict
+
+import typer
+
+from . import options
+from .output import Format, write_rows
+from .query import Form, Header, Output
+
+app = typer.Typer(no_args_is_help=True, help="Show the settings.")
+
+
+@app.callback()
+def config() -> None:
+    """Show the settings."""
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    data_dir: options.DataDir = None,
+    form: Form = Format.TABLE,
+    output: Output = None,
+    header: Header = True,
+) -> None:
+    """Show each setting, its value and where it comes from: a flag, an environment variable, the default.
+
+    Passwords are hidden; nothing is opened or made.
+
+    Example: jsdelta config show
+    """
+    from jsdelta_db.settings import describe_settings
+
+    rows = [asdict(each) for each in describe_settings(ctx.obj.folder, data_dir)]
+    write_rows(rows, ("setting", "value", "source"), form, output, header=header)

@@ -1,0 +1,49 @@
+"""``jsdelta query sql``."""
+
+from typing import Annotated
+
+import typer
+
+from .output import Format, write_plain
+from .query import Form, Header, Output
+
+LONGEST = 86_400.0  # seconds: a day
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the group ``query``."""
+    app.command()(sql)
+
+
+def parse_timeout(text: str) -> float:
+    """Read a number of seconds."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST:
+        raise typer.BadParameter(f"{text!r} is not valid; valid is a number of seconds up to {LONGEST:g}")
+    return seconds
+
+
+def sql(
+    ctx: typer.Context,
+    statement: Annotated[str, typer.Argument(metavar="'SELECT …'", help="One statement that reads.")],
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", parser=parse_timeout, help="Stop the statement after this.")
+    ] = 30.0,
+    form: Form = Format.TABLE,
+    output: Output = None,
+    header: Header = True,
+) -> None:
+    """Ask in SQL: one SELECT, read-only; BLOBs are shown in hex.
+
+    The view sample_scores reads like the question, a row per judged attempt: dataset, method, model, attack,
+    norm, eps, source_label, target_label, success, js_delta and more.
+
+    Example: jsdelta query sql "SELECT eps, avg(js_delta) FROM sample_scores WHERE success = 1 GROUP BY eps"
+    """
+    from jsdelta_db.store.sql import query_sql
+
+    found = query_sql(ctx.obj.workspace().db_url, statement, timeout)
+    write_plain(found.columns, found.rows, form, output, header=header)

@@ -1,20 +1,26 @@
 """Files that rows point to: written whole or not at all, and recognised by their hash."""
 
+import glob
 import hashlib
 import os
+import socket
 from pathlib import Path
 
 from jsdelta_db.errors import CheckpointError
+from jsdelta_db.leases import has_ended
 
 
 def write_atomically(path: Path, content: bytes) -> str:
     """Write a file aside, flush it to disk and rename it into place; return its sha256.
 
+    What a process that was killed over the same file had left aside is taken away.
+
     Raises:
         OSError: the disk is full or the folder can not be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    mark = f".{path.name}.{socket.gethostname()}."
+    aside = path.with_name(f"{mark}{os.getpid()}.part")
     try:
         with aside.open("wb") as file:
             file.write(content)
@@ -24,6 +30,10 @@ def write_atomically(path: Path, content: bytes) -> str:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+    for left in path.parent.glob(f"{glob.escape(mark)}*.part"):
+        pid = left.name.removeprefix(mark).removesuffix(".part")
+        if pid.isdigit() and has_ended(int(pid)):
+            left.unlink(missing_ok=True)
     return sha256_of(content)
 
 

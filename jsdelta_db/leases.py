@@ -53,6 +53,11 @@ def is_alive(owner: str | None, heartbeat_at: float | None) -> bool:
     return boot == _boot_id() and _start_of(int(pid)) == start
 
 
+def has_ended(pid: int) -> bool:
+    """Tell whether there is no process of this number on this host."""
+    return _start_of(pid) is None
+
+
 def describe(owner: str | None) -> str:
     """Name a lease's owner for people."""
     if owner is None:

@@ -3,10 +3,13 @@
 import errno
 import hashlib
 import os
+import socket
 
 import pytest
 
 from jsdelta_db.files import sha256_of, write_atomically
+
+GONE = 2**22 + 1  # no process has this number: it is above the largest that Linux allows
 
 
 def test_content_and_hash(tmp_path):
@@ -48,6 +51,18 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch, failure, ol
         write_atomically(path, b"new")
     assert ([path] if old else []) == list(tmp_path.iterdir())
     assert old is None or old == path.read_bytes()
+
+
+def test_what_a_killed_process_left_aside_is_taken_away(tmp_path):
+    """A half-written copy of the same file goes if its process is gone, and stays while the process lives."""
+    path, host = tmp_path / "file", socket.gethostname()
+    living = tmp_path / f".file.{host}.{os.getppid()}.part"
+    elsewhere = tmp_path / f".file.another-{host}.1.part"
+    other_file = tmp_path / f".file2.{host}.{GONE}.part"
+    for left in (tmp_path / f".file.{host}.{GONE}.part", living, elsewhere, other_file):
+        left.write_bytes(b"ha")
+    write_atomically(path, b"half or whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, living, elsewhere, other_file])
 
 
 def test_a_file_in_the_way_is_an_os_error(tmp_path):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import exp, factorial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 Z_95 = 1.959963984540054  # the standard normal's 97.5 % point
 BOOTSTRAP_DRAWS = 2_000
 BOOTSTRAP_SEED = 2601_00577
-DRAWS_AT_ONCE = 4_000_000  # resampled images held at once: 32 MB
+IMAGES_AT_ONCE = 512  # whose weights are drawn together: 4 MB
+# A uniform 16-bit number has reached k of these with the probability that Poisson(1) is at least k.
+POISSON_BOUNDS = np.round(np.cumsum([exp(-1) / factorial(k) for k in range(8)]) * (1 << 16)).astype(np.uint16)
 BINS = 10  # of what a difference is matched on: deciles
 
 
@@ -51,12 +54,66 @@ def wilson(successes: float, trials: float) -> tuple[float, float]:
     return low, high
 
 
-class FractionIntervals:
-    """Intervals for fractions of one group of rows, several of which may show the same image.
+@dataclass(frozen=True, slots=True)
+class Fraction:
+    """``sum(hits) / sum(trials)`` over images, whose interval is wanted.
+
+    Attributes:
+        hits, trials: rows of each image that count above and below the line, ``(images,)``.
+        one_row_per_image: whether the rows of the group are independent: none shows the same image twice.
+    """
+
+    hits: NDArray[np.float64]
+    trials: NDArray[np.float64]
+    one_row_per_image: bool
+
+
+def fraction_intervals(fractions: Sequence[Fraction]) -> list[Interval | None]:
+    """Return the interval of each fraction; None without trials.
 
     Where each image appears once the rows are independent, and Wilson's interval holds. Else whole
     images are resampled: 2,000 draws of per-image sums, seeded, so that the same rows always give
-    the same interval.
+    the same interval. Where all or no rows hit, every draw would say the same: Wilson's over images.
+    """
+    found: list[Interval | None] = []
+    drawn = []
+    for fraction in fractions:
+        n_hits, n_trials = int(fraction.hits.sum()), int(fraction.trials.sum())
+        if n_trials == 0:
+            found.append(None)
+        elif fraction.one_row_per_image:
+            found.append(Interval(*wilson(n_hits, n_trials), kind="wilson"))
+        elif n_hits in (0, n_trials):
+            # Images, not rows, are what is independent.
+            images = int((fraction.trials > 0).sum())
+            found.append(Interval(*wilson(images if n_hits else 0, images), kind="wilson over images"))
+        else:
+            drawn.append(len(found))
+            found.append(None)
+    columns = [column for place in drawn for column in (fractions[place].hits, fractions[place].trials)]
+    for place, (low, high) in zip(drawn, _drawn_intervals(columns), strict=True):
+        found[place] = Interval(low, high, kind="bootstrap")
+    return found
+
+
+def _drawn_intervals(columns: Sequence[NDArray[np.float64]]) -> list[tuple[float, float]]:
+    """Return the bootstrap's interval of the quotient of each two columns ``(images,)``."""
+    if not columns:
+        return []
+    # Images that a column does not have add nothing to it: groups of all sizes are drawn together.
+    sums = np.zeros((max(map(len, columns)), len(columns)), dtype=np.float32)
+    for place, column in enumerate(columns):
+        sums[: len(column), place] = column
+    totals = resampled_sums(sums).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a draw without trials says nothing, and is left out
+        quotients = totals[:, ::2] / totals[:, 1::2]
+    percentile = np.nanpercentile if np.isnan(quotients).any() else np.percentile
+    low, high = percentile(quotients, [2.5, 97.5], axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+class FractionIntervals:
+    """Intervals for fractions of one group of rows, several of which may show the same image.
 
     Args:
         image: which image each row shows, any integers, ``(n,)``.
@@ -64,7 +121,6 @@ class FractionIntervals:
 
     def __init__(self, image: NDArray[np.int64]) -> None:
         self._images, self._of_row = np.unique(image, return_inverse=True)
-        self.one_row_per_image = len(self._images) == len(image)
 
     def interval(self, hits: NDArray[np.bool_], trials: NDArray[np.bool_]) -> Interval | None:
         """Return the interval of ``sum(hits) / sum(trials)``; None without trials.
@@ -73,27 +129,8 @@ class FractionIntervals:
             hits: rows that count above the line, each of which counts below it too, ``(n,)``.
             trials: rows that count below the line, ``(n,)``.
         """
-        n_hits, n_trials = int(hits.sum()), int(trials.sum())
-        if n_trials == 0:
-            return None
-        if self.one_row_per_image:
-            return Interval(*wilson(n_hits, n_trials), kind="wilson")
-        if n_hits in (0, n_trials):
-            # Every draw would say the same; images, not rows, are what is independent.
-            images = len(np.unique(self._of_row[trials]))
-            return Interval(*wilson(images if n_hits else 0, images), kind="wilson over images")
-        sums = np.stack(
-            [
-                np.bincount(self._of_row, mask, len(self._images)).astype(np.float32)
-                for mask in (hits, trials)
-            ],
-            axis=1,
-        )
-        drawn = resampled_sums(sums).astype(np.float64)
-        with np.errstate(invalid="ignore"):  # a draw without trials says nothing, and is left out
-            fractions = drawn[:, 0] / drawn[:, 1]
-        low, high = np.nanpercentile(fractions, [2.5, 97.5])
-        return Interval(float(low), float(high), kind="bootstrap")
+        sums = (np.bincount(self._of_row, mask, len(self._images)) for mask in (hits, trials))
+        return fraction_intervals([Fraction(*sums, len(self._images) == len(self._of_row))])[0]
 
 
 def ratio_of_means(
@@ -196,27 +233,31 @@ def _estimate(
 
 
 def resampled_sums(sums: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return column sums over images drawn with replacement, ``(draws, columns)``.
+    """Return column sums over resampled images, ``(draws, columns)``.
+
+    How often an image is drawn is Poisson(1), independently of the others, and not one of a fixed number
+    of draws. For quotients of sums, and that is all that is made of them, the two are alike, and an image's
+    weights do not depend on how many others there are: all groups of a query share them.
+
+    Source: Hanley and MacGibbon 2006, "Creating non-parametric bootstrap samples using Poisson
+    frequencies".
 
     Args:
         sums: per-image sums ``(images, columns)``.
     """
-    images = len(sums)
-    if images * BOOTSTRAP_DRAWS <= DRAWS_AT_ONCE:
-        return _weights(images) @ sums
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    block = max(1, DRAWS_AT_ONCE // images)
-    sizes = [min(block, BOOTSTRAP_DRAWS - start) for start in range(0, BOOTSTRAP_DRAWS, block)]
-    return np.concatenate([_draw_weights(rng, size, images) @ sums for size in sizes])
+    totals = np.zeros((BOOTSTRAP_DRAWS, sums.shape[1]), dtype=np.float32)
+    for block, start in enumerate(range(0, len(sums), IMAGES_AT_ONCE)):
+        some = sums[start : start + IMAGES_AT_ONCE]
+        totals += _weights(block)[:, : len(some)] @ some
+    return totals
 
 
-@lru_cache(maxsize=4)
-def _weights(images: int) -> NDArray[np.float32]:
-    """Return all draws for a number of images: the groups of one query mostly share it."""
-    return _draw_weights(np.random.default_rng(BOOTSTRAP_SEED), BOOTSTRAP_DRAWS, images)
-
-
-def _draw_weights(rng: np.random.Generator, draws: int, images: int) -> NDArray[np.float32]:
-    """Return how often each image is drawn, ``(draws, images)``: whole numbers, exact in float32."""
-    chosen = rng.integers(0, images, (draws, images)) + images * np.arange(draws)[:, None]
-    return np.bincount(chosen.ravel(), minlength=draws * images).reshape(draws, images).astype(np.float32)
+@lru_cache(maxsize=24)  # 100 MB
+def _weights(block: int) -> NDArray[np.float32]:
+    """Return how often each draw has each image of a block, ``(draws, images)``."""
+    shape = (BOOTSTRAP_DRAWS, IMAGES_AT_ONCE)
+    drawn = np.random.default_rng((BOOTSTRAP_SEED, block)).integers(0, 1 << 16, shape, dtype=np.uint16)
+    weights = np.zeros(shape, dtype=np.uint8)
+    for bound in POISSON_BOUNDS:
+        weights += drawn >= bound
+    return weights.astype(np.float32)

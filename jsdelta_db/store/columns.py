@@ -7,6 +7,7 @@ segments; only one that β falls into is opened. So the numbers are exact for ev
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,10 +72,11 @@ def make_segments(reader: Reader, *, evaluation_id: int, attack_id: int, n_class
     )
     undefined = np.isnan(js_delta)
     order = np.lexsort((target, index, js_delta, undefined, -success))
-    columns = (index, source * n_classes + reached, n_right)
-    index, pair, n_right = (_narrowed(column[order]) for column in columns)
+    sample_index = _narrowed(index[order])
+    label_pair = _narrowed((source * n_classes + reached)[order])
+    judged_right = _narrowed(n_right[order])
     js_delta, kind = js_delta[order], (2 * success + undefined)[order]
-    starts = np.flatnonzero(np.diff(kind, prepend=-1))
+    starts = np.flatnonzero(np.diff(kind, prepend=-1)).tolist()
     pieces = [
         slice(start, min(start + SEGMENT_ROWS, end))
         for first, end in zip(starts, [*starts[1:], len(kind)], strict=True)
@@ -83,12 +85,12 @@ def make_segments(reader: Reader, *, evaluation_id: int, attack_id: int, n_class
     return [
         Segment(
             n=piece.stop - piece.start,
-            success=kind[piece.start] >= 2,
+            success=bool(kind[piece.start] >= 2),
             low=None if kind[piece.start] % 2 else float(js_delta[piece.start]),
             high=None if kind[piece.start] % 2 else float(js_delta[piece.stop - 1]),
-            sample_index=index[piece],
-            label_pair=pair[piece],
-            n_right=n_right[piece],
+            sample_index=sample_index[piece],
+            label_pair=label_pair[piece],
+            n_right=judged_right[piece],
             js_delta=js_delta[piece],
         )
         for piece in pieces
@@ -139,15 +141,11 @@ def _select(
     )
 
 
-def _read(values: Sequence[object]) -> Segment:
+def _read(values: Sequence[Any]) -> Segment:
     n, success, low, high, *blobs = values
-    assert isinstance(n, int)
-    whole = [
-        None if blob is None else np.frombuffer(blob, f"<u{len(blob) // n}")  # type: ignore[arg-type]
-        for blob in blobs[:-1]
-    ]
-    js_delta = None if blobs[-1] is None else np.frombuffer(blobs[-1], "<f8")  # type: ignore[call-overload]
-    return Segment(n, bool(success), low, high, *whole, js_delta)  # type: ignore[arg-type]
+    whole = [None if blob is None else np.frombuffer(blob, f"<u{len(blob) // n}") for blob in blobs[:-1]]
+    js_delta = None if blobs[-1] is None else np.frombuffer(blobs[-1], "<f8")
+    return Segment(n, bool(success), low, high, whole[0], whole[1], whole[2], js_delta)
 
 
 def _narrowed(values: NDArray[np.float64]) -> Whole:

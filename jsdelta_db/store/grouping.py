@@ -24,7 +24,7 @@ LABEL_KEYS = ("source_label", "target_label")
 BY_CHOICES = (
     *DEFAULT_KEYS, *CONFIGURATION_KEYS, "evaluators", "attack", "label-pair", "source-label", "target-label",
 )  # fmt: skip
-OF_SAMPLE = (*LABEL_KEYS, "sample_index", "success", "confidence", "stability")
+OF_SAMPLE = ("sample_index", "confidence", "stability")
 SCORES = """
 SELECT {columns}
 FROM sample
@@ -82,16 +82,15 @@ def group_scores(
     population: str = ATTACKED_CORRECT,
     successes_only: bool = False,
 ) -> Iterator[tuple[Row, list[Part]]]:
-    """Yield the facts of each group, in order, and the parts of evaluations that it holds."""
-    needed = tuple(dict.fromkeys(("sample_index", *names, *(key for key in LABEL_KEYS if key in keys))))
+    """Yield the facts of each group, in order, and the evaluations that it holds with their columns."""
     grouped: dict[tuple[Any, ...], list[Part]] = {}
     for evaluation in evaluations:
         columns = load_scores(
-            reader, evaluation, needed, population=population, successes_only=successes_only
-        )
-        for group, part in _split_by(evaluation, columns, keys):
-            grouped.setdefault(group, []).append((evaluation, part))
-    for group in sorted(grouped, key=lambda group: [_sort_key(value) for value in group]):
+            reader, evaluation, ("sample_index", *names), population=population,
+            successes_only=successes_only,
+        )  # fmt: skip
+        grouped.setdefault(tuple(evaluation.facts[key] for key in keys), []).append((evaluation, columns))
+    for group in sorted(grouped, key=lambda group: [sort_key(value) for value in group]):
         yield dict(zip(keys, group, strict=True)), grouped[group]
 
 
@@ -169,22 +168,7 @@ def _values(evaluations: Sequence[EvaluationInfo], key: str) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(e.facts[key] for e in evaluations))
 
 
-def _split_by(
-    evaluation: EvaluationInfo, columns: Columns, keys: Sequence[str]
-) -> Iterator[tuple[tuple[Any, ...], Columns]]:
-    """Divide an evaluation's rows by the label keys, if there are any."""
-    labels = [columns[key].astype(np.int64) for key in keys if key in LABEL_KEYS]
-    if not labels:
-        yield tuple(evaluation.facts[key] for key in keys), columns
-        return
-    for values in np.unique(np.stack(labels, axis=1), axis=0):
-        mask = np.all([label == value for label, value in zip(labels, values, strict=True)], axis=0)
-        names = iter(evaluation.classes[value] for value in values)
-        group = tuple(next(names) if key in LABEL_KEYS else evaluation.facts[key] for key in keys)
-        yield group, {name: column[mask] for name, column in columns.items()}
-
-
-def _sort_key(value: object) -> tuple[int, Any]:
+def sort_key(value: object) -> tuple[int, Any]:
     """Order numbers before text and nothing first, so that mixed columns sort."""
     if value is None:
         return (0, 0)

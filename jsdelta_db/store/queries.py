@@ -6,23 +6,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.config import check_beta
-from jsdelta_db.statistics import FractionIntervals
+from jsdelta_db.statistics import Fraction, Interval, fraction_intervals
+from jsdelta_db.store.columns import read_segments
 from jsdelta_db.store.grouping import (
     LABEL_KEYS,
     TOO_FEW,
-    Part,
     Table,
     bounds,
     common_norm,
     find_pooled,
-    group_scores,
-    join_parts,
-    load_scores,
-    number_images,
     resolve_keys,
+    sort_key,
 )
 from jsdelta_db.store.reading import Reader
-from jsdelta_db.store.selection import Row, Selection, list_evaluations
+from jsdelta_db.store.selection import (
+    ALL_CORRECT,
+    ATTACKED_CORRECT,
+    EvaluationInfo,
+    Row,
+    Selection,
+    list_evaluations,
+)
+from jsdelta_db.store.tally import Part, Tally, tally
 
 
 def query_bugs(
@@ -45,13 +50,11 @@ def query_bugs(
         check_beta(beta)
     evaluations = list_evaluations(reader, selection)
     keys = resolve_keys(by, evaluations)
-    groups = group_scores(reader, evaluations, keys, ("success", "js_delta"), population=selection.population)
-    by_label = bool(set(keys) & set(LABEL_KEYS))
+    groups = _tally_groups(reader, evaluations, keys, betas, selection.population)
     rows = [
-        {**facts, **counts}
-        for facts, parts in groups
-        for counts in _count_bugs(parts, betas, by_label=by_label)
+        row for facts, counted, n_skipped in groups for row in _count_bugs(facts, counted, betas, n_skipped)
     ]
+    _add_intervals(rows, [counted for _, counted, _ in groups], betas)
     return Table(keys, rows, find_pooled(evaluations, keys) if by else {}, common_norm(evaluations))
 
 
@@ -72,39 +75,82 @@ def js_delta_by_eps(
 ) -> dict[tuple[str, float], NDArray[np.float64]]:
     """Return the JSΔ of all successful samples that have one, by norm and ε, ascending."""
     found: dict[tuple[str, float], list[NDArray[np.float64]]] = {}
-    for evaluation in list_evaluations(reader, selection):
-        columns = load_scores(
-            reader, evaluation, ("js_delta",), population=selection.population, successes_only=True
-        )
-        values = columns["js_delta"]
-        key = (evaluation.facts["norm"], evaluation.facts["eps"])
-        found.setdefault(key, []).append(values[~np.isnan(values)])
+    evaluations = list_evaluations(reader, selection)
+    names = ("js_delta", "n_right") if selection.population == ALL_CORRECT else ("js_delta",)
+    for evaluation, segments in read_segments(reader, evaluations, names, successes_only=True):
+        pieces = found.setdefault((evaluation.facts["norm"], evaluation.facts["eps"]), [np.zeros(0)])
+        for segment in segments:
+            if segment.is_defined:
+                assert segment.js_delta is not None
+                right = segment.n_right == evaluation.n_evaluators
+                pieces.append(segment.js_delta if len(names) == 1 else segment.js_delta[right])
     return {key: np.concatenate(found[key]) for key in sorted(found)}
 
 
-def _count_bugs(parts: Sequence[Part], betas: Sequence[float], *, by_label: bool) -> Iterator[Row]:
-    """Count one group, for each β."""
-    js_delta = join_parts(parts, "js_delta")
-    defined = ~np.isnan(js_delta)
-    success = join_parts(parts, "success")[defined] == 1
-    intervals = FractionIntervals(number_images(parts)[defined])
-    attempted = np.ones_like(success)
-    skipped = {evaluation.id: evaluation.n_skipped for evaluation, _ in parts}
-    for beta in betas:
-        bugs = success & (js_delta[defined] < beta)
-        of_success, of_attempts = intervals.interval(bugs, success), intervals.interval(bugs, attempted)
-        n_bugs, n_success, n_attempted = int(bugs.sum()), int(success.sum()), len(success)
+def _tally_groups(
+    reader: Reader,
+    evaluations: Sequence[EvaluationInfo],
+    keys: Sequence[str],
+    betas: Sequence[float],
+    population: str,
+) -> list[tuple[Row, Tally, int | None]]:
+    """Return each group's facts, counts and skipped images (None by label: they have no target), in order."""
+    label_keys = [key for key in keys if key in LABEL_KEYS]
+    names = ["sample_index"]
+    if label_keys:
+        names.append("label_pair")
+    if population != ATTACKED_CORRECT:
+        names.append("n_right")
+    parts: dict[tuple[object, ...], list[Part]] = {}
+    for part in read_segments(reader, evaluations, names, betas=betas):
+        parts.setdefault(tuple(part[0].facts[key] for key in keys if key not in label_keys), []).append(part)
+    groups = []
+    for values, alike in parts.items():
+        skipped = None if label_keys else sum(evaluation.n_skipped for evaluation, _ in alike)
+        for labels, counted in tally(alike, betas, population, label_keys).items():
+            of_evaluations, of_samples = iter(values), iter(labels)
+            facts = {key: next(of_samples if key in label_keys else of_evaluations) for key in keys}
+            groups.append((facts, counted, skipped))
+    return sorted(groups, key=lambda group: [sort_key(value) for value in group[0].values()])
+
+
+def _count_bugs(facts: Row, counted: Tally, betas: Sequence[float], n_skipped: int | None) -> Iterator[Row]:
+    """Return the rows of one group, one for each β; their intervals are still to come."""
+    n_success, n_attempted = int(counted.success.sum()), int(counted.attempted.sum())
+    for place, beta in enumerate(betas):
+        n_bugs = int(counted.bugs(place).sum())
         yield {
+            **facts,
             "beta": beta,
             "n_attempted": n_attempted,
-            "n_skipped": None if by_label else sum(skipped.values()),
+            "n_skipped": n_skipped,
             "n_success": n_success,
-            "n_no_baseline": int((~defined).sum()),
+            "n_no_baseline": counted.n_undefined,
             "n_bugs": n_bugs,
             "bug_fraction": n_bugs / n_success if n_success else None,
-            **bounds("bug_fraction", of_success),
+            **bounds("bug_fraction", None),
             "bug_rate": n_bugs / n_attempted if n_attempted else None,
-            **bounds("bug_rate", of_attempts),
-            "interval": " / ".join(dict.fromkeys(i.kind for i in (of_success, of_attempts) if i)) or None,
+            **bounds("bug_rate", None),
+            "interval": None,
             "too_few": n_success < TOO_FEW,
         }
+
+
+def _add_intervals(rows: Sequence[Row], groups: Sequence[Tally], betas: Sequence[float]) -> None:
+    """Put the intervals into the rows of all groups, drawn together."""
+    fractions = []
+    for counted in groups:
+        attempted = counted.attempted
+        single = attempted.max(initial=0) <= 1
+        for place in range(len(betas)):
+            bugs = counted.bugs(place)
+            fractions += [Fraction(bugs, counted.success, single), Fraction(bugs, attempted, single)]
+    intervals = iter(fraction_intervals(fractions))
+    for row in rows:
+        of_success, of_attempts = next(intervals), next(intervals)
+        row |= bounds("bug_fraction", of_success) | bounds("bug_rate", of_attempts)
+        row["interval"] = _kinds(of_success, of_attempts)
+
+
+def _kinds(*intervals: Interval | None) -> str | None:
+    return " / ".join(dict.fromkeys(interval.kind for interval in intervals if interval)) or None

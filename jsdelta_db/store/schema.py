@@ -364,6 +364,7 @@ class ScoreSegment(Base):
     """
 
     __tablename__ = "score_segment"
+    __table_args__ = ({"sqlite_strict": True},)
 
     evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluation.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)

@@ -88,7 +88,10 @@ def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> Non
     # Undefined is NaN alone; and a member's NaN would hide in the packed column.
     _check_finite(Score, "js_delta", np.nan_to_num(scores.js_delta, posinf=np.inf, neginf=-np.inf), attempts)
     _check_finite(Score, "member_js", scores.member_js.sum(axis=1), attempts)
-    ready = {"js_delta": _with_nulls(scores.js_delta), "member_js": _packed(scores.member_js)}
+    ready: dict[str, list[Any]] = {
+        "js_delta": _with_nulls(scores.js_delta),
+        "member_js": _packed(scores.member_js),
+    }
     _insert_arrays(session, Score, {"evaluation_id": evaluation_id}, columns, ready)
 
 

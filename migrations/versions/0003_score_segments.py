@@ -32,6 +32,7 @@ def upgrade() -> None:
             ["evaluation_id"], ["evaluation.id"], name=op.f("fk_score_segment_evaluation_id")
         ),
         sa.PrimaryKeyConstraint("evaluation_id", "position", name=op.f("pk_score_segment")),
+        sqlite_strict=True,
     )
     if op.get_bind().dialect.name == "postgresql":
         # Doubles do not shrink; trying costs more time than reading them.

@@ -4,16 +4,19 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, poisson
 
 from jsdelta_db import statistics
 from jsdelta_db.statistics import (
     BINS,
     BOOTSTRAP_DRAWS,
+    IMAGES_AT_ONCE,
     Z_95,
+    Fraction,
     FractionIntervals,
     Interval,
     difference_of_means,
+    fraction_intervals,
     matched_difference,
     ratio_of_means,
     resampled_sums,
@@ -144,22 +147,38 @@ def test_draws_without_trials_are_left_out():
     assert Interval(0.5, 0.5, kind="bootstrap") == FractionIntervals(image).interval(hits, trials)
 
 
-def test_drawing_in_blocks_changes_nothing(monkeypatch):
-    """Many images are drawn block by block, to save memory: the same draws, the same sums."""
-    sums = np.random.default_rng(3).random((60, 3))
-    whole = resampled_sums(sums)
-    assert whole.shape == (BOOTSTRAP_DRAWS, 3)
-    for at_once in (60 * BOOTSTRAP_DRAWS - 1, 60 * 301, 60, 1):
-        monkeypatch.setattr(statistics, "DRAWS_AT_ONCE", at_once)
-        np.testing.assert_allclose(whole, resampled_sums(sums), rtol=1e-13)
+@pytest.mark.parametrize("images", [1, 40, IMAGES_AT_ONCE, IMAGES_AT_ONCE + 3])
+def test_an_images_weights_do_not_depend_on_the_others(images):
+    """More images add to each draw and change nothing of what was drawn: groups share their draws."""
+    counts = resampled_sums(np.eye(images, dtype=np.float32))
+    more = resampled_sums(np.eye(images + 700, images, dtype=np.float32))
+    assert counts.shape == (BOOTSTRAP_DRAWS, images)
+    np.testing.assert_array_equal(counts, more)
 
 
-def test_each_draw_is_as_many_images_as_there_are():
-    """Images are drawn with replacement: every draw holds as many, and each is drawn once on average."""
-    counts = resampled_sums(np.eye(40))
-    assert {40.0} == set(counts.sum(1))
-    assert set(np.unique(counts)) > {0.0, 1.0, 2.0, 3.0}
-    np.testing.assert_allclose(counts.mean(0), 1.0, atol=0.1)
+def test_images_are_drawn_poisson():
+    """How often an image is drawn has Poisson(1)'s shares, mean and variance, and images are independent."""
+    counts = resampled_sums(np.eye(600, dtype=np.float32))
+    shares = np.bincount(counts.astype(int).ravel()) / counts.size
+    expected = poisson(1).pmf(np.arange(len(shares)))
+    np.testing.assert_allclose(shares, expected, atol=1e-3)
+    assert counts.mean() == pytest.approx(1.0, abs=5e-3)
+    assert counts.var() == pytest.approx(1.0, abs=1e-2)
+    together = np.corrcoef(counts[:, :100], rowvar=False)
+    assert np.abs(together - np.eye(100)).max() < 0.12
+
+
+def test_groups_are_drawn_together_as_alone():
+    """Several fractions at once get the intervals that each would get by itself, in their order."""
+    draws = np.random.default_rng(5)
+    fractions = []
+    for images, single in ((900, False), (40, False), (30, True), (0, False), (2, False)):
+        trials = draws.integers(1, 4, images).astype(float)
+        fractions.append(Fraction(np.floor(trials * draws.random(images)), trials, single))
+    alone = [interval for fraction in fractions for interval in fraction_intervals([fraction])]
+    assert alone == fraction_intervals(fractions)
+    assert alone[3] is None
+    assert [interval.kind for interval in alone[:3]] == ["bootstrap", "bootstrap", "wilson"]
 
 
 def test_bootstrap_covers_the_truth():

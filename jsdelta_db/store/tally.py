@@ -1,0 +1,140 @@
+"""Attempts counted by image, and by label where asked: all that bug fractions and their intervals need."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jsdelta_db.store.columns import Segment
+from jsdelta_db.store.grouping import LABEL_KEYS
+from jsdelta_db.store.selection import ALL_CORRECT, EvaluationInfo
+
+SUCCESS, FAILURE, UNDEFINED, BUGS = range(4)  # rows of counts; from BUGS on one for each β
+MOST_CELLS = 1 << 23  # counted in an array of their own (64 MB); where there could be more they are sorted
+
+Counts = NDArray[np.float64]
+Part = tuple[EvaluationInfo, Sequence[Segment]]
+Piece = tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]  # image numbers and label pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How the attempts of a group fell out, by image.
+
+    Attributes:
+        counts: successes and failures with a JSΔ, attempts without one, then the successes below each β,
+            ``(3 + betas, images)``.
+    """
+
+    counts: Counts
+
+    @property
+    def success(self) -> Counts:
+        """Successes that have a JSΔ, by image."""
+        return np.asarray(self.counts[SUCCESS])
+
+    @property
+    def attempted(self) -> Counts:
+        """Attempts that have a JSΔ, by image."""
+        return np.asarray(self.counts[SUCCESS] + self.counts[FAILURE])
+
+    @property
+    def n_undefined(self) -> int:
+        """Attempts without a JSΔ."""
+        return int(self.counts[UNDEFINED].sum())
+
+    def bugs(self, place: int) -> Counts:
+        """Successes below one of the βs, by image."""
+        return np.asarray(self.counts[BUGS + place])
+
+
+def tally(
+    parts: Sequence[Part], betas: Sequence[float], population: str, label_keys: Sequence[str]
+) -> dict[tuple[str, ...], Tally]:
+    """Count the attempts of some evaluations, divided by label where asked.
+
+    Args:
+        label_keys: some of ``LABEL_KEYS``.
+
+    Returns:
+        By the names of the labels, in the order of the keys; images of different sets count as different.
+    """
+    by_set: dict[tuple[object, ...], list[Part]] = {}
+    for part in parts:
+        by_set.setdefault((part[0].image_set, part[0].classes), []).append(part)
+    found: dict[tuple[str, ...], list[Counts]] = {}
+    for alike in by_set.values():
+        classes = alike[0][0].classes
+        for labels, counts in _count_set(alike, betas, population, label_keys, len(classes)):
+            found.setdefault(tuple(classes[label] for label in labels), []).append(counts)
+    return {names: Tally(np.concatenate(counts, axis=1)) for names, counts in found.items()}
+
+
+def _count_set(
+    parts: Sequence[Part],
+    betas: Sequence[float],
+    population: str,
+    label_keys: Sequence[str],
+    n_classes: int,
+) -> Iterator[tuple[tuple[int, ...], Counts]]:
+    """Yield labels and counts by image, of evaluations on one set of images."""
+    rows = _gather(parts, betas, population, with_labels=bool(label_keys))
+    images = [np.concatenate([index for index, _ in some]).astype(np.int64) for some in rows]
+    n_images = 1 + max((int(image.max(initial=0)) for image in images), default=0)
+    if not label_keys:
+        _, counts = _count(images, n_images)
+        yield (), counts
+        return
+    cells = [np.concatenate([pair for _, pair in some]).astype(np.int64) for some in rows]
+    for cell, image in zip(cells, images, strict=True):
+        cell *= n_images
+        cell += image
+    present, counts = _count(cells, n_classes * n_classes * n_images)
+    pair, image = np.divmod(present, n_images)
+    labels = dict(zip(LABEL_KEYS, np.divmod(pair, n_classes), strict=True))
+    group = pair if len(label_keys) > 1 else labels[label_keys[0]]
+    for value in np.unique(group):
+        some = np.flatnonzero(group == value)
+        _, place = np.unique(image[some], return_inverse=True)
+        by_image = np.stack([np.bincount(place, row) for row in counts[:, some]]).astype(np.float64)
+        yield tuple(int(labels[key][some[0]]) for key in label_keys), by_image
+
+
+def _gather(
+    parts: Sequence[Part], betas: Sequence[float], population: str, *, with_labels: bool
+) -> list[list[Piece]]:
+    """Return image numbers and label pairs piece by piece, for each row of the counts."""
+    none = np.zeros(0, dtype=np.uint8)
+    rows: list[list[Piece]] = [[(none, none)] for _ in range(BUGS + len(betas))]
+    for evaluation, segments in parts:
+        for segment in segments:
+            index, pair = segment.sample_index, segment.label_pair if with_labels else none
+            assert index is not None
+            assert pair is not None
+            right = None
+            if population == ALL_CORRECT:
+                assert segment.n_right is not None
+                right = np.equal(segment.n_right, evaluation.n_evaluators)
+            kind = UNDEFINED if not segment.is_defined else SUCCESS if segment.success else FAILURE
+            taken = [(kind, segment.n)]
+            if kind == SUCCESS:
+                taken += [(BUGS + place, segment.count_below(beta)) for place, beta in enumerate(betas)]
+            for row, first in taken:
+                if right is None:
+                    rows[row].append((index[:first], pair[:first]))
+                elif first:
+                    kept = right[:first]
+                    rows[row].append((index[:first][kept], pair[:first][kept] if with_labels else none))
+    return rows
+
+
+def _count(rows: Sequence[NDArray[np.int64]], n_cells: int) -> tuple[NDArray[np.int64], Counts]:
+    """Return the cells that occur, and how often each does in each row ``(rows, cells)``."""
+    if n_cells <= MOST_CELLS:
+        counts = np.stack([np.bincount(cells, minlength=n_cells) for cells in rows])
+        present = np.flatnonzero(counts[:BUGS].any(axis=0))
+        return present, counts[:, present].astype(np.float64)
+    present = np.unique(np.concatenate(rows[:BUGS]))
+    places = (np.searchsorted(present, cells) for cells in rows)
+    return present, np.stack([np.bincount(place, minlength=len(present)) for place in places]).astype(float)

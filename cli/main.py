@@ -20,6 +20,7 @@ from . import (
     doctor,
     export,
     models,
+    moving,
     plot,
     query,
     quickstart,
@@ -44,6 +45,7 @@ for module in (quickstart, train, score, ui, doctor):
 export.register(attack.app)
 sql.register(query.app)
 delete.register(db.app)
+moving.register(db.app)
 for name, group in (
     ("attack", attack.app),
     ("models", models.app),

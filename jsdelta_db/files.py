@@ -9,6 +9,8 @@ from pathlib import Path
 from jsdelta_db.errors import CheckpointError
 from jsdelta_db.leases import has_ended
 
+BLOCK = 2**20  # bytes
+
 
 def write_atomically(path: Path, content: bytes) -> str:
     """Write a file aside, flush it to disk and rename it into place; return its sha256.
@@ -47,6 +49,32 @@ def read_verified(path: Path, sha256: str | None) -> bytes:
     if sha256_of(content) != sha256:
         raise CheckpointError(f"{path} is missing or altered; restore the file from a backup")
     return content
+
+
+def copy_verified(source: Path, target: Path, sha256: str | None) -> None:
+    """Copy a file that a row points to, block by block: it comes whole and unaltered, or not at all.
+
+    Raises:
+        CheckpointError: it is missing or altered.
+        OSError: the copy can not be written; nothing is left behind.
+    """
+    if not source.is_file():
+        raise CheckpointError(f"{source} is missing or altered; restore the file from a backup")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside, digest = target.with_name(f".{target.name}.{os.getpid()}.part"), hashlib.sha256()
+    try:
+        with source.open("rb") as original, aside.open("wb") as copy:
+            while block := original.read(BLOCK):
+                digest.update(block)
+                copy.write(block)
+            copy.flush()
+            os.fsync(copy.fileno())
+        if digest.hexdigest() != sha256:
+            raise CheckpointError(f"{source} is missing or altered; restore the file from a backup")
+        aside.replace(target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def sha256_of(content: bytes) -> str:

@@ -74,9 +74,9 @@ def agreement_key(one: tuple[int, str], other: tuple[int, str]) -> tuple[int, st
     """Return which model's row tells how two models agree, and its name there.
 
     Args:
-        one, other: id and uid of a model each.
+        one, other: id and uid of a model each. The uids decide: ids are others in every store.
     """
-    low, high = sorted((one, other))
+    low, high = sorted((one, other), key=lambda model: model[1])
     return low[0], AGREEMENT + high[1]
 
 
@@ -99,4 +99,12 @@ def _mean_robust(
 def _mean_agreement(members: Sequence[Member], agreements: dict[tuple[int, str], float]) -> float | None:
     keys = [(model_id, uid) for model_id, uid, _, _ in members]
     pairs = [(one, other) for position, one in enumerate(keys) for other in keys[position + 1 :]]
-    return _mean([agreements.get(agreement_key(one, other)) for one, other in pairs])
+    return _mean([_agreement(one, other, agreements) for one, other in pairs])
+
+
+def _agreement(
+    one: tuple[int, str], other: tuple[int, str], agreements: dict[tuple[int, str], float]
+) -> float | None:
+    # Rows of before stand with the lower id, which may be the other model's.
+    keys = (agreement_key(one, other), (one[0], AGREEMENT + other[1]), (other[0], AGREEMENT + one[1]))
+    return next((agreements[key] for key in keys if key in agreements), None)

@@ -43,8 +43,8 @@ def make():
 
 
 @pytest.fixture
-def files_at_hand(tmp_path, monkeypatch):
-    """What the examples name lies in the current folder: samples, and a network with its weights."""
+def files_at_hand(tiny, tmp_path, monkeypatch):
+    """What the examples name lies in the current folder: samples, a network with its weights, a workspace."""
     import torch
     from torch import nn
 
@@ -55,6 +55,7 @@ def files_at_hand(tmp_path, monkeypatch):
     np.savez(tmp_path / "pgd.npz", x=x, x_adv=x, label=label, target_label=(label + 1) % 10)
     (tmp_path / "nets.py").write_text(NETS)
     torch.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).state_dict(), tmp_path / "mine.pt")
+    (tmp_path / "other-workspace").symlink_to(tiny.root)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "nets", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -1,0 +1,81 @@
+"""``jsdelta db export`` and ``jsdelta db import``: stores on the move."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .output import Format, TerminalProgress, note, write_rows
+
+IMPORT_KEYS = ("kind", "found", "new")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(export)
+    app.command("import")(import_)
+
+
+def export(
+    ctx: typer.Context,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="A folder that is new, empty or an earlier export."
+        ),
+    ],
+    files: Annotated[
+        bool, typer.Option("--files/--no-files", help="With checkpoints, logits, samples and data sets.")
+    ] = True,
+) -> None:
+    """Write all finished work as Parquet files, and the files that it rests on.
+
+    Example: jsdelta db export -o backup
+    """
+    from jsdelta_db.moving.exporting import export_store
+
+    done = export_store(ctx.obj.workspace(), output, TerminalProgress(), with_files=files)
+    typer.echo(output)
+    _note_left_out(done.left_out)
+    note(
+        f"{done.rows:,} rows, {'no' if done.files is None else f'{done.files:,}'} files; read by jsdelta db import"
+    )
+
+
+def import_(
+    ctx: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="An export, a workspace, a SQLite file or postgresql://USER@HOST/DATABASE."
+        ),
+    ],
+    files: Annotated[
+        bool, typer.Option("--files/--no-files", help="With the files that rows rest on.")
+    ] = True,
+    files_from: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Workspace of a server's files; default: this workspace."),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+) -> None:
+    """Add what another store or an export holds to this store; what is here stays as it is.
+
+    Example: jsdelta db import other-workspace
+    """
+    from jsdelta_db.moving.importing import import_store
+
+    done = import_store(
+        ctx.obj.workspace(), source, TerminalProgress(), with_files=files, files_from=files_from
+    )
+    rows = [{"kind": kind, "found": found, "new": done.new[kind]} for kind, found in done.found.items()]
+    write_rows(rows, IMPORT_KEYS, form)
+    _note_left_out(done.left_out)
+    new = sum(done.new.values())
+    log = "; jsdelta doctor --repair shows them in MLflow" if new else ""
+    note(f"{new:,} new of {sum(done.found.values()):,} runs, {done.files:,} files copied{log}")
+
+
+def _note_left_out(count: int) -> None:
+    if count:
+        note(f"{count:,} unfinished runs left out; only what is finished travels")

@@ -1,0 +1,150 @@
+"""Rows as they travel, derived from the schema: a parent is named by its uid, and nothing local comes along.
+
+A *run* is a row with a uid (data set, model, ensemble, attack, evaluation); every other row belongs to one,
+the parent that its primary key begins with. A table that is added to the schema is carried without a word
+here, unless it is made from others (``DERIVED``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from graphlib import TopologicalSorter
+from typing import Any
+
+from sqlalchemy import Column, Float, Table
+
+from jsdelta_db.store.schema import DERIVED, Base
+
+LOCAL = ("id", "mlflow_run_id", "owner", "heartbeat_at")  # mean nothing in another store
+PACKED = {"member_js": "<f4", "image_means": "<f8"}  # columns that hold an array each
+
+Row = dict[str, Any]
+Batch = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class PortableColumn:
+    """A column; one that names a row of ``parent`` holds its uid, and is called so."""
+
+    name: str
+    column: Column[Any]
+    parent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PortableTable:
+    """A table's portable columns.
+
+    Attributes:
+        owner: the run table that its rows belong to; None for a run table itself.
+        children: of a run table, the tables whose rows belong to it.
+        files: pairs of columns, a path in the workspace and the sha256 of what is there.
+        is_leased: whether processes claim its rows.
+    """
+
+    name: str
+    table: Table
+    columns: Sequence[PortableColumn]
+    owner: str | None
+    children: Sequence[str]
+    files: Sequence[tuple[str, str]]
+    is_leased: bool
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names as they travel."""
+        return [each.name for each in self.columns]
+
+    @property
+    def is_run(self) -> bool:
+        """Whether its rows have a uid."""
+        return self.owner is None
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether it has a row per sample."""
+        return "sample_index" in self.table.columns
+
+    @property
+    def folders(self) -> list[str]:
+        """Columns that name a folder of the workspace."""
+        named = {uri for uri, _ in self.files}
+        return [each.name for each in self.columns if each.name.endswith("uri") and each.name not in named]
+
+    @property
+    def measurements(self) -> list[str]:
+        """Columns that are filled when somebody asks, such as a model's sharpness."""
+        return [each.name for each in self.columns if each.column.nullable and is_float(each.column)]
+
+
+def is_float(column: Column[Any]) -> bool:
+    """Whether a column holds floating-point numbers."""
+    return isinstance(column.type, Float)
+
+
+@cache
+def portable_tables() -> dict[str, PortableTable]:
+    """Return the tables that travel, each run table before what points to it, its children behind it."""
+    tables = {
+        name: table
+        for name, table in Base.metadata.tables.items()
+        if name not in {each.__tablename__ for each in DERIVED}
+    }
+    owners = {name: _owner(table) for name, table in tables.items()}
+    runs = [name for name, owner in owners.items() if owner is None]
+    children = {name: [each for each in tables if owners[each] == name] for name in runs}
+    before = {
+        name: {parent for each in (name, *children[name]) for parent in _parents(tables[each]).values()}
+        - {name}
+        for name in runs
+    }
+    order = [each for name in TopologicalSorter(before).static_order() for each in (name, *children[name])]
+    return {name: _describe(tables[name], owners[name], children.get(name, [])) for name in order}
+
+
+def run_tables() -> list[PortableTable]:
+    """Return the tables whose rows have a uid, parents first."""
+    return [table for table in portable_tables().values() if table.is_run]
+
+
+def definitions() -> list[PortableTable]:
+    """Return the run tables that have nothing to do with attacks: what an attack starts from."""
+    found: list[PortableTable] = []
+    for table in run_tables():
+        parents = {each.parent for each in table.columns if each.parent} - {table.name}
+        if table.name != "attack" and parents <= {each.name for each in found}:
+            found.append(table)
+    return found
+
+
+def _parents(table: Table) -> dict[str, str]:
+    """Return, by column, the run table whose id it holds."""
+    return {key.parent.name: key.column.table.name for key in table.foreign_keys if key.column.name == "id"}
+
+
+def _owner(table: Table) -> str | None:
+    if "uid" in table.columns:
+        return None
+    parents = _parents(table)
+    return next(parents[column.name] for column in table.primary_key if column.name in parents)
+
+
+def _describe(table: Table, owner: str | None, children: Sequence[str]) -> PortableTable:
+    parents = _parents(table)
+    columns = [
+        PortableColumn(_travelling_name(column.name, parents), column, parents.get(column.name))
+        for column in table.columns
+        if column.name not in LOCAL
+    ]
+    if owner is not None:  # what a row belongs to comes first
+        columns.sort(key=lambda each: each.parent != owner)
+    named = [column.name for column in table.columns if column.name.endswith("uri")]
+    pairs = [(name, name.replace("uri", "sha256")) for name in named]
+    return PortableTable(
+        table.name, table, columns, owner, children,
+        [pair for pair in pairs if pair[1] in table.columns], "owner" in table.columns,
+    )  # fmt: skip
+
+
+def _travelling_name(name: str, parents: dict[str, str]) -> str:
+    return f"{name.removesuffix('_id')}_uid" if name in parents else name

@@ -1,7 +1,63 @@
 """``jsdelta db delete``."""
 
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from .output import Format, TerminalProgress, note, write_rows
+
+if TYPE_CHECKING:
+    from jsdelta_db.store.deletion import Deletion
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the group ``db``."""
+    app.command()(delete)
+
+
+def delete(
+    ctx: typer.Context,
+    uid: Annotated[
+        str, typer.Argument(metavar="UID", help="Of a data set, model, ensemble, attack or evaluation.")
+    ],
+    cascade: Annotated[bool, typer.Option("--cascade", help="Whatever needs it, too; asks first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a run: its rows, the files that only they name, and its runs in MLflow (as MLflow deletes).
+
+    Refused while something else needs it, or a process works on it.
+
+    Example: jsdelta db delete 3f9c2b7a --cascade --yes
+    """
+    from jsdelta_db.deletion import delete as delete_planned
+    from jsdelta_db.deletion import find_deletion
+    from jsdelta_db.store.session import open_store
+    from jsdelta_db.workbench import open_workbench
+
+    workspace = ctx.obj.workspace()
+    open_store(workspace.db_url).close()  # says if there is none; work would make one
+    with open_workbench(workspace, TerminalProgress()) as bench:
+        plan = find_deletion(bench, uid, cascade=cascade)
+        write_rows(list(map(asdict, plan.runs)), ("kind", "uid", "name", "rows"), Format.TABLE)
+        if cascade and not yes:
+            _ask(plan)
+        done = delete_planned(bench, plan)
+    note(f"deleted: {done.n_rows:,} rows, {done.n_files:,} files, {done.n_mlflow_runs:,} MLflow runs")
+
+
+def _ask(plan: "Deletion") -> None:
+    """Go on only after a yes.
+
+    Raises:
+        UsageError: nobody is there to answer.
+    """
+    from jsdelta_db.errors import UsageError
+
+    if not sys.stdin.isatty():
+        raise UsageError("nothing was deleted: --cascade asks first, and this is no terminal; add --yes")
+    sys.stdout.flush()
+    if not typer.confirm(f"Delete all {len(plan.runs)}?", default=False, err=True):
+        note("nothing was deleted")
+        raise typer.Exit(1)

@@ -6,6 +6,7 @@
     ├── UsageError                  a value the user typed is not valid
     │   └── UnknownNameError        a name that does not exist (the message lists what does)
     ├── NothingToDoError            the store holds nothing that the command could work on
+    ├── InUseError                  what is to be deleted is needed, or worked on
     ├── DataError                   a data set is missing or not what it should be
     ├── ModelError                  a network or its checkpoint can not be used
     │   ├── CheckpointError         the file is missing, cut short or altered
@@ -39,6 +40,10 @@ class UnknownNameError(UsageError):
 
 class NothingToDoError(JsdeltaError):
     """The store holds nothing that the command could work on."""
+
+
+class InUseError(JsdeltaError):
+    """What is to be deleted is needed by something else, or a live process works on it."""
 
 
 class DataError(JsdeltaError):

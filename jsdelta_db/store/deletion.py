@@ -1,0 +1,251 @@
+"""Which rows go with a run, and how they go. Every function takes a session and never commits."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import JSON, Column, Table, func, select
+from sqlalchemy.orm import Session
+
+from jsdelta_db.config import format_eps
+from jsdelta_db.errors import InUseError, UsageError
+from jsdelta_db.leases import describe, is_alive
+from jsdelta_db.store.find import SHORTEST_PREFIX
+from jsdelta_db.store.relations import batches, conditions, needs, owners, parts, runs
+from jsdelta_db.store.schema import RUNNING, Base
+
+MOST_NAMED = 6  # runs in one message
+Ids = dict[str, set[int]]  # by run-like table
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """A run that goes, for people.
+
+    Attributes:
+        rows: its own and those of its parts; a part of two runs counts with both.
+    """
+
+    kind: str
+    uid: str
+    name: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What goes with one run.
+
+    Attributes:
+        ids: of everything, by run-like table.
+        runs: what was asked for, then what needs it, then what needs that …
+    """
+
+    ids: Mapping[str, Collection[int]]
+    runs: tuple[Doomed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Freed:
+    """What no row names any more.
+
+    Attributes:
+        rows: how many were deleted.
+        uris: of files and folders, relative to the workspace.
+        kept_uris: those that rows still name.
+        mlflow_run_ids: of runs that no row names any more.
+    """
+
+    rows: int
+    uris: frozenset[str]
+    kept_uris: frozenset[str]
+    mlflow_run_ids: frozenset[str]
+
+
+def plan_deletion(session: Session, reference: str) -> Deletion:
+    """Find a run by uid or unique prefix, and all that can not be without it.
+
+    Raises:
+        UsageError: no such run, or several.
+        InUseError: a live process works on one of them, or on what one of them is waiting for.
+    """
+    kind, run_id = _find(session, reference)
+    order = _close(session, kind, run_id)
+    ids: Ids = {}
+    for found, each in order:
+        ids.setdefault(found, set()).add(each)
+    _refuse_busy(session, ids)
+    return Deletion(ids, tuple(_describe(session, order, ids)))
+
+
+def delete_rows(session: Session, plan: Deletion) -> Freed:
+    """Delete the rows of a plan, parts first; what needs them must be the same as when it was made.
+
+    Raises:
+        InUseError: something came to need them meanwhile, or a live process works on them now.
+    """
+    target = plan.runs[0]
+    if plan_deletion(session, target.uid).ids != plan.ids:
+        raise InUseError(
+            f"what needs {target.kind} {target.uid} has changed meanwhile; type the command again"
+        )
+    uris = frozenset(_values(session, _uri_columns(), plan.ids))
+    mlflow = frozenset(_values(session, _mlflow_columns(), plan.ids))
+    n_rows = 0
+    for table in reversed(Base.metadata.sorted_tables):
+        for column, batch in conditions(table, plan.ids):
+            n_rows += session.connection().execute(table.delete().where(column.in_(batch))).rowcount
+    kept = frozenset(_values(session, _uri_columns()))
+    return Freed(n_rows, uris - kept, kept, mlflow - set(_values(session, _mlflow_columns())))
+
+
+def name_dependents(plan: Deletion) -> str:
+    """Return what needs the run that was asked for, in a few words."""
+    others = plan.runs[1:]
+    named = [f"{each.kind} {each.uid[:8]} ({each.name})" for each in others[:MOST_NAMED]]
+    rest = Counter(each.kind for each in others[MOST_NAMED:])
+    more = ", ".join(f"{count} {kind}" for kind, count in sorted(rest.items()))
+    return ", ".join(named) + (f" and {rest.total()} more ({more})" if more else "")
+
+
+def _find(session: Session, reference: str) -> tuple[str, int]:
+    if len(reference) < SHORTEST_PREFIX:
+        raise UsageError(f"uid {reference!r} is too short; give {SHORTEST_PREFIX} characters or more of it")
+    found = [
+        (kind, row.id, row.uid)
+        for kind, table in runs().items()
+        for row in session.execute(
+            select(table.c.id, table.c.uid).where(table.c.uid.startswith(reference, autoescape=True))
+        )
+    ]
+    if len(found) == 1:
+        return found[0][:2]
+    if found:
+        named = ", ".join(f"{kind} {uid}" for kind, _, uid in found)
+        raise UsageError(f"uid {reference!r} names {len(found)}; give more of one: {named}")
+    raise UsageError(
+        f"no {', '.join(list(runs())[:-1])} or {list(runs())[-1]} has a uid that starts with {reference!r}; "
+        "see jsdelta query bugs --by attack, models list, dataset list"
+    )
+
+
+def _close(session: Session, kind: str, run_id: int) -> list[tuple[str, int]]:
+    """Return a run and all that needs it, nearest first."""
+    order, start = [(kind, run_id)], 0
+    known = set(order)
+    while start < len(order):
+        latest, start = order[start:], len(order)
+        for dependent in _dependents(session, latest):
+            if dependent not in known:
+                known.add(dependent)
+                order.append(dependent)
+    return order
+
+
+def _dependents(session: Session, latest: Collection[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    ids: Ids = {}
+    for kind, run_id in latest:
+        ids.setdefault(kind, set()).add(run_id)
+    for need in needs():
+        for batch in batches(ids.get(need.needed.name, ())):
+            asked = select(need.dependent_id).where(need.needed_id.in_(batch)).distinct()
+            yield from ((need.dependent.name, each) for each in sorted(session.scalars(asked)))
+    yield from _mentions(session, ids)
+
+
+def _mentions(session: Session, ids: Ids) -> Iterator[tuple[str, int]]:
+    """Yield runs whose JSON names one of these by its uid: a data set the model that it was made with."""
+    uids = {
+        uid
+        for kind, some in ids.items()
+        for batch in batches(some)
+        for uid in session.scalars(select(runs()[kind].c.uid).where(runs()[kind].c.id.in_(batch)))
+    }
+    for kind, table in runs().items():
+        for column in (each for each in table.c if isinstance(each.type, JSON)):
+            for run_id, value in session.execute(select(table.c.id, column).where(column.is_not(None))):
+                if uids & set(_texts(value)):
+                    yield kind, run_id
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+
+
+def _refuse_busy(session: Session, ids: Ids) -> None:
+    """Refuse where a process works on one of these runs, on a part, or on what one of them waits for."""
+    wanted: Ids = {kind: set(some) for kind, some in ids.items()}
+    for need in needs():
+        for batch in batches(ids.get(need.dependent.name, ())):
+            asked = select(need.needed_id).where(need.dependent_id.in_(batch), need.needed_id.is_not(None))
+            wanted.setdefault(need.needed.name, set()).update(session.scalars(asked))
+    for table in (each for each in Base.metadata.sorted_tables if "heartbeat_at" in each.c):
+        doomed = ids if table.name in parts() else wanted
+        for column, batch in conditions(table, doomed):
+            busy = select(table.c.owner, table.c.heartbeat_at, column).where(
+                table.c.status == RUNNING, column.in_(batch)
+            )
+            for owner, heartbeat_at, run_id in session.execute(busy):
+                if is_alive(owner, heartbeat_at):
+                    _say_busy(
+                        session, owners(table)[0].run if table.name in parts() else table, run_id, owner
+                    )
+
+
+def _say_busy(session: Session, run: Table, run_id: int, owner: str) -> None:
+    uid = session.scalar(select(run.c.uid).where(run.c.id == run_id))
+    raise InUseError(
+        f"{describe(owner)} works on {run.name} {uid}; stop it or wait for it, then type the command again"
+    )
+
+
+def _describe(session: Session, order: Sequence[tuple[str, int]], ids: Ids) -> Iterator[Doomed]:
+    rows: Counter[tuple[str, int]] = Counter(order)
+    for part in parts().values():
+        for link in owners(part):
+            for batch in batches(ids.get(link.run.name, ())):
+                asked = select(link.column, func.count()).where(link.column.in_(batch)).group_by(link.column)
+                rows.update({(link.run.name, run_id): count for run_id, count in session.execute(asked)})
+    for kind, run_id in order:
+        row = session.execute(select(runs()[kind]).where(runs()[kind].c.id == run_id)).one()
+        yield Doomed(kind, row.uid, _name(session, kind, row), rows[kind, run_id])
+
+
+def _name(session: Session, kind: str, row: Any) -> str:  # noqa: ANN401 a row of any run-like table
+    if kind == "attack":
+        return f"{row.norm} {format_eps(row.eps, row.norm)}, {row.n_attempts} attempts"
+    if kind == "evaluation":
+        attacks = runs()["attack"]
+        of = session.scalars(select(attacks.c.uid).where(attacks.c.id == row.attack_id)).one()
+        return f"of attack {of[:8]}, temperature {row.temperature_rule}"
+    if kind == "model" and row.name is None:
+        return f"{row.recipe_name} seed {row.seed}"
+    return str(row.name)
+
+
+def _uri_columns() -> list[Column[str]]:
+    return [
+        column for table in Base.metadata.sorted_tables for column in table.c if column.name.endswith("uri")
+    ]
+
+
+def _mlflow_columns() -> list[Column[str]]:
+    return [table.c.mlflow_run_id for table in runs().values()]
+
+
+def _values(
+    session: Session, columns: Iterable[Column[str]], ids: Mapping[str, Collection[int]] | None = None
+) -> Iterator[str]:
+    """Yield what stands in some columns, of all rows or of those that go."""
+    for column in columns:
+        asked = select(column).where(column.is_not(None)).distinct()
+        if ids is None:
+            yield from session.scalars(asked)
+            continue
+        for key, batch in conditions(column.table, ids):
+            yield from session.scalars(asked.where(key.in_(batch)))

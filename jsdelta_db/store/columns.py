@@ -7,6 +7,7 @@ segments; only one that β falls into is opened. So the numbers are exact for ev
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def make_segments(reader: Reader, *, evaluation_id: int, attack_id: int, n_class
     starts = np.flatnonzero(np.diff(kind, prepend=-1)).tolist()
     pieces = [
         slice(start, min(start + SEGMENT_ROWS, end))
-        for first, end in zip(starts, [*starts[1:], len(kind)], strict=True)
+        for first, end in pairwise([*starts, len(kind)])
         for start in range(first, end, SEGMENT_ROWS)
     ]
     return [

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from jsdelta_db.addresses import redact
 from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
@@ -174,7 +174,10 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
             return connection
         return connect_read_only(path, **options)
 
-    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    # The last connection to close empties the write-ahead log into the file and waits for the disk: a writer
+    # keeps one between its transactions.
+    pool = NullPool if read_only else QueuePool
+    engine = create_engine("sqlite://", creator=connect, poolclass=pool)
 
     @event.listens_for(engine, "connect")
     def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:

@@ -262,15 +262,18 @@ def test_finished_chunk_is_in_nobodys_hands(store, planned):
     assert (chunk.uri, chunk.sha256) == ("samples/chunk-00000.npz", "ab")
 
 
-@pytest.mark.parametrize("stored", [0, 5])
-def test_finish_evaluation_refuses_missing_rows(stored, store, planned):
-    """An evaluation with fewer scores than attempts is not called finished."""
+@pytest.mark.parametrize(("samples", "scores", "judged"), [(0, 0, 0), (6, 5, 5), (5, 6, 5), (0, 6, 0)])
+def test_finish_evaluation_refuses_missing_rows(samples, scores, judged, store, planned):
+    """An evaluation with fewer scores than attempts, or scores without a sample, is not called finished."""
     attack, evaluation = planned
     with store.transaction() as session:
-        add_scores(session, evaluation, ROWS[:stored])
+        add_samples(session, attack, ROWS[:samples])
+        add_scores(session, evaluation, ROWS[:scores])
     with (
         pytest.raises(
-            StoreError, match=f"{evaluation.uid} has {stored} scores, 6 were planned.*jsdelta db check"
+            StoreError,
+            match=f"{evaluation.uid} has {scores} scores, {judged} of them with their sample; 6 were planned.*"
+            "jsdelta db check",
         ),
         store.transaction() as session,
     ):
@@ -299,6 +302,7 @@ def test_second_evaluation_leaves_the_attacks_time_as_it_was(store, planned):
     """An attack is finished when its samples are, not when they are judged again."""
     attack, evaluation = planned
     with store.transaction() as session:
+        add_samples(session, attack, ROWS)
         add_scores(session, evaluation, ROWS)
         session.get_one(Attack, attack.id).finished_at = START
     with store.transaction() as session:

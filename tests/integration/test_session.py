@@ -329,6 +329,7 @@ def test_full_disk_is_one_line_and_nothing_is_half_written(workspace):
 def _fill_the_disk(store: Store) -> None:
     # SQLite reports its own limit in the words it has for a full disk; the file keeps the size it has.
     event.listen(store.engine, "connect", lambda raw, _: raw.execute("PRAGMA max_page_count = 1"))
+    store.engine.dispose()  # the connection that is kept was opened before
     _insert(store, 2000)
 
 

@@ -70,14 +70,11 @@ def _seen(workspace: Workspace, aim: str) -> Iterator[Callable[[], bool]]:
     elif workspace.db_url.startswith("sqlite"):
         log = workspace.root / "jsdelta.db-wal"
 
-        def size() -> int:
-            try:
-                return log.stat().st_size
-            except FileNotFoundError:
-                return 0
+        def written() -> int:
+            return log.stat().st_mtime_ns if log.exists() else 0
 
-        before = size()
-        yield lambda: size() not in (0, before)
+        before = written()
+        yield lambda: written() != before
     else:
         with psycopg.connect(workspace.db_url, autocommit=True) as connection:
             yield lambda: connection.execute(COMMITTING).fetchone() is not None

@@ -1,6 +1,8 @@
 """``jsdelta attack``: make adversarial samples, and ``jsdelta attack export``."""
 
-from typing import Annotated
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +12,9 @@ from jsdelta_db.settings import Workspace
 
 from . import options
 from .output import Format, TerminalProgress, note, write_bugs
+
+if TYPE_CHECKING:
+    from jsdelta_db.workbench import Workbench
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -74,6 +79,16 @@ def attack(
     dtype: Annotated[
         str, typer.Option(metavar="auto|float32|bfloat16", help="Arithmetic inside the network.")
     ] = "auto",
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Work in --output alone; jsdelta db import takes it later.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where --offline works.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="SOURCE", help="Export or store with the models for --offline."),
+    ] = None,
 ) -> None:
     """Attack members of an ensemble by targeted PGD, let the others judge, and store every sample.
 
@@ -94,14 +109,29 @@ def attack(
         for value in sorted({parse_eps(text, norm) for text in eps})
     ]  # fmt: skip
     workspace = ctx.obj.workspace(data_dir)
+    folder = _offline_folder(offline, output, start)
     evaluations, worked_on = run_attack(
         workspace, configs, ensemble, attacked, evaluators=evaluators or (), surrogates=surrogates or (),
         rules=EvaluationConfig(temperature), controls=controls, stability=stability,
-        keeps_samples=save_samples,
+        keeps_samples=save_samples, offline=folder, start=start,
     )  # fmt: skip
+    if folder is not None:
+        from jsdelta_db.moving.offline import offline_workspace
+
+        workspace = offline_workspace(workspace, folder)
     print_summary(workspace, evaluations)
     if not worked_on:
         note("every one of these attacks was finished before; nothing was done again")
+    if folder is not None:
+        note(f"stored in {folder} alone; where the models are from: jsdelta db import {folder.name}")
+
+
+def _offline_folder(offline: bool, output: Path | None, start: str | None) -> Path | None:
+    if not offline and (output is not None or start is not None):
+        raise UsageError("--output and --from go with --offline; give it, or leave them out")
+    if offline and output is None:
+        raise UsageError("--offline works in a folder of its own; name it: --output FOLDER")
+    return output
 
 
 def _targets(targets: str, untargeted: bool) -> str:
@@ -122,14 +152,23 @@ def run_attack(
     controls: bool = False,
     stability: bool = False,
     keeps_samples: bool = True,
+    offline: Path | None = None,
+    start: str | None = None,
 ) -> tuple[tuple[str, ...], int]:
     """Run attacks with a progress bar; return the evaluations' uids and how many had work left."""
+    from jsdelta_db.moving.offline import Parts, open_offline
     from jsdelta_db.pipeline import Extras, attack_and_score
     from jsdelta_db.store.session import open_store
     from jsdelta_db.workbench import open_workbench
 
-    open_store(workspace.db_url).close()  # without a store there is no ensemble: says so, makes nothing
-    with open_workbench(workspace, TerminalProgress()) as bench:
+    opened: AbstractContextManager[Workbench]
+    if offline is not None:
+        parts = Parts(ensemble, attacked, evaluators, surrogates)
+        opened = open_offline(workspace, offline, start, configs, parts, TerminalProgress())
+    else:
+        open_store(workspace.db_url).close()  # without a store there is no ensemble: says so, makes nothing
+        opened = open_workbench(workspace, TerminalProgress())
+    with opened as bench:
         result = attack_and_score(
             bench, configs, ensemble=ensemble, attacked=attacked, evaluators=evaluators,
             surrogates=surrogates, rules=rules, extras=Extras(controls, stability),

@@ -37,9 +37,8 @@ def export(
     done = export_store(ctx.obj.workspace(), output, TerminalProgress(), with_files=files)
     typer.echo(output)
     _note_left_out(done.left_out)
-    note(
-        f"{done.rows:,} rows, {'no' if done.files is None else f'{done.files:,}'} files; read by jsdelta db import"
-    )
+    files_too = "no files" if done.files is None else f"{done.files:,} files"
+    note(f"{done.rows:,} rows, {files_too}; jsdelta db import reads them")
 
 
 def import_(

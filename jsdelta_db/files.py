@@ -80,3 +80,11 @@ def copy_verified(source: Path, target: Path, sha256: str | None) -> None:
 def sha256_of(content: bytes) -> str:
     """Return the sha256 of some bytes, 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the sha256 of a file of any size; "" if it is not there."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

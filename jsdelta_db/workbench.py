@@ -37,11 +37,16 @@ class Workbench:
 
 
 @contextmanager
-def open_workbench(workspace: Workspace, progress: Progress | None = None) -> Iterator[Workbench]:
+def open_workbench(
+    workspace: Workspace, progress: Progress | None = None, *, is_tracked: bool = True
+) -> Iterator[Workbench]:
     """Open a workspace for work; a SQLite store that is missing is made.
 
     When the block ends, however it ends, what this process had claimed is given back, and errors of
     the database or the disk come out as one line.
+
+    Args:
+        is_tracked: whether MLflow is told; without it rows wait for ``jsdelta doctor --repair``.
 
     Raises:
         StoreError: the store can not be reached, written, or is not at this version's revision.
@@ -51,7 +56,9 @@ def open_workbench(workspace: Workspace, progress: Progress | None = None) -> It
     store = open_for_writing(workspace.db_url)
     try:
         with heartbeat(store), _terminable():
-            yield Workbench(workspace, store, Tracker(workspace, reporter.say), reporter)
+            tracker = Tracker(workspace, reporter.say)
+            tracker.failed = not is_tracked  # as after a failure, nothing is tried
+            yield Workbench(workspace, store, tracker, reporter)
     except SQLAlchemyError as error:
         raise translate(error, url) from error
     except OSError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jsdelta_db.errors import StoreError, UsageError
-from jsdelta_db.files import copy_verified
+from jsdelta_db.files import copy_verified, sha256_of_file
 from jsdelta_db.moving.manifest import (
     FILES,
     MANIFEST,
@@ -17,7 +17,6 @@ from jsdelta_db.moving.manifest import (
     Manifest,
     TableFile,
     is_export,
-    sha256_of_file,
     table_path,
     write_manifest,
 )
@@ -55,7 +54,7 @@ def export_store(
     folder = folder.expanduser().resolve()
     check_target(folder)
     with open_as_source(parse_url(workspace.db_url), workspace.root) as source:
-        source.check(with_files=with_files)
+        source.check(run_tables(), with_files=with_files)
         with _aside(folder) as aside:
             files = _copy_files(source, aside, progress) if with_files else None
             tables = write_tables(source, aside, progress)

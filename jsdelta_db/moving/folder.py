@@ -2,12 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from jsdelta_db.errors import StoreError
-from jsdelta_db.moving.manifest import FILES, Manifest, read_manifest, sha256_of_file, table_path
+from jsdelta_db.files import sha256_of_file
+from jsdelta_db.moving.manifest import FILES, Manifest, read_manifest, table_path
 from jsdelta_db.moving.parquet import read_parquet, read_runs
 from jsdelta_db.moving.portable import Batch, PortableTable, Row, portable_tables, run_tables
 from jsdelta_db.moving.source import check_counts, list_files
@@ -51,12 +52,16 @@ class FolderSource:
         """Return where the export keeps a file."""
         return self._folder / FILES / uri
 
-    def check(self, *, with_files: bool) -> None:
+    def check(self, tables: Sequence[PortableTable], *, with_files: bool) -> None:
         """Hold everything against the manifest and against each other.
+
+        Args:
+            tables: all of them are looked at, whatever is to be used.
 
         Raises:
             StoreError: the first thing that does not fit.
         """
+        del tables
         for name, facts in self._manifest.tables.items():
             path = table_path(self._folder, name)
             if sha256_of_file(path) != facts.sha256:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, inspect, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from jsdelta_db.errors import StoreError
-from jsdelta_db.files import copy_verified
+from jsdelta_db.files import copy_verified, sha256_of_file
 from jsdelta_db.leases import current_owner
 from jsdelta_db.moving.arriving import (
     Here,
@@ -31,7 +31,6 @@ from jsdelta_db.moving.arriving import (
     owner_column,
     refuse_conflicts,
 )
-from jsdelta_db.moving.manifest import sha256_of_file
 from jsdelta_db.moving.places import open_source
 from jsdelta_db.moving.portable import Batch, PortableTable, Row, portable_tables, run_tables
 from jsdelta_db.moving.source import Source, planned_rows
@@ -40,6 +39,7 @@ from jsdelta_db.settings import Workspace
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FINISHED, LEASED, PENDING, RUNNING, Base, Sample, Score
 from jsdelta_db.store.segments import write_segments
+from jsdelta_db.store.session import make_engine, parse_url, reporting, sqlite_path
 from jsdelta_db.store.write import insert_rows
 from jsdelta_db.workbench import Workbench, open_workbench
 
@@ -78,13 +78,36 @@ def import_store(
             has changed.
     """
     with open_source(reference, workspace, files_from) as source:
-        source.check(with_files=with_files)
+        source.check(run_tables(), with_files=with_files)
+        _prepare(workspace.db_url)
         with open_workbench(workspace, progress) as bench:
             return merge(bench, source, run_tables(), with_files=with_files)
 
 
+def _prepare(url: str) -> None:
+    """Make the tables in a server's database that holds none at all: who imports means this one."""
+    parsed = parse_url(url)
+    if sqlite_path(parsed) is not None:
+        return  # opening it for work does the same
+    engine = make_engine(parsed)
+    try:
+        with reporting(parsed), engine.connect() as connection:
+            is_blank = not inspect(connection).get_table_names()
+    finally:
+        engine.dispose()
+    if is_blank:
+        from jsdelta_db.store.migrate import upgrade
+
+        upgrade(url)
+
+
 def merge(
-    bench: Workbench, source: Source, tables: Sequence[PortableTable], *, with_files: bool = True
+    bench: Workbench,
+    source: Source,
+    tables: Sequence[PortableTable],
+    *,
+    with_files: bool = True,
+    label: str = "import",
 ) -> Imported:
     """Merge some run tables of a source that was checked, and what belongs to them.
 
@@ -99,7 +122,7 @@ def merge(
         1 + planned.get((table.name, row["uid"]), 0) for table in tables for row in source.runs(table)
     )
     try:
-        with bench.progress.task("import", total) as advance:
+        with bench.progress.task(label, total) as advance:
             merger = _Merger(bench, source, here, advance, with_files=with_files and source.has_files)
             for table in tables:
                 for row in source.runs(table):

@@ -1,6 +1,5 @@
 """The manifest of an export: written last, so that a folder without one is not whole."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,11 +105,3 @@ def _check_revision(folder: Path, revision: object) -> None:
 def table_path(folder: Path, name: str) -> Path:
     """Return where an export keeps a table."""
     return folder / TABLES / f"{name}.parquet"
-
-
-def sha256_of_file(path: Path) -> str:
-    """Return the sha256 of a file of any size; "" if it is not there."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
-"""Of a source, only what its attacks rest on."""
+"""Of a source, only what some of its runs rest on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jsdelta_db.moving.portable import Batch, PortableTable, Row, portable_tables, run_tables
@@ -8,19 +8,27 @@ from jsdelta_db.moving.source import Source
 
 
 class NeededSource:
-    """A source without the models, ensembles and data sets that none of its attacks has to do with."""
+    """A source without what some runs have nothing to do with.
 
-    def __init__(self, source: Source) -> None:
+    Args:
+        roots: uids of these runs, by table; all attacks and evaluations if None.
+    """
+
+    def __init__(self, source: Source, roots: Mapping[str, set[str]] | None = None) -> None:
         self.title, self.has_files, self.left_out = source.title, source.has_files, source.left_out
         self._source = source
-        self._needed: dict[str, set[str]] = {table.name: set() for table in run_tables()}
+        if roots is None:
+            tables = [table for table in run_tables() if table.name in ("attack", "evaluation")]
+            roots = {table.name: {row["uid"] for row in source.runs(table)} for table in tables}
+        self._needed: dict[str, set[str]] = {
+            table.name: set(roots.get(table.name, ())) for table in run_tables()
+        }
         for table in reversed(run_tables()):
             for row in reversed(source.runs(table)):  # a data set's parent stands before it
-                if table.name in ("attack", "evaluation") or row["uid"] in self._needed[table.name]:
+                if row["uid"] in self._needed[table.name]:
                     self._need(table, row)
 
     def _need(self, table: PortableTable, row: Row) -> None:
-        self._needed[table.name].add(row["uid"])
         self._need_parents(table, [tuple(row[name] for name in table.names)])
         for child in (portable_tables()[name] for name in table.children):
             if not child.is_bulk and any(each.parent for each in child.columns[1:]):

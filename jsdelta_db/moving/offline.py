@@ -23,11 +23,10 @@ from jsdelta_db.moving.importing import merge
 from jsdelta_db.moving.manifest import FILES, MANIFEST, TABLES, Manifest, write_manifest
 from jsdelta_db.moving.needed import NeededSource
 from jsdelta_db.moving.places import open_as_source, open_source
-from jsdelta_db.moving.portable import definitions, portable_tables, run_tables
-from jsdelta_db.moving.source import Source, files_of, list_files
+from jsdelta_db.moving.portable import definitions, run_tables
+from jsdelta_db.moving.source import Source, list_files
 from jsdelta_db.progress import Progress
 from jsdelta_db.settings import Workspace
-from jsdelta_db.store.schema import Model
 from jsdelta_db.store.session import open_store, parse_url
 from jsdelta_db.workbench import Workbench, open_workbench
 
@@ -103,32 +102,29 @@ def _open_start(workspace: Workspace, place: Workspace, start: str | None) -> It
 
 
 def _bring_files(bench: Workbench, source: Source, configs: Sequence[AttackConfig], parts: Parts) -> None:
-    """Copy checkpoints and kept logits of the models that take part, and no others.
+    """Copy the files of those that take part, and of what these rest on; no others.
 
     Raises:
         StoreError: the export that they should come from has no files.
     """
     with bench.store.transaction() as session:
-        models = _list_models(session, configs[0].objective, parts)
-    logits = portable_tables()["model_logits"]
-    for model in models:
-        files = [(model.checkpoint_uri, model.checkpoint_sha256), *files_of(source, logits, model.uid)]
-        for uri, sha256 in files:
-            target = bench.locate(uri or "")
-            if sha256_of_file(target) == sha256:
-                continue
-            if not source.has_files:
-                raise StoreError(f"{source.title} has no files; export again without --no-files")
-            copy_verified(source.locate(uri or ""), target, sha256)
+        roots = _find_roots(session, configs[0].objective, parts)
+    for uri, sha256 in list_files(NeededSource(source, roots)).items():
+        target = bench.locate(uri)
+        if sha256_of_file(target) == sha256:
+            continue
+        if not source.has_files:
+            raise StoreError(f"{source.title} has no files; export again without --no-files")
+        copy_verified(source.locate(uri), target, sha256)
 
 
-def _list_models(session: Session, objective: str, parts: Parts) -> list[Model]:
+def _find_roots(session: Session, objective: str, parts: Parts) -> dict[str, set[str]]:
     casts = cast_attacks(
         session, ensemble=parts.ensemble, attacked=parts.attacked, objective=objective,
         evaluators=parts.evaluators, surrogates=parts.surrogates,
     )  # fmt: skip
-    models = [model for cast in casts for model in (cast.attacked, *cast.evaluators, *cast.surrogates)]
-    return sorted({model.id: model for model in models}.values(), key=lambda model: model.id)
+    models = {model.uid for cast in casts for model in (cast.attacked, *cast.evaluators, *cast.surrogates)}
+    return {"model": models, "ensemble": {cast.ensemble.uid for cast in casts if cast.ensemble}}
 
 
 def _make_export(place: Workspace, progress: Progress) -> None:

@@ -59,16 +59,24 @@ def stats(
     ctx: typer.Context,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
-    """Count rows by table and runs by state.
+    """Count rows and bytes by table, and runs by state.
 
     Example: jsdelta db stats
     """
-    from jsdelta_db.store.maintenance import count_rows, count_states, size_in_bytes
+    from jsdelta_db.store.contents import count_rows, count_states, size_in_bytes, table_sizes
     from jsdelta_db.store.session import parse_url, reading_store, show_url
 
     url = ctx.obj.workspace().db_url
     with reading_store(url) as connection:
-        tables, states, size = count_rows(connection), count_states(connection), size_in_bytes(connection)
-    rows = [{"kind": row["table"], "status": "all", "rows": row["rows"]} for row in tables] + states
-    write_rows(rows, ("kind", "status", "rows"), form)
+        tables, states = count_rows(connection), count_states(connection)
+        size, sizes = size_in_bytes(connection), table_sizes(connection)
+    rows = [
+        {"kind": row["table"], "status": "all", "rows": row["rows"], "bytes": sizes.get(row["table"])}
+        for row in tables
+    ]
+    rows += [{**row, "bytes": None} for row in states]
+    rows.append({"kind": "store", "status": "all", "rows": None, "bytes": size})
+    write_rows(rows, ("kind", "status", "rows", "bytes"), form)
     note(f"{show_url(parse_url(url))}: {size / 1e6:.1f} MB")
+    if not sizes:
+        note("this build of SQLite can not tell the size of a table (dbstat), only that of the whole file")

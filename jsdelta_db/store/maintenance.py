@@ -1,9 +1,8 @@
-"""Looking after a store: what it holds, and whether it holds together."""
+"""Looking after a store: whether it holds together."""
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
@@ -11,11 +10,10 @@ from jsdelta_db.store.schema import (
     FINISHED,
     Attack,
     AttackChunk,
-    Base,
     Dataset,
-    Ensemble,
     Evaluation,
     EvaluationChunk,
+    EvaluationMember,
     Model,
     ModelLogits,
     Sample,
@@ -23,39 +21,11 @@ from jsdelta_db.store.schema import (
 )
 
 
-def count_rows(connection: Connection) -> list[dict[str, Any]]:
-    """Return each table with its number of rows."""
-    return [
-        {"table": name, "rows": connection.scalar(select(func.count()).select_from(table))}
-        for name, table in sorted(Base.metadata.tables.items())
-    ]
-
-
-def count_states(connection: Connection) -> list[dict[str, Any]]:
-    """Return how many models, ensembles, evaluations and chunks are in each state."""
-    rows = []
-    for table in (Model, Ensemble, Evaluation, AttackChunk, EvaluationChunk):
-        statement = select(table.status, func.count()).group_by(table.status).order_by(table.status)
-        rows += [
-            {"kind": table.__tablename__, "status": status, "rows": count}
-            for status, count in connection.execute(statement)
-        ]
-    return rows
-
-
-def size_in_bytes(connection: Connection) -> int:
-    """Return how large the database is."""
-    if connection.dialect.name == "sqlite":
-        pages, page_size = (connection.scalar(text(f"PRAGMA {name}")) for name in ("page_count", "page_size"))
-        return int(pages * page_size)
-    return int(connection.scalar(text("SELECT pg_database_size(current_database())")) or 0)
-
-
 def find_problems(connection: Connection, root: Path) -> Iterator[str]:
     """Yield one line for whatever does not hold together.
 
-    Looks at the database's own integrity, the rows of finished evaluations against their plan, scores
-    against samples, and files against their hashes.
+    Looks at the database's own integrity, evaluators against the attacked models, chunks and rows against
+    their plan, scores against samples, and files against their hashes.
 
     Args:
         root: the workspace that file paths are relative to.
@@ -66,20 +36,92 @@ def find_problems(connection: Connection, root: Path) -> Iterator[str]:
                 yield f"database: {line}"
         for table, *_ in connection.execute(text("PRAGMA foreign_key_check")):
             yield f"database: a row of {table} points to one that is not there"
+    yield from _check_weights(connection)
+    yield from _check_chunks(connection)
+    yield from _check_samples(connection)
     yield from _check_evaluations(connection)
     yield from _check_files(connection, root)
 
 
-def _check_evaluations(connection: Connection) -> Iterator[str]:
-    statement = (
-        select(Evaluation.id, Evaluation.uid, Evaluation.attack_id, Attack.n_attempts)
+def _check_weights(connection: Connection) -> Iterator[str]:
+    """Yield evaluators that judge themselves, and copies of a sha256 that are not the model's own.
+
+    The schema refuses both; what came past it (another tool, foreign keys switched off) shows here.
+    """
+    attacked, judge = Model.__table__.alias("attacked"), Model.__table__.alias("judge")
+    attacks = select(Attack.uid).join(attacked, attacked.c.id == Attack.attacked_model_id)
+    other = Attack.attacked_sha256.is_distinct_from(attacked.c.checkpoint_sha256)
+    for (uid,) in connection.execute(attacks.where(other)):
+        yield f"attack {uid}: its attacked_sha256 is not that of its model's checkpoint"
+    evaluations = select(Evaluation.uid).join(Attack, Attack.id == Evaluation.attack_id)
+    for (uid,) in connection.execute(evaluations.where(Evaluation.attacked_sha256 != Attack.attacked_sha256)):
+        yield f"evaluation {uid}: its attacked_sha256 is not that of its attack"
+    members = (
+        select(
+            Evaluation.uid, judge.c.uid, judge.c.checkpoint_sha256, EvaluationMember.model_sha256,
+            EvaluationMember.attacked_sha256, attacked.c.checkpoint_sha256, attacked.c.id == judge.c.id,
+        )
+        .join(EvaluationMember, EvaluationMember.evaluation_id == Evaluation.id)
         .join(Attack, Attack.id == Evaluation.attack_id)
-        .where(Evaluation.status == FINISHED)
+        .join(attacked, attacked.c.id == Attack.attacked_model_id)
+        .join(judge, judge.c.id == EvaluationMember.model_id)
+    )  # fmt: skip
+    for uid, model, own, copy, attacked_copy, attacked_own, is_attacked in connection.execute(members):
+        if is_attacked or own == attacked_own:
+            yield f"evaluation {uid}: evaluator {model} has the attacked weights, and can not judge them"
+        if copy != own or attacked_copy != attacked_own:
+            yield f"evaluation {uid}: a sha256 beside evaluator {model} is not that of the model's checkpoint"
+
+
+def _check_chunks(connection: Connection) -> Iterator[str]:
+    """Yield attacks and evaluations whose chunks are not those of the plan: how many, with their attempts."""
+    for run, chunk, parent in (
+        (Attack, AttackChunk, AttackChunk.attack_id),
+        (Evaluation, EvaluationChunk, EvaluationChunk.evaluation_id),
+    ):
+        position, chunk_attempts = chunk.position, chunk.n_attempts
+        statement = (
+            select(
+                run.uid, Attack.n_attempts, Attack.chunk_size, func.count(position), func.max(position),
+                func.coalesce(func.sum(chunk_attempts), 0), func.max(chunk_attempts),
+            )
+            .select_from(run)
+            .join(chunk, parent == run.id)
+            .group_by(run.id, run.uid, Attack.n_attempts, Attack.chunk_size)
+        )  # fmt: skip
+        if run is Evaluation:
+            statement = statement.join(Attack, Attack.id == Evaluation.attack_id)
+        for uid, planned, size, n, last, attempts, largest in connection.execute(statement):
+            if (n, last + 1, attempts) != (-(-planned // size), n, planned) or largest > size:
+                yield (
+                    f"{run.__tablename__} {uid}: {planned} attempts planned in chunks of {size}, "
+                    f"{n} chunks hold {attempts}"
+                )
+
+
+def _check_samples(connection: Connection) -> Iterator[str]:
+    """Yield attacks whose samples are not those of their finished chunks; judged ones are looked at below."""
+    judged = select(Evaluation.attack_id).where(Evaluation.status == FINISHED)
+    finished = (AttackChunk.attack_id == Attack.id) & (AttackChunk.status == FINISHED)
+    of_chunks = select(func.coalesce(func.sum(AttackChunk.n_attempts), 0)).where(finished)
+    samples = select(func.count()).select_from(Sample).where(Sample.attack_id == Attack.id)
+    statement = select(Attack.uid, of_chunks.scalar_subquery(), samples.scalar_subquery())
+    for uid, expected, found in connection.execute(statement.where(Attack.id.not_in(judged))):
+        if expected != found:
+            yield f"attack {uid}: {expected} attempts in finished chunks, {found} samples"
+
+
+def _check_evaluations(connection: Connection) -> Iterator[str]:
+    of_chunks = select(func.coalesce(func.sum(EvaluationChunk.n_attempts), 0)).where(
+        EvaluationChunk.evaluation_id == Evaluation.id, EvaluationChunk.status == FINISHED
     )
-    for evaluation_id, uid, attack_id, planned in connection.execute(statement).all():
+    statement = select(
+        Evaluation.id, Evaluation.uid, Evaluation.status, Evaluation.attack_id, Attack.n_attempts,
+        of_chunks.scalar_subquery(),
+    ).join(Attack, Attack.id == Evaluation.attack_id)  # fmt: skip
+    for evaluation_id, uid, status, attack_id, planned, in_chunks in connection.execute(statement).all():
         of_evaluation, of_attack = Score.evaluation_id == evaluation_id, Sample.attack_id == attack_id
         scores = connection.scalar(select(func.count()).select_from(Score).where(of_evaluation))
-        samples = connection.scalar(select(func.count()).select_from(Sample).where(of_attack))
         matched = connection.scalar(
             select(func.count())
             .select_from(Score)
@@ -90,6 +132,14 @@ def _check_evaluations(connection: Connection) -> Iterator[str]:
             )
             .where(of_evaluation, of_attack)
         )
+        if status != FINISHED:
+            if not scores == matched == in_chunks:
+                yield (
+                    f"evaluation {uid}: {in_chunks} attempts in finished chunks, {scores} scores, "
+                    f"{matched} of them with a sample"
+                )
+            continue
+        samples = connection.scalar(select(func.count()).select_from(Sample).where(of_attack))
         if not scores == samples == matched == planned:
             yield (
                 f"evaluation {uid}: {planned} attempts planned, {samples} samples, {scores} scores, "

@@ -95,6 +95,14 @@ def test_stats_count_rows_and_states(tiny, capsys):
     assert (counts["model", "all"], counts["model", "finished"], counts["ensemble", "finished"]) == (3, 3, 1)
     assert (counts["attack", "all"], counts["evaluation", "finished"]) == (2, 2)
     assert counts["sample", "all"] == counts["score", "all"] == one(tiny, "SELECT count(*) FROM sample")[0]
+    assert (counts["attack", "finished"], counts["dataset", "finished"], counts["store", "all"]) == (
+        2,
+        1,
+        None,
+    )
+    sizes = {row["kind"]: row["bytes"] for row in json.loads(out) if row["status"] == "all"}
+    assert sizes["store"] == (tiny.root / "jsdelta.db").stat().st_size
+    assert 0 < sizes["score"] < sum(size for kind, size in sizes.items() if kind != "store") <= sizes["store"]
     assert str(tiny.root / "jsdelta.db") in err
 
 
@@ -102,7 +110,8 @@ def test_stats_as_a_table(tiny, capsys):
     """The table for people has the same rows."""
     _, out, _ = call(capsys, tiny, "db", "stats")
     rows = [tuple(row.values()) for row in parse_table(out)]
-    assert ("model", "finished", "3") in rows
+    assert ("model", "finished", "3", "–") in rows
+    assert ("attack", "finished", "2", "–") in rows
 
 
 def doctor(capsys, workspace):

@@ -6,10 +6,22 @@ from contextlib import closing
 import pytest
 from sqlalchemy import text
 
-from jsdelta_db.store.maintenance import count_rows, count_states, find_problems, size_in_bytes
-from jsdelta_db.store.schema import Base
+from jsdelta_db.store import contents
+from jsdelta_db.store.contents import count_rows, count_states, size_in_bytes, table_sizes
+from jsdelta_db.store.maintenance import find_problems
+from jsdelta_db.store.schema import FINISHED, AttackChunk, Base, EvaluationChunk
 from jsdelta_db.store.session import reading_store
-from tests.integration.test_schema_rules import ENGINES, add_dataset, new_store
+from tests.integration.test_schema_rules import (
+    ENGINES,
+    add_attack,
+    add_chunks,
+    add_dataset,
+    add_evaluation,
+    add_model,
+    add_samples,
+    add_scores,
+    new_store,
+)
 
 
 def _problems(workspace) -> list[str]:
@@ -139,5 +151,143 @@ def test_stats_and_check_run_on_both_engines(store, tmp_path):
         rows = {row["table"]: row["rows"] for row in count_rows(connection)}
         assert rows == {name: 2 if name == "dataset" else 0 for name in Base.metadata.tables}
         assert size_in_bytes(connection) > 4096
-        assert count_states(connection) == []
+        assert count_states(connection) == [{"kind": "dataset", "status": "finished", "rows": 2}]
+        sizes = table_sizes(connection)
+        assert set(sizes) == set(rows)
+        assert 0 < sizes["dataset"] <= sum(sizes.values()) <= size_in_bytes(connection)
         assert list(find_problems(connection, tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "fragments"),
+    [
+        (
+            "UPDATE evaluation_member SET model_id = 1 WHERE evaluation_id = 1 AND position = 0",
+            ["has the attacked weights", "a sha256 beside evaluator"],
+        ),
+        (
+            "UPDATE evaluation_member SET model_sha256 = 'made up' WHERE evaluation_id = 1 AND position = 0",
+            ["a sha256 beside evaluator"],
+        ),
+        (
+            "UPDATE evaluation_member SET attacked_sha256 = 'x' WHERE evaluation_id = 1 AND position = 0",
+            ["a sha256 beside evaluator"],
+        ),
+        (
+            "UPDATE evaluation SET attacked_sha256 = 'made up' WHERE id = 1",
+            ["its attacked_sha256 is not that of its attack"],
+        ),
+        (
+            "UPDATE attack SET attacked_sha256 = 'made up' WHERE id = 1",
+            ["attacked_sha256 is not that of its model's checkpoint", "is not that of its attack"],
+        ),
+    ],
+    ids=["judges itself", "evaluator's copy", "attacked copy", "evaluation's copy", "attack's copy"],
+)
+def test_weights_that_disagree_are_found(statement, fragments, tiny_copy):
+    """Whoever switched foreign keys off can not make the attacked weights judge unseen."""
+    _break(tiny_copy, statement)
+    problems = [line for line in _problems(tiny_copy) if not line.startswith("database: ")]
+    assert len(problems) == len(fragments)
+    for line, fragment in zip(problems, fragments, strict=True):
+        assert fragment in line
+
+
+def test_twin_of_the_attacked_weights_is_found(tiny_copy):
+    """Another row of the same weights is the attacked model, too."""
+    _break(
+        tiny_copy,
+        "UPDATE model SET checkpoint_sha256 = (SELECT checkpoint_sha256 FROM model WHERE id = 1) WHERE id = 2",
+    )
+    assert sum("has the attacked weights" in line for line in _problems(tiny_copy)) == 2  # both evaluations
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM {table} WHERE {parent} = 3 AND position = 1",
+        "DELETE FROM {table} WHERE {parent} = 3 AND position = 2",
+        "UPDATE {table} SET position = 7 WHERE {parent} = 3 AND position = 2",
+        "UPDATE {table} SET n_attempts = n_attempts + 1 WHERE {parent} = 3 AND position = 0",
+    ],
+    ids=["one missing", "the last missing", "at another place", "another count"],
+)
+@pytest.mark.parametrize("kind", ["attack", "evaluation"])
+def test_chunks_that_are_not_the_plans_are_found(kind, statement, four_copy):
+    """An attack's chunks, and those of its evaluation, hold its attempts without a gap."""
+    _break(four_copy, statement.format(table=f"{kind}_chunk", parent=f"{kind}_id"))
+    (problem,) = _problems(four_copy)
+    assert problem.startswith(f"{kind} ")
+    assert "attempts planned in chunks of" in problem
+
+
+@pytest.fixture
+def begun(store):
+    """An attack of three chunks of two: the first attacked and judged, the second attacked only."""
+    with store.transaction() as session:
+        models = [add_model(session, add_dataset(session), seed) for seed in (0, 1)]
+        attack = add_attack(session, models[0])
+        evaluation = add_evaluation(session, attack, models[1:], status="pending", finished_at=None)
+        add_chunks(session, attack, evaluation, 3)
+        rows = [(index, 0, 1, 1, 0.1) for index in range(4)]
+        add_samples(session, attack, rows)
+        add_scores(session, evaluation, rows[:2])
+        for table, parent, positions in ((AttackChunk, attack, (0, 1)), (EvaluationChunk, evaluation, (0,))):
+            for position in positions:
+                session.get_one(table, (parent.id, position)).status = FINISHED
+    return store
+
+
+def _rows_only(store, tmp_path) -> list[str]:
+    """Return what is found but for the files that rows made by hand do not have."""
+    with store.reading() as connection:
+        return [line for line in find_problems(connection, tmp_path) if not line.startswith("file ")]
+
+
+def test_unfinished_work_is_no_problem(begun, tmp_path):
+    """Rows of finished chunks only are what a stopped attack leaves, on both engines."""
+    assert _rows_only(begun, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "fragment"),
+    [
+        ("DELETE FROM sample WHERE sample_index = 3", "4 attempts in finished chunks, 3 samples"),
+        ("DELETE FROM score WHERE sample_index = 1", "2 attempts in finished chunks, 1 scores, 1 of them"),
+        ("UPDATE score SET sample_index = 9 WHERE sample_index = 1", "2 scores, 1 of them with a sample"),
+    ],
+)
+def test_unfinished_work_is_held_against_its_chunks(statement, fragment, begun, tmp_path):
+    """Of an attack that is not finished, the rows of the finished chunks are there."""
+    with begun.transaction() as session:
+        session.execute(text(statement))
+    (problem,) = _rows_only(begun, tmp_path)
+    assert fragment in problem
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (("finished", "finished", "finished"), "finished"),
+        (("finished", "pending", "finished"), "pending"),
+        (("finished", "running", "failed"), "running"),
+        (("finished", "failed", "pending"), "failed"),
+    ],
+)
+def test_state_of_an_attack_comes_from_its_chunks(states, expected, begun):
+    """Running before failed before pending; finished only with the last chunk."""
+    with begun.transaction() as session:
+        for position, status in enumerate(states):
+            session.get_one(AttackChunk, (1, position)).status = status
+    with begun.reading() as connection:
+        rows = [row for row in count_states(connection) if row["kind"] == "attack"]
+    assert rows == [{"kind": "attack", "status": expected, "rows": 1}]
+
+
+def test_sizes_where_sqlite_can_not_tell(tiny, monkeypatch):
+    """A build without dbstat gives no sizes of tables, and no error."""
+    monkeypatch.setattr(
+        contents, "SQLITE_SIZES", contents.SQLITE_SIZES.replace("FROM dbstat", "FROM nodbstat")
+    )
+    with reading_store(tiny.db_url) as connection:
+        assert table_sizes(connection) == {}

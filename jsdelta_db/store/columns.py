@@ -18,13 +18,9 @@ from jsdelta_db.store.selection import EvaluationInfo
 
 SEGMENT_ROWS = 1024  # rows looked through where β falls into a segment
 BLOBS = ("sample_index", "label_pair", "n_right", "js_delta")
-ATTEMPTS = """
-SELECT sample.sample_index, sample.requested_target, sample.source_label, sample.target_label,
-       sample.success, score.n_right, score.js_delta
-FROM sample
-JOIN score ON score.sample_index = sample.sample_index AND score.requested_target = sample.requested_target
-WHERE sample.attack_id = :attack_id AND score.evaluation_id = :evaluation_id
-"""
+KEY = ("sample_index", "requested_target")
+OF_SAMPLE = (*KEY, "source_label", "target_label", "success", "confidence", "linf", "l2", "stability")
+OF_SCORE = ("js", "js_of_mean", "js_delta", "js_attacked", "n_right", "n_at_target", "n_at_target_adv")
 
 Whole = NDArray[np.unsignedinteger]
 
@@ -65,12 +61,47 @@ class Segment:
         return int(np.searchsorted(self.js_delta, beta, side="left"))
 
 
+def read_attempts(
+    reader: Reader, *, evaluation_id: int, attack_id: int, names: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Return columns of ``sample`` and ``score`` for an evaluation's attempts, in the order of their keys.
+
+    The two tables are read side by side and matched here: with statistics of the evaluations before this
+    one, PostgreSQL takes a join of them for a matter of a row, and takes seconds.
+
+    Args:
+        names: some of ``OF_SAMPLE`` and ``OF_SCORE``.
+
+    Returns:
+        By name, ``(n,)``; NaN where the store has no value.
+    """
+    samples = _read_table(reader, "sample", "attack_id", attack_id, [n for n in names if n in OF_SAMPLE])
+    scores = _read_table(reader, "score", "evaluation_id", evaluation_id, [n for n in names if n in OF_SCORE])
+    keys = [table[:, 0] * (1 << 20) + table[:, 1] for table in (samples, scores)]
+    if not np.array_equal(*keys):  # unfinished, or damaged: what has no other half is left out
+        _, *rows = np.intersect1d(*keys, assume_unique=True, return_indices=True)
+        samples, scores = samples[rows[0]], scores[rows[1]]
+    columns = iter(samples[:, 2:].T), iter(scores[:, 2:].T)
+    return {name: next(columns[name in OF_SCORE]) for name in names}
+
+
+def _read_table(
+    reader: Reader, table: str, parent: str, parent_id: int, names: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return a table's rows ``(n, 2 + names)``, the key first."""
+    sql = (
+        f"SELECT {', '.join((*KEY, *names))} FROM {table} WHERE {parent} = :parent_id "  # noqa: S608 the schema's
+        f"ORDER BY {', '.join(KEY)}"
+    )
+    rows = fetch(reader, sql, parent_id=parent_id)
+    return np.array(rows, dtype=np.float64).reshape(-1, 2 + len(names))  # None becomes NaN
+
+
 def make_segments(reader: Reader, *, evaluation_id: int, attack_id: int, n_classes: int) -> list[Segment]:
     """Return an evaluation's segments, from its rows."""
-    rows = fetch(reader, ATTEMPTS, attack_id=attack_id, evaluation_id=evaluation_id)
-    index, target, source, reached, success, n_right, js_delta = (
-        np.array(rows, dtype=np.float64).reshape(-1, 7).T  # None becomes NaN
-    )
+    names = (*OF_SAMPLE[:5], "n_right", "js_delta")
+    attempts = read_attempts(reader, evaluation_id=evaluation_id, attack_id=attack_id, names=names)
+    index, target, source, reached, success, n_right, js_delta = (attempts[name] for name in names)
     undefined = np.isnan(js_delta)
     order = np.lexsort((target, index, js_delta, undefined, -success))
     sample_index = _narrowed(index[order])

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.statistics import Interval
-from jsdelta_db.store.reading import Reader, fetch
+from jsdelta_db.store.columns import read_attempts
+from jsdelta_db.store.reading import Reader
 from jsdelta_db.store.selection import (
     ALL_CORRECT,
     ATTACKED_CORRECT,
@@ -24,14 +25,6 @@ LABEL_KEYS = ("source_label", "target_label")
 BY_CHOICES = (
     *DEFAULT_KEYS, *CONFIGURATION_KEYS, "evaluators", "attack", "label-pair", "source-label", "target-label",
 )  # fmt: skip
-OF_SAMPLE = ("sample_index", "confidence", "stability")
-SCORES = """
-SELECT {columns}
-FROM sample
-JOIN score ON score.sample_index = sample.sample_index AND score.requested_target = sample.requested_target
-WHERE sample.attack_id = :attack_id AND score.evaluation_id = :evaluation_id
-"""
-
 # By name, each ``(n,)``, row i of all of them one attempt; NaN where the store has no value.
 Columns = Mapping[str, NDArray[np.float64]]
 Part = tuple[EvaluationInfo, Columns]
@@ -62,15 +55,16 @@ def load_scores(
     successes_only: bool = False,
 ) -> Columns:
     """Return columns of ``sample`` and ``score`` for one evaluation's attempts."""
-    columns = ", ".join(f"{'sample' if name in OF_SAMPLE else 'score'}.{name}" for name in names)
-    sql = SCORES.format(columns=columns)
+    wanted = dict.fromkeys((*names, "n_right", "success"))
+    columns = read_attempts(
+        reader, evaluation_id=evaluation.id, attack_id=evaluation.attack_id, names=tuple(wanted)
+    )
+    kept = np.ones(len(columns["success"]), dtype=bool)
     if population == ALL_CORRECT:
-        sql += f" AND score.n_right = {evaluation.n_evaluators:d}"
+        kept &= columns["n_right"] == evaluation.n_evaluators
     if successes_only:
-        sql += " AND sample.success = 1"
-    rows = fetch(reader, sql, attack_id=evaluation.attack_id, evaluation_id=evaluation.id)
-    table = np.array(rows, dtype=np.float64).reshape(-1, len(names))  # None becomes NaN
-    return dict(zip(names, table.T, strict=True))
+        kept &= columns["success"] == 1
+    return {name: columns[name][kept] for name in names}
 
 
 def group_scores(

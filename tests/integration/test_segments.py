@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
 
 from jsdelta_db.store import columns
 from jsdelta_db.store.columns import read_segments
@@ -15,6 +15,11 @@ from jsdelta_db.store.selection import POPULATIONS, Selection, list_evaluations
 from tests.integration.test_queries import Bench
 from tests.integration.test_schema_rules import ENGINES, new_store
 
+JOINED = text(
+    "SELECT sample.sample_index, source_label, target_label, success, n_right, js_delta FROM sample "
+    "JOIN score USING (sample_index, requested_target) "
+    "WHERE attack_id = :attack_id AND evaluation_id = :evaluation_id"
+)
 BETAS = (1e-6, 0.05, 0.1, 0.25, 0.7, 3.0)
 GROUPINGS = (
     (),
@@ -81,9 +86,7 @@ def _attempts(store, population):
     with store.reading() as connection:
         for evaluation in list_evaluations(connection):
             names = {"attack_id": evaluation.attack_id, "evaluation_id": evaluation.id}
-            for index, _, source, target, success, n_right, js_delta in columns.fetch(
-                connection, columns.ATTEMPTS, **names
-            ):
+            for index, source, target, success, n_right, js_delta in connection.execute(JOINED, names):
                 if population == "attacked-correct" or n_right == evaluation.n_evaluators:
                     labels = (evaluation.classes[source], evaluation.classes[target])
                     found.append((evaluation, index, *labels, success, js_delta))

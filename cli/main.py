@@ -115,9 +115,10 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     except Exception as error:  # noqa: BLE001 a defect: still one line, with a way to the traceback
+        addresses = [os.environ.get(name) for name in ("JSDELTA_DB_URL", "MLFLOW_TRACKING_URI")]
         if os.environ.get("JSDELTA_DEBUG"):
-            traceback.print_exc()
-        told = redact(str(error), map(os.environ.get, ("JSDELTA_DB_URL", "MLFLOW_TRACKING_URI")))
+            typer.echo(redact(traceback.format_exc(), addresses), err=True, nl=False)
+        told = redact(str(error), addresses)
         _say(f"{type(error).__name__}: {told}; a defect: set JSDELTA_DEBUG=1 for the traceback and report it")
         return EXIT_FAILURE
     if code == EXIT_INTERRUPTED:

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,15 @@ def files_at_hand(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def uid_at_hand(tiny_copy):
+    """The run that the examples name by its uid is in the store."""
+    connection = sqlite3.connect(tiny_copy.root / "jsdelta.db")
+    connection.execute("UPDATE evaluation SET uid = '3f9c2b7a51e0d864' WHERE id = 1")
+    connection.commit()
+    connection.close()
+
+
 def walk(command, words=()):
     """Yield each command's words and the command, groups first."""
     yield words, command
@@ -105,7 +115,7 @@ def test_every_command_has_an_example_of_itself(words):
 @pytest.mark.parametrize(
     "words", [words for words in RUNNABLE if words[0] not in ("quickstart", "ui")], ids=" ".join
 )
-def test_every_example_runs(words, tiny_copy, files_at_hand, capsys):
+def test_every_example_runs(words, tiny_copy, files_at_hand, uid_at_hand, capsys):
     """The example of the help works as written (long ones with fewer steps)."""
     example = example_of(RUNNABLE[words])
     code, out, err = call(capsys, tiny_copy, *shlex.split(example), *SHORTENED.get(example, []))
@@ -133,7 +143,7 @@ def test_every_option_says_what_it_does(words):
 
 def test_without_a_command_the_help_is_shown(capsys):
     """Bare jsdelta and bare groups show their help and count as wrong usage."""
-    for words in ((), ("query",), ("db",), ("models",)):
+    for words in ((), ("query",), ("db",), ("models",), ("config",)):
         code = run(list(words))
         captured = capsys.readouterr()
         assert code == 2
@@ -166,6 +176,8 @@ def test_readme_names_options_that_exist():
         ["query", "bugs", "--beta", "0.05"],
         ["query", "bugs", "--by", "method", "--format", "json"],
         ["query", "ensembles"],
+        ["query", "sql", "SELECT count(*) FROM sample_scores"],
+        ["config", "show"],
     ],
     ids=" ".join,
 )

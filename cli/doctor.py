@@ -19,7 +19,10 @@ def doctor(
     ctx: typer.Context,
     data_dir: options.DataDir = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Log what MLflow missed and close runs whose process is gone.")
+        bool,
+        typer.Option(
+            "--repair", help="Log what MLflow missed, close runs whose process is gone, mend columns."
+        ),
     ] = False,
     form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:

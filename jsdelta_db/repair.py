@@ -9,18 +9,20 @@ from jsdelta_db.config import DEFAULT_BETAS, format_eps
 from jsdelta_db.store import queries
 from jsdelta_db.store.ensembles import ROBUST_ACCURACY
 from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Evaluation, Model, ModelMetric
+from jsdelta_db.store.segments import list_differing, write_segments
 from jsdelta_db.store.selection import Selection, list_evaluations
 from jsdelta_db.workbench import Workbench
 
 
 def repair(bench: Workbench) -> list[str]:
-    """Log finished rows that MLflow does not know yet, and close runs whose process is gone.
+    """Log finished rows that MLflow does not know yet, close runs whose process is gone, mend segments.
 
     Returns:
         One line for each thing mended.
     """
     mended = [f"logged member seed {seed}" for seed in _log_models(bench)]
     mended += [f"logged evaluation {uid}" for uid in _log_evaluations(bench)]
+    mended += [f"rebuilt the columns of evaluation {uid}" for uid in _rebuild_segments(bench)]
     mended += [f"logged data set {name}" for name in _log_datasets(bench)]
     return mended + [
         f"closed run {run_id} of a process that is gone" for run_id in bench.tracker.close_abandoned()
@@ -84,6 +86,16 @@ def _log_evaluations(bench: Workbench) -> list[str]:
         if run.logged_id:
             logged.append(evaluation.uid)
     return logged
+
+
+def _rebuild_segments(bench: Workbench) -> list[str]:
+    """Make the column segments that are missing, or are not what the rows say, from the rows."""
+    with bench.store.reading() as connection:
+        wrong = list_differing(connection)
+    for evaluation_id, _ in wrong:
+        with bench.store.transaction() as session:
+            write_segments(session, evaluation_id)
+    return [uid for _, uid in wrong]
 
 
 def _log_datasets(bench: Workbench) -> list[str]:

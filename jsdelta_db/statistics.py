@@ -129,8 +129,9 @@ class FractionIntervals:
             hits: rows that count above the line, each of which counts below it too, ``(n,)``.
             trials: rows that count below the line, ``(n,)``.
         """
-        sums = (np.bincount(self._of_row, mask, len(self._images)) for mask in (hits, trials))
-        return fraction_intervals([Fraction(*sums, len(self._images) == len(self._of_row))])[0]
+        n = len(self._images)
+        above, below = (np.bincount(self._of_row, mask, n).astype(np.float64) for mask in (hits, trials))
+        return fraction_intervals([Fraction(above, below, n == len(self._of_row))])[0]
 
 
 def ratio_of_means(

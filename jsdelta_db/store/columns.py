@@ -77,10 +77,10 @@ def read_attempts(
     """
     samples = _read_table(reader, "sample", "attack_id", attack_id, [n for n in names if n in OF_SAMPLE])
     scores = _read_table(reader, "score", "evaluation_id", evaluation_id, [n for n in names if n in OF_SCORE])
-    keys = [table[:, 0] * (1 << 20) + table[:, 1] for table in (samples, scores)]
-    if not np.array_equal(*keys):  # unfinished, or damaged: what has no other half is left out
-        _, *rows = np.intersect1d(*keys, assume_unique=True, return_indices=True)
-        samples, scores = samples[rows[0]], scores[rows[1]]
+    mine, theirs = (table[:, 0] * (1 << 20) + table[:, 1] for table in (samples, scores))
+    if not np.array_equal(mine, theirs):  # unfinished, or damaged: what has no other half is left out
+        _, of_samples, of_scores = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
+        samples, scores = samples[of_samples], scores[of_scores]
     columns = iter(samples[:, 2:].T), iter(scores[:, 2:].T)
     return {name: next(columns[name in OF_SCORE]) for name in names}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, select, text
 
+from jsdelta_db.store.columns import read_attempts
 from jsdelta_db.store.schema import (
     FINISHED,
     Attack,
@@ -19,13 +20,14 @@ from jsdelta_db.store.schema import (
     Sample,
     Score,
 )
+from jsdelta_db.store.segments import differs
 
 
 def find_problems(connection: Connection, root: Path) -> Iterator[str]:
     """Yield one line for whatever does not hold together.
 
     Looks at the database's own integrity, evaluators against the attacked models, chunks and rows against
-    their plan, scores against samples, and files against their hashes.
+    their plan, scores against samples, columns against rows, and files against their hashes.
 
     Args:
         root: the workspace that file paths are relative to.
@@ -122,16 +124,10 @@ def _check_evaluations(connection: Connection) -> Iterator[str]:
     for evaluation_id, uid, status, attack_id, planned, in_chunks in connection.execute(statement).all():
         of_evaluation, of_attack = Score.evaluation_id == evaluation_id, Sample.attack_id == attack_id
         scores = connection.scalar(select(func.count()).select_from(Score).where(of_evaluation))
-        matched = connection.scalar(
-            select(func.count())
-            .select_from(Score)
-            .join(
-                Sample,
-                (Sample.sample_index == Score.sample_index)
-                & (Sample.requested_target == Score.requested_target),
-            )
-            .where(of_evaluation, of_attack)
+        attempts = read_attempts(
+            connection, evaluation_id=evaluation_id, attack_id=attack_id, names=("success",)
         )
+        matched = len(attempts["success"])
         if status != FINISHED:
             if not scores == matched == in_chunks:
                 yield (
@@ -145,6 +141,8 @@ def _check_evaluations(connection: Connection) -> Iterator[str]:
                 f"evaluation {uid}: {planned} attempts planned, {samples} samples, {scores} scores, "
                 f"{matched} of them belong together"
             )
+        elif differs(connection, evaluation_id):
+            yield f"evaluation {uid}: its columns are not those of its rows; run jsdelta doctor --repair"
 
 
 def _check_files(connection: Connection, root: Path) -> Iterator[str]:

@@ -10,7 +10,9 @@ from sqlalchemy import Connection
 
 from jsdelta_db.errors import StoreError, StoreNotReadyError
 from jsdelta_db.store.schema import HEAD_REVISION
+from jsdelta_db.store.segments import list_without_segments, write_segments
 from jsdelta_db.store.session import (
+    Store,
     find_revision,
     make_engine,
     parse_url,
@@ -32,6 +34,8 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 def upgrade(url: str, revision: str = "head") -> tuple[str | None, Path | None]:
     """Bring a store to a revision in one transaction; a failed migration leaves it as it was.
+
+    Afterwards finished evaluations that have no column segments get them.
 
     An existing SQLite file is copied aside first.
 
@@ -70,10 +74,21 @@ def upgrade(url: str, revision: str = "head") -> tuple[str | None, Path | None]:
                 # Looked at again under the lock: a command beside this one may have made the store.
                 if find_revision(connection) != HEAD_REVISION:
                     command.upgrade(alembic_config(connection), revision)
+            if revision == "head":
+                _fill_segments(Store(engine))
     finally:
         looking.dispose()
         engine.dispose()
     return before, backup
+
+
+def _fill_segments(store: Store) -> None:
+    """Store as columns, too, what an older version finished; until then queries read its rows."""
+    with store.reading() as connection:
+        missing = list_without_segments(connection)
+    for evaluation_id in missing:
+        with store.transaction() as session:
+            write_segments(session, evaluation_id)
 
 
 def _copy_aside(path: Path, backup: Path) -> None:

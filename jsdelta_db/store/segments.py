@@ -1,6 +1,5 @@
 """Column segments on their way in, and held against the rows that they come from."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, text
@@ -39,17 +38,21 @@ def list_without_segments(connection: Connection) -> list[int]:
     return list(connection.scalars(statement.order_by(Evaluation.id)))
 
 
-def list_differing(connection: Connection) -> Iterator[tuple[int, str]]:
-    """Yield id and uid of the finished evaluations whose segments are not what their rows make."""
+def list_differing(connection: Connection) -> list[tuple[int, str]]:
+    """Return id and uid of the finished evaluations whose segments are not what their rows make."""
     finished = select(Evaluation.id, Evaluation.uid).where(Evaluation.status == FINISHED)
-    stored = text(
+    rows = connection.execute(finished.order_by(Evaluation.id)).all()
+    return [(row.id, row.uid) for row in rows if differs(connection, row.id)]
+
+
+def differs(connection: Connection, evaluation_id: int) -> bool:
+    """Tell whether an evaluation's segments are missing, or not what its rows make."""
+    statement = text(
         f"SELECT {', '.join(COLUMNS)} FROM score_segment "  # noqa: S608 names from the schema
         "WHERE evaluation_id = :id ORDER BY position"
     )
-    for evaluation_id, uid in connection.execute(finished.order_by(Evaluation.id)).all():
-        found = [tuple(row) for row in connection.execute(stored, {"id": evaluation_id})]
-        if found != [_row(segment) for segment in _make(connection, connection, evaluation_id)]:
-            yield evaluation_id, uid
+    stored = [tuple(row) for row in connection.execute(statement, {"id": evaluation_id})]
+    return stored != [_row(segment) for segment in _make(connection, connection, evaluation_id)]
 
 
 def _make(connection: Connection, reader: Reader, evaluation_id: int) -> list[Segment]:

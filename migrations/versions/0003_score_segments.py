@@ -13,20 +13,20 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+SMALL = sa.SmallInteger().with_variant(sa.Integer(), "sqlite")
+REAL: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
 BLOBS = ("sample_index", "label_pair", "n_right", "js_delta")
 
 
 def upgrade() -> None:
-    real = sa.Double().with_variant(sa.REAL(), "sqlite")
-    small = sa.SmallInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(
         "score_segment",
         sa.Column("evaluation_id", sa.Integer(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("n", sa.Integer(), nullable=False),
-        sa.Column("success", small, nullable=False),
-        sa.Column("js_delta_min", real, nullable=True),
-        sa.Column("js_delta_max", real, nullable=True),
+        sa.Column("success", SMALL, nullable=False),
+        sa.Column("js_delta_min", REAL, nullable=True),
+        sa.Column("js_delta_max", REAL, nullable=True),
         *(sa.Column(name, sa.LargeBinary(), nullable=False) for name in BLOBS),
         sa.ForeignKeyConstraint(
             ["evaluation_id"], ["evaluation.id"], name=op.f("fk_score_segment_evaluation_id")

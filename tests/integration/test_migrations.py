@@ -2,7 +2,9 @@
 
 import shutil
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import alembic.op
@@ -233,18 +235,49 @@ def test_failed_migration_leaves_an_older_store_as_it_was(older_store, monkeypat
     assert _revision_and_datasets(parse_url(older_store).database) == ("0000", 0)
 
 
-# ---- from a real store of revision 0001
+# ---- from real stores of past revisions
 
-OLD_STORE = Path(__file__).parents[1] / "data" / "store-0001.db"
-NEW_COLUMNS = {"model": {"name": None}, "attack": {"keeps_samples": 1}}
-NEW_IN_VIEW = ["js_attacked", "stability", "objective", "library", "temperature"]
+
+@dataclass(frozen=True)
+class OldStore:
+    """A store that a past revision wrote, and what has come since.
+
+    Attributes:
+        rows: of model, attack, sample and score.
+        columns: that later revisions added, with what was true of the old rows.
+        in_view: columns that the view has got since.
+    """
+
+    revision: str
+    rows: tuple[int, int, int, int]
+    columns: Mapping[str, Mapping[str, object]]
+    in_view: tuple[str, ...]
+
+    @property
+    def file(self) -> Path:
+        """Where it is committed."""
+        return Path(__file__).parents[1] / "data" / f"store-{self.revision}.db"
+
+
+NEW_TABLES = {"score_segment"}  # since the oldest
+NEW_IN_VIEW = ("js_attacked", "stability", "objective", "library", "temperature")  # since 0001
+OLD_STORES = (
+    OldStore("0001", (2, 1, 19, 19), {"model": {"name": None}, "attack": {"keeps_samples": 1}}, NEW_IN_VIEW),
+    OldStore("0002", (2, 1, 171, 171), {}, ()),
+)
+
+
+@pytest.fixture(params=OLD_STORES, ids=lambda old: old.revision)
+def old(request) -> OldStore:
+    """Each past revision."""
+    return request.param
 
 
 @pytest.fixture
-def old_store(tmp_path) -> Path:
-    """A copy of a store that revision 0001 wrote: two members, one attack on 20 images, one evaluation."""
+def old_store(tmp_path, old) -> Path:
+    """A copy of a store that it wrote: two members, one attack on 20 images, one evaluation."""
     path = tmp_path / "jsdelta.db"
-    shutil.copy(OLD_STORE, path)
+    shutil.copy(old.file, path)
     return path
 
 
@@ -261,36 +294,45 @@ def _tables(path) -> dict[str, list[dict[str, object]]]:
 def _view(path) -> list[dict[str, object]]:
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute("SELECT * FROM sample_scores ORDER BY sample_index")]
+        statement = "SELECT * FROM sample_scores ORDER BY sample_index, target_label"
+        return [dict(row) for row in connection.execute(statement)]
 
 
-def test_an_old_store_keeps_every_row(old_store):
-    """Upgraded from 0001, each table has its rows as they were; new columns say what was true of them."""
+def test_every_past_revision_has_a_store():
+    """Each migration but the newest is one that a committed store comes from."""
+    revisions = {each.revision for each in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    assert revisions - {HEAD_REVISION} == {old.revision for old in OLD_STORES}
+
+
+def test_an_old_store_keeps_every_row(old_store, old):
+    """Each table has its rows as they were; new columns say what was true of them."""
     before = _tables(old_store)
-    assert before[VERSION_TABLE] == [{"version_num": "0001"}]
-    assert [len(before[name]) for name in ("model", "attack", "sample", "score")] == [2, 1, 19, 19]
-    assert upgrade(f"sqlite:///{old_store}") == ("0001", Path(f"{old_store}.before-{HEAD_REVISION}"))
+    assert before[VERSION_TABLE] == [{"version_num": old.revision}]
+    assert tuple(len(before[name]) for name in ("model", "attack", "sample", "score")) == old.rows
+    assert upgrade(f"sqlite:///{old_store}") == (old.revision, Path(f"{old_store}.before-{HEAD_REVISION}"))
     after = _tables(old_store)
     assert after.pop(VERSION_TABLE) == [{"version_num": HEAD_REVISION}]
-    assert after == {
-        name: [{**row, **NEW_COLUMNS.get(name, {})} for row in rows]
+    assert {name: rows for name, rows in after.items() if name not in NEW_TABLES} == {
+        name: [{**row, **old.columns.get(name, {})} for row in rows]
         for name, rows in before.items()
         if name != VERSION_TABLE
     }
+    assert sum(row["n"] for row in after["score_segment"]) == old.rows[-1]
 
 
-def test_an_old_stores_view_says_more_than_before(old_store):
-    """The view's columns of 0001 say what they said, in their order; the new ones come behind them."""
+def test_an_old_stores_view_says_more_than_before(old_store, old):
+    """The view's old columns say what they said, in their order; the new ones come behind them."""
     before = _view(old_store)
     upgrade(f"sqlite:///{old_store}")
     after = _view(old_store)
-    assert len(after) == 19
-    assert list(after[0]) == [*before[0], *NEW_IN_VIEW]
+    assert len(after) == old.rows[-1]
+    assert list(after[0]) == [*before[0], *old.in_view]
     assert [{name: row[name] for name in before[0]} for row in after] == before
-    assert {row["library"] for row in after} == {"jsdelta"}
-    assert {(row["objective"], row["temperature"], row["stability"]) for row in after} == {
-        ("target", "1", None)
+    assert {(row["library"], row["objective"], row["temperature"]) for row in after} == {
+        ("jsdelta", "target", "1")
     }
+    measured = {row["stability"] is not None for row in after if row["success"]}
+    assert measured == {old.revision != "0001"}
     assert all(row["js_attacked"] >= 0 for row in after)
 
 
@@ -308,29 +350,50 @@ def test_an_old_store_is_as_good_as_a_new_one(old_store):
     assert [problem for problem in problems if "missing" not in problem] == []
 
 
-def test_an_old_store_can_be_queried(old_store):
+def test_an_old_store_can_be_queried(old_store, old):
     """What was attacked before is in the bug table, as an attack that differs in nothing from the default."""
     url = f"sqlite:///{old_store}"
     upgrade(url)
     with reading_store(url) as connection:
         (row,) = query_bugs(connection, [0.1]).rows
-    ((successes,),) = [(sum(sample["success"] for sample in _tables(old_store)["sample"]),)]
-    assert row["n_attempted"] + row["n_no_baseline"] == 19
+    successes = sum(sample["success"] for sample in _tables(old_store)["sample"])
+    assert row["n_attempted"] + row["n_no_baseline"] == old.rows[-1]
     assert 0 < row["n_success"] <= successes
 
 
-def test_back_to_0001_and_forward_again(old_store):
-    """The downgrade takes away the columns and nothing else; the old view is back, and so is the way on."""
+def test_back_to_an_old_revision_and_forward_again(old_store, old):
+    """The downgrade takes away what is new and nothing else; the old view is back, and so is the way on."""
     before, view = _tables(old_store), _view(old_store)
     url = f"sqlite:///{old_store}"
     upgrade(url)
+    upgraded = _tables(old_store)
     engine = make_engine(parse_url(url))
-    _run(engine, command.downgrade, "0001")
+    _run(engine, command.downgrade, old.revision)
     engine.dispose()
     assert _tables(old_store) == before
     assert _view(old_store) == view
     upgrade(url)
-    assert [len(rows) for rows in _tables(old_store).values()] == [len(rows) for rows in before.values()]
+    assert _tables(old_store) == upgraded
+
+
+def test_the_newest_goes_back_and_forth_on_both_engines(url, engine):
+    """Without the newest revision's table the rows are all there, and the way back fills it again."""
+    upgrade(url)
+    store = Store(engine)
+    rows = [(7, 0, 2, 1, 0.05), (8, 0, 1, 0, None)]
+    with store.transaction() as session:
+        dataset = add_dataset(session)
+        attack = add_attack(session, add_model(session, dataset, 0))
+        add_samples(session, attack, rows)
+        add_scores(session, add_evaluation(session, attack, [add_model(session, dataset, 1)]), rows)
+    with store.reading() as connection:
+        before = query_bugs(connection, [0.1])
+    _run(engine, command.downgrade, "-1")
+    assert "score_segment" not in inspect(engine).get_table_names()
+    assert upgrade(url)[0] == OLD_STORES[-1].revision
+    with store.reading() as connection:
+        assert connection.execute(text("SELECT sum(n) FROM score_segment")).scalar() == 2
+        assert query_bugs(connection, [0.1]) == before
 
 
 def test_0002_goes_back_and_forth_on_both_engines(url, engine):

@@ -215,7 +215,7 @@ def test_altered_rows_or_segments_are_seen(filled):
     """What ``db check`` looks at: segments that are not what the rows make are named; a rebuild mends them."""
     _fill(filled)
     with filled.reading() as connection:
-        assert list(list_differing(connection)) == []
+        assert list_differing(connection) == []
         evaluations = list_evaluations(connection)
     with filled.transaction() as session:
         row = session.scalars(select(Score).where(Score.js_delta.is_not(None))).first()
@@ -226,7 +226,7 @@ def test_altered_rows_or_segments_are_seen(filled):
     with filled.transaction() as session:
         write_segments(session, evaluation_id)
     with filled.reading() as connection:
-        assert list(list_differing(connection)) == []
+        assert list_differing(connection) == []
         (n,) = connection.execute(
             select(func.sum(ScoreSegment.n)).where(ScoreSegment.evaluation_id == evaluation_id)
         ).one()

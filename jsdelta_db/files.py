@@ -4,7 +4,10 @@ import glob
 import hashlib
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from jsdelta_db.errors import CheckpointError
 from jsdelta_db.leases import has_ended
@@ -20,22 +23,8 @@ def write_atomically(path: Path, content: bytes) -> str:
     Raises:
         OSError: the disk is full or the folder can not be written; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mark = f".{path.name}.{socket.gethostname()}."
-    aside = path.with_name(f"{mark}{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    for left in path.parent.glob(f"{glob.escape(mark)}*.part"):
-        pid = left.name.removeprefix(mark).removesuffix(".part")
-        if pid.isdigit() and has_ended(int(pid)):
-            left.unlink(missing_ok=True)
+    with _writing_aside(path) as file:
+        file.write(content)
     return sha256_of(content)
 
 
@@ -60,21 +49,34 @@ def copy_verified(source: Path, target: Path, sha256: str | None) -> None:
     """
     if not source.is_file():
         raise CheckpointError(f"{source} is missing or altered; restore the file from a backup")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside, digest = target.with_name(f".{target.name}.{os.getpid()}.part"), hashlib.sha256()
-    try:
-        with source.open("rb") as original, aside.open("wb") as copy:
-            while block := original.read(BLOCK):
-                digest.update(block)
-                copy.write(block)
-            copy.flush()
-            os.fsync(copy.fileno())
+    digest = hashlib.sha256()
+    with source.open("rb") as original, _writing_aside(target) as copy:
+        while block := original.read(BLOCK):
+            digest.update(block)
+            copy.write(block)
         if digest.hexdigest() != sha256:
             raise CheckpointError(f"{source} is missing or altered; restore the file from a backup")
-        aside.replace(target)
+
+
+@contextmanager
+def _writing_aside(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside a path, which takes its place if the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = f".{path.name}.{socket.gethostname()}."
+    aside = path.with_name(f"{mark}{os.getpid()}.part")
+    try:
+        with aside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+    for left in path.parent.glob(f"{glob.escape(mark)}*.part"):
+        pid = left.name.removeprefix(mark).removesuffix(".part")
+        if pid.isdigit() and has_ended(int(pid)):
+            left.unlink(missing_ok=True)
 
 
 def sha256_of(content: bytes) -> str:

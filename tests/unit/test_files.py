@@ -7,7 +7,8 @@ import socket
 
 import pytest
 
-from jsdelta_db.files import sha256_of, write_atomically
+from jsdelta_db.errors import CheckpointError
+from jsdelta_db.files import copy_verified, sha256_of, sha256_of_file, write_atomically
 
 GONE = 2**22 + 1  # no process has this number: it is above the largest that Linux allows
 
@@ -70,3 +71,19 @@ def test_a_file_in_the_way_is_an_os_error(tmp_path):
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(OSError, match=r"File exists|Not a directory"):
         write_atomically(tmp_path / "a" / "file", b"new")
+
+
+def test_a_copy_is_what_a_row_says_or_is_not_made(tmp_path):
+    """A file is copied whole if its hash is right; else it is named, and nothing is left where it was to go."""
+    source, target = tmp_path / "source.bin", tmp_path / "deep" / "target.bin"
+    content = b"weights" * 400_000  # more than is copied at a time
+    source.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"source\.bin is missing or altered"):
+        copy_verified(source, target, sha256_of(b"other"))
+    with pytest.raises(CheckpointError, match=r"gone\.bin is missing"):
+        copy_verified(tmp_path / "gone.bin", target, sha256_of(content))
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["source.bin"]
+    copy_verified(source, target, sha256_of(content))
+    assert target.read_bytes() == content
+    assert sha256_of_file(target) == sha256_of(content)
+    assert sha256_of_file(tmp_path / "gone.bin") == ""

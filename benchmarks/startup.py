@@ -93,7 +93,7 @@ def make_store(folder: Path) -> None:
             evaluation = Evaluation(
                 uid=f"b{level:015x}", config_hash=f"b{level}", created_at=runs.now(), finished_at=runs.now(),
                 attack_id=attack.id, attacked_sha256=attack.attacked_sha256, ensemble_id=ensemble.id,
-                temperature_rule="1", baseline_rule="clean-pairs", status=FINISHED,
+                temperature_rule="1", baseline_rule="clean-pairs",
             )  # fmt: skip
             session.add(evaluation)
             session.flush()
@@ -109,8 +109,10 @@ def make_store(folder: Path) -> None:
                 session,
                 attack_id=attack.id,
                 samples=Samples(
-                    attempts, target, rng.random(n) < level / 8, rng.random(n), ones, ones,
-                    np.zeros((n, 1, 1, 1), np.float16), np.zeros((n, 10), np.float32),
+                    attempts, target, success=rng.random(n) < level / 8, confidence=rng.random(n),
+                    linf=ones, l2=ones, x=np.zeros((n, 1, 1, 1), np.float32),
+                    delta=np.zeros((n, 1, 1, 1), np.float16),
+                    clean_logits=np.zeros((n, 10), np.float32), logits=np.zeros((n, 10), np.float32),
                 ),
             )  # fmt: skip
             js, counts = rng.random(n) ** 2, np.ones(n, dtype=np.int64)
@@ -122,6 +124,7 @@ def make_store(folder: Path) -> None:
                     np.zeros((n, 4), np.float32), np.zeros((4, n, 10), np.float32),
                 ),
             )  # fmt: skip
+            runs.finish_evaluation(session, attack, evaluation)
     store.close()
 
 

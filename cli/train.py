@@ -165,6 +165,16 @@ def _constructed_datasets(workspace: "Workspace") -> dict[str, str]:
     return {row["name"]: row["root"] for row in rows if row["kind"] == "constructed"}
 
 
+def _refuse_without_attack(method: str, given: dict[str, object]) -> None:
+    """Refuse an inner attack's settings, as they were typed, for a method that has none."""
+    for option, value in given.items():
+        if value is not None and method != "adversarial":
+            raise UsageError(
+                f"{option} {value} belongs to --method adversarial, and this is {method!r}; "
+                "add --method adversarial or leave it out"
+            )
+
+
 def _attack_settings(
     base: "Recipe",
     method: str | None,
@@ -176,9 +186,13 @@ def _attack_settings(
     """Read the settings of adversarial training's inner attack, in the unit of its norm.
 
     Raises:
-        UsageError: not a size, or a norm without sizes in its unit.
+        UsageError: not a size, a norm without sizes in its unit, or a method without an inner attack.
     """
     train = base.train
+    _refuse_without_attack(
+        method or train.method,
+        {"--train-eps": eps, "--train-norm": norm, "--train-steps": steps, "--train-step-size": step_size},
+    )
     unit = norm or train.train_norm or "linf"
     given: dict[str, object] = {"train_norm": norm, "train_steps": steps}
     if eps is not None:

@@ -6,9 +6,8 @@ segments; only one that β falls into is opened. So the numbers are exact for ev
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +15,21 @@ from numpy.typing import NDArray
 from jsdelta_db.store.reading import Reader, fetch
 from jsdelta_db.store.selection import EvaluationInfo
 
-SEGMENT_ROWS = 1024  # rows looked through where β falls into a segment
+SEGMENT_ROWS = 2048  # the most that is read in full where β falls into a segment: 16 kB
 BLOBS = ("sample_index", "label_pair", "n_right", "js_delta")
 KEY = ("sample_index", "requested_target")
 OF_SAMPLE = (*KEY, "source_label", "target_label", "success", "confidence", "linf", "l2", "stability")
 OF_SCORE = ("js", "js_of_mean", "js_delta", "js_attacked", "n_right", "n_at_target", "n_at_target_adv")
 
 Whole = NDArray[np.unsignedinteger]
+WIDTHS = {width: np.dtype(f"<u{width}") for width in (1, 2, 4, 8)}
+DOUBLE = np.dtype("<f8")
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """Attempts of one evaluation that are alike in success and in having a JSΔ, ascending by it.
 
-    A column that was not asked for is None.
+    A column that was not asked for is None. (A tuple: a query makes tens of thousands.)
 
     Attributes:
         low, high: the smallest and the largest JSΔ; None where the attempts have none.
@@ -147,7 +147,7 @@ def read_segments(
     found: dict[int, list[Segment]] = {}
     if by_id:
         for evaluation_id, *values in fetch(reader, _select(by_id, names, betas, successes_only)):
-            found.setdefault(evaluation_id, []).append(_read(values))
+            found.setdefault(evaluation_id, []).append(_read(*values))
     for each in evaluations:
         segments = found.get(each.id)
         if segments is None:
@@ -173,11 +173,24 @@ def _select(
     )
 
 
-def _read(values: Sequence[Any]) -> Segment:
-    n, success, low, high, *blobs = values
-    whole = [None if blob is None else np.frombuffer(blob, f"<u{len(blob) // n}") for blob in blobs[:-1]]
-    js_delta = None if blobs[-1] is None else np.frombuffer(blobs[-1], "<f8")
-    return Segment(n, bool(success), low, high, whole[0], whole[1], whole[2], js_delta)
+def _read(
+    n: int,
+    success: int,
+    low: float | None,
+    high: float | None,
+    sample_index: bytes | None,
+    label_pair: bytes | None,
+    n_right: bytes | None,
+    js_delta: bytes | None,
+) -> Segment:
+    return Segment(
+        n, success == 1, low, high, _whole(sample_index, n), _whole(label_pair, n), _whole(n_right, n),
+        None if js_delta is None else np.frombuffer(js_delta, DOUBLE),
+    )  # fmt: skip
+
+
+def _whole(blob: bytes | None, n: int) -> Whole | None:
+    return None if blob is None else np.frombuffer(blob, WIDTHS[len(blob) // n])
 
 
 def _narrowed(values: NDArray[np.float64]) -> Whole:

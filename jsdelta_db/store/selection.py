@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from jsdelta_db.config import NORMS, OBJECTIVES, TEMPERATURES
@@ -18,6 +19,7 @@ CONFIGURATION_KEYS = (
     "method", "arch", "targets", "steps", "relative_step_size", "random_start", "restarts", "objective",
     "stop", "attack_seed", "images", "split", "device", "dtype", "library", "temperature", "baseline",
 )  # fmt: skip
+ALL_KEYS = (*DEFAULT_KEYS, *CONFIGURATION_KEYS)
 ATTACKED_CORRECT, ALL_CORRECT = POPULATIONS = ("attacked-correct", "all-correct")
 EPS_TOLERANCE = 1e-5  # relative: float rounding, and the digits that a table shows
 
@@ -145,15 +147,17 @@ def count_unfinished(reader: Reader) -> int:
 
 
 def _is_selected(row: Row, selection: Selection) -> bool:
-    names = (*NAMES, "norm", "temperature")
-    return (
-        (selection.ensemble is None or _is_ensemble(selection.ensemble, row["ensemble"], row["ensemble_uid"]))
-        and all(getattr(selection, name) in (None, row[name]) for name in names)
-        and (
-            not selection.eps
-            or any(math.isclose(row["eps"], eps, rel_tol=EPS_TOLERANCE) for eps in selection.eps)
-        )
-    )
+    if selection.ensemble is not None and not _is_ensemble(
+        selection.ensemble, row["ensemble"], row["ensemble_uid"]
+    ):
+        return False
+    if selection.eps and not any(
+        math.isclose(row["eps"], eps, rel_tol=EPS_TOLERANCE) for eps in selection.eps
+    ):
+        return False
+    named = (selection.norm, selection.temperature, *(getattr(selection, name) for name in NAMES))
+    found = (row["norm"], row["temperature"], *(row[name] for name in NAMES))
+    return all(name in (None, value) for name, value in zip(named, found, strict=True))
 
 
 def _is_ensemble(reference: str, name: str | None, uid: str | None) -> bool:
@@ -216,10 +220,15 @@ def _tell_apart(rows: Iterable[Row], name: str, uid: str, within: tuple[str, ...
             row[name] = f"{row[name]}@{row[uid][:8]}"
 
 
+@lru_cache
+def _parse_names(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
 def _info(row: Row, evaluators: Sequence[str]) -> EvaluationInfo:
     # JSON: text from SQLite, a list from PostgreSQL.
-    classes = json.loads(row["classes"]) if isinstance(row["classes"], str) else row["classes"]
-    facts = {key: row.get(key) for key in (*DEFAULT_KEYS, *CONFIGURATION_KEYS)}
+    classes = _parse_names(row["classes"]) if isinstance(row["classes"], str) else tuple(row["classes"])
+    facts = {key: row.get(key) for key in ALL_KEYS}
     # Samples from elsewhere came without their steps.
     relative = row["step_size"] * row["steps"] / row["eps"] if row["steps"] else None
     facts["relative_step_size"] = None if relative is None else round(relative, 6)
@@ -229,6 +238,6 @@ def _info(row: Row, evaluators: Sequence[str]) -> EvaluationInfo:
     return EvaluationInfo(
         id=row["id"], uid=row["uid"], attack_id=row["attack_id"], attack_uid=row["attack_uid"],
         attacked_id=row["attacked_id"], image_set=(row["dataset_id"], row["split"], own_images),
-        classes=tuple(classes), n_skipped=row["n_skipped"], n_attempts=row["n_attempts"],
+        classes=classes, n_skipped=row["n_skipped"], n_attempts=row["n_attempts"],
         n_evaluators=len(evaluators), sharpness=row["sharpness"], facts=facts,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from jsdelta_db.addresses import hide_password, redact
         ("mysql://me:geheim@host/db", "mysql://me:***@host/db"),
         ("https://geheim@host/path", "https://***@host/path"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
-        ("sqlite:////home/me@work/jsdelta.db", "sqlite:////home/me@work/jsdelta.db"),
+        ("sqlite:////srv/me@work/jsdelta.db", "sqlite:////srv/me@work/jsdelta.db"),
         ("me:geheim@host", "***@host"),
         ("host=here password=geheim", "host=here password=***"),
         ("databricks://profile", "databricks://profile"),

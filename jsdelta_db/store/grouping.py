@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ LABEL_KEYS = ("source_label", "target_label")
 BY_CHOICES = (
     *DEFAULT_KEYS, *CONFIGURATION_KEYS, "evaluators", "attack", "label-pair", "source-label", "target-label",
 )  # fmt: skip
+RECORDED = (*DEFAULT_KEYS, *CONFIGURATION_KEYS)
+pick_recorded = itemgetter(*RECORDED)
 # By name, each ``(n,)``, row i of all of them one attempt; NaN where the store has no value.
 Columns = Mapping[str, NDArray[np.float64]]
 Part = tuple[EvaluationInfo, Columns]
@@ -132,14 +135,12 @@ def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tu
 
 def find_pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Return what differs among the evaluations but is not a key: it is pooled in every row."""
-    candidates = [*DEFAULT_KEYS, *CONFIGURATION_KEYS]
-    values = {key: _values(evaluations, key) for key in candidates if key not in keys}
+    values = {key: _values(evaluations, key) for key in RECORDED if key not in keys}
     attacks = {e.attack_id for e in evaluations}
     if "evaluators" not in keys and len(attacks) < len(evaluations):
         values["evaluators"] = _values(evaluations, "evaluators")
-    if "attack" not in keys and len({tuple(e.facts[key] for key in candidates) for e in evaluations}) < len(
-        attacks
-    ):
+    alike = {pick_recorded(e.facts) for e in evaluations}
+    if "attack" not in keys and len(alike) < len(attacks):
         values["attack"] = _values(evaluations, "attack")
     return {key: different for key, different in values.items() if len(different) > 1}
 

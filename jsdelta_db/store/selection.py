@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from jsdelta_db.config import NORMS, OBJECTIVES, TEMPERATURES
@@ -19,7 +20,8 @@ CONFIGURATION_KEYS = (
     "method", "arch", "targets", "steps", "relative_step_size", "random_start", "restarts", "objective",
     "stop", "attack_seed", "images", "split", "device", "dtype", "library", "temperature", "baseline",
 )  # fmt: skip
-ALL_KEYS = (*DEFAULT_KEYS, *CONFIGURATION_KEYS)
+FACT_KEYS = (*DEFAULT_KEYS, *CONFIGURATION_KEYS, "evaluators", "attack")
+pick_facts = itemgetter(*FACT_KEYS)
 ATTACKED_CORRECT, ALL_CORRECT = POPULATIONS = ("attacked-correct", "all-correct")
 EPS_TOLERANCE = 1e-5  # relative: float rounding, and the digits that a table shows
 
@@ -128,7 +130,7 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
     """
     found = [dict(zip(FACTS, row, strict=True)) for row in fetch(reader, FINISHED_EVALUATIONS)]
     _check_names(reader, selection)
-    found = [row for row in found if _is_selected(row, selection)]
+    found = _select(found, selection)
     if selection.uids:
         named = {uid for prefix in selection.uids for uid in _resolve_uid(prefix, found)}
         found = [row for row in found if named & {row["uid"], row["attack_uid"]}]
@@ -146,18 +148,21 @@ def count_unfinished(reader: Reader) -> int:
     return int(count)
 
 
-def _is_selected(row: Row, selection: Selection) -> bool:
-    if selection.ensemble is not None and not _is_ensemble(
-        selection.ensemble, row["ensemble"], row["ensemble_uid"]
-    ):
-        return False
-    if selection.eps and not any(
-        math.isclose(row["eps"], eps, rel_tol=EPS_TOLERANCE) for eps in selection.eps
-    ):
-        return False
-    named = (selection.norm, selection.temperature, *(getattr(selection, name) for name in NAMES))
-    found = (row["norm"], row["temperature"], *(row[name] for name in NAMES))
-    return all(name in (None, value) for name, value in zip(named, found, strict=True))
+def _select(rows: list[Row], selection: Selection) -> list[Row]:
+    """Return the rows that have all that is asked for by name or ε."""
+    for name in ("norm", "temperature", *NAMES):
+        wanted = getattr(selection, name)
+        if wanted is not None:
+            rows = [row for row in rows if row[name] == wanted]
+    if selection.ensemble is not None:
+        rows = [row for row in rows if _is_ensemble(selection.ensemble, row["ensemble"], row["ensemble_uid"])]
+    if selection.eps:
+        rows = [row for row in rows if _is_one_of(row["eps"], selection.eps)]
+    return rows
+
+
+def _is_one_of(found: float, wanted: Iterable[float]) -> bool:
+    return any(math.isclose(found, eps, rel_tol=EPS_TOLERANCE) for eps in wanted)
 
 
 def _is_ensemble(reference: str, name: str | None, uid: str | None) -> bool:
@@ -211,8 +216,9 @@ def _evaluators(reader: Reader) -> dict[int, list[str]]:
 
 def _tell_apart(rows: Iterable[Row], name: str, uid: str, within: tuple[str, ...]) -> None:
     """Add the start of the uid to a name that stands for several things."""
-    uids: dict[tuple[Any, ...], set[str]] = {}
-    keys = [(row, tuple(row[key] for key in (name, *within))) for row in rows]
+    uids: dict[Any, set[str]] = {}
+    pick = itemgetter(name, *within)
+    keys = [(row, pick(row)) for row in rows]
     for row, key in keys:
         uids.setdefault(key, set()).add(row[uid])
     for row, key in keys:
@@ -228,12 +234,12 @@ def _parse_names(text: str) -> tuple[str, ...]:
 def _info(row: Row, evaluators: Sequence[str]) -> EvaluationInfo:
     # JSON: text from SQLite, a list from PostgreSQL.
     classes = _parse_names(row["classes"]) if isinstance(row["classes"], str) else tuple(row["classes"])
-    facts = {key: row.get(key) for key in ALL_KEYS}
     # Samples from elsewhere came without their steps.
     relative = row["step_size"] * row["steps"] / row["eps"] if row["steps"] else None
-    facts["relative_step_size"] = None if relative is None else round(relative, 6)
-    facts["random_start"] = bool(row["random_start"])
-    facts["evaluators"], facts["attack"] = " ".join(evaluators), row["attack_uid"]
+    row["relative_step_size"] = None if relative is None else round(relative, 6)
+    row["random_start"] = bool(row["random_start"])
+    row["evaluators"], row["attack"] = " ".join(evaluators), row["attack_uid"]
+    facts = dict(zip(FACT_KEYS, pick_facts(row), strict=True))
     own_images = row["attack_id"] if row["split"] == FILE_SPLIT else 0
     return EvaluationInfo(
         id=row["id"], uid=row["uid"], attack_id=row["attack_id"], attack_uid=row["attack_uid"],

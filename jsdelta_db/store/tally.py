@@ -112,20 +112,25 @@ def _gather(
             index, pair = segment.sample_index, segment.label_pair if with_labels else none
             assert index is not None
             assert pair is not None
-            right = None
+            n = segment.n
             if population == ALL_CORRECT:
                 assert segment.n_right is not None
                 right = np.equal(segment.n_right, evaluation.n_evaluators)
-            kind = UNDEFINED if not segment.is_defined else SUCCESS if segment.success else FAILURE
-            taken = [(kind, segment.n)]
-            if kind == SUCCESS:
-                taken += [(BUGS + place, segment.count_below(beta)) for place, beta in enumerate(betas)]
-            for row, first in taken:
-                if right is None:
-                    rows[row].append((index[:first], pair[:first]))
-                elif first:
-                    kept = right[:first]
-                    rows[row].append((index[:first][kept], pair[:first][kept] if with_labels else none))
+                places = np.concatenate([[0], np.cumsum(right)])  # where the first k go
+                index, pair = index[right], pair[right] if with_labels else none
+                n = places[-1]
+            if segment.low is None:
+                rows[UNDEFINED].append((index, pair))
+                continue
+            rows[SUCCESS if segment.success else FAILURE].append((index, pair))
+            if not segment.success:
+                continue
+            for row, beta in enumerate(betas, BUGS):
+                first = segment.count_below(beta)
+                if population == ALL_CORRECT:
+                    first = places[first]
+                if first:
+                    rows[row].append((index, pair) if first == n else (index[:first], pair[:first]))
     return rows
 
 

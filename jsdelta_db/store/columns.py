@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.store.reading import Reader, fetch
+from jsdelta_db.store.reading import Reader, fetch, fetch_blobs
 from jsdelta_db.store.selection import EvaluationInfo
 
-SEGMENT_ROWS = 2048  # the most that is read in full where β falls into a segment: 16 kB
+SEGMENT_ROWS = 1024  # the most that is read in full where β falls into a segment: 8 kB
 BLOBS = ("sample_index", "label_pair", "n_right", "js_delta")
 KEY = ("sample_index", "requested_target")
 OF_SAMPLE = (*KEY, "source_label", "target_label", "success", "confidence", "linf", "l2", "stability")
@@ -146,7 +146,7 @@ def read_segments(
     by_id = {each.id: each for each in evaluations}
     found: dict[int, list[Segment]] = {}
     if by_id:
-        for evaluation_id, *values in fetch(reader, _select(by_id, names, betas, successes_only)):
+        for evaluation_id, *values in fetch_blobs(reader, _select(by_id, names, betas, successes_only)):
             found.setdefault(evaluation_id, []).append(_read(*values))
     for each in evaluations:
         segments = found.get(each.id)

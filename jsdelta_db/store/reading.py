@@ -55,6 +55,21 @@ def fetch(reader: Reader, sql: str, **values: object) -> Sequence[tuple[Any, ...
     return [tuple(row) for row in reader.execute(text(sql), values)]
 
 
+def fetch_blobs(reader: Reader, sql: str) -> Sequence[tuple[Any, ...]]:
+    """Return the rows of a SELECT without values that is mostly blobs.
+
+    psycopg asks for text by default, in which a byte takes two and has to be read back.
+    """
+    driver: Any = reader if isinstance(reader, sqlite3.Connection) else reader.connection.driver_connection
+    if isinstance(driver, sqlite3.Connection):
+        return driver.execute(sql).fetchall()
+    from jsdelta_db.store.bulk import translated
+
+    with translated(type(driver).Error, sql), driver.cursor(binary=True) as cursor:
+        rows: Sequence[tuple[Any, ...]] = cursor.execute(sql).fetchall()
+        return rows
+
+
 def _open_quickly(url: str) -> sqlite3.Connection | None:
     """Return a snapshot of a SQLite store at our revision; None if there is anything to explain."""
     prefix, _, name = url.partition("sqlite:///")
@@ -87,5 +102,9 @@ def connect_read_only(path: Path, **options: Any) -> sqlite3.Connection:  # noqa
         connection.execute("SELECT 1 FROM sqlite_master")
     except sqlite3.OperationalError:
         connection.close()
+        log = path.with_name(f"{path.name}-wal")
+        if log.is_file() and log.stat().st_size:
+            # Committed rows that a reader of the file alone would pass over.
+            raise sqlite3.OperationalError(f"{log.name} holds rows that can not be read from here") from None
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, **options)
     return connection

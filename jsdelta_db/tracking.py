@@ -316,7 +316,9 @@ def _our_experiments(client: "MlflowClient") -> list["Experiment"]:
 def _quiet() -> Iterator[None]:
     """Keep MLflow's and Alembic's own start-up lines off the terminal."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    # What fails comes as an exception, and is said in one line; MLflow would print its traceback, too.
+    level = os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    logging.getLogger("mlflow").setLevel(level.upper())  # where it was imported before
     # A server that is down must not hold the work up: MLflow's own default retries for two minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     logging.getLogger("alembic").setLevel(logging.ERROR)

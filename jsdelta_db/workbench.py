@@ -54,6 +54,7 @@ def open_workbench(
     reporter: Progress = progress or Silent()
     url = parse_url(workspace.db_url)
     store = open_for_writing(workspace.db_url)
+    _release(store)  # what this process had claimed before, and could not give back on a full disk
     try:
         with heartbeat(store), _terminable():
             tracker = Tracker(workspace, reporter.say)

@@ -1,0 +1,70 @@
+"""The same attack, started by several real processes at once."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from jsdelta_db.settings import Workspace
+from jsdelta_db.store.session import open_for_writing
+from tests.faults.attacks import ATTACK, CHUNKS, assert_same_end, never_stopped, start
+
+# Every claim and every row that anybody tries to insert, noted by the database itself.
+NOTES = (
+    "CREATE TABLE noted (what text, number integer)",
+    "CREATE TRIGGER claims AFTER UPDATE OF status ON attack_chunk WHEN NEW.status = 'running' BEGIN "
+    "INSERT INTO noted VALUES ('claim', NEW.attack_id * 1000 + NEW.position); END",
+    "CREATE TRIGGER samples BEFORE INSERT ON sample BEGIN "
+    "INSERT INTO noted VALUES ('sample', NEW.attack_id); END",
+)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, tmp_path_factory) -> dict[str, Any]:
+    """The end of an attack that one process made."""
+    return never_stopped(tiny, tmp_path_factory.mktemp("undisturbed") / "workspace", ATTACK)
+
+
+def start_together(workspace: Workspace, processes: int) -> None:
+    """Run the same attack in several processes; all of them end well and print the same table."""
+    started = [start(workspace, *ATTACK) for _ in range(processes)]
+    ended = [(process.communicate(), process.returncode) for process in started]
+    assert [code for _, code in ended] == [0] * processes, ended
+    assert len({out for (out, _), _ in ended}) == 1
+    assert not [err for (_, err), _ in ended if "jsdelta: " in err or "Traceback" in err]
+
+
+def test_two_starters_share_one_row(sqlite_workspace, undisturbed, capsys):
+    """Two commands at once: one attack at each ε, each chunk claimed and each row written once, and the end of one process."""
+    store = open_for_writing(sqlite_workspace.db_url)
+    with store.transaction() as session:
+        for statement in NOTES:
+            session.execute(text(statement))
+    start_together(sqlite_workspace, 2)
+    with store.transaction() as session:
+        noted = Counter(tuple(row) for row in session.execute(text("SELECT what, number FROM noted")))
+        assert session.execute(text("SELECT count(*) FROM attack WHERE images = 100")).scalar() == 2
+        for statement in ("DROP TRIGGER claims", "DROP TRIGGER samples", "DROP TABLE noted"):
+            session.execute(text(statement))
+    store.close()
+    claims = [times for (what, _), times in noted.items() if what == "claim"]
+    assert claims == [1] * CHUNKS
+    assert sum(times for (what, _), times in noted.items() if what == "sample") == sum(
+        row["n_attempts"] for row in undisturbed["attack_chunk"] if row["attack_id"] >= 2
+    )
+    assert_same_end(capsys, sqlite_workspace, undisturbed)
+
+
+@pytest.mark.slow
+def test_four_processes_on_a_sqlite_file(sqlite_workspace, undisturbed, capsys):
+    """Four real attacks at once on one SQLite file: none fails, and the end is that of one process."""
+    start_together(sqlite_workspace, 4)
+    assert_same_end(capsys, sqlite_workspace, undisturbed)
+
+
+@pytest.mark.slow
+def test_eight_processes_on_postgresql(postgres_workspace, undisturbed, capsys):
+    """Eight real attacks at once on PostgreSQL: none fails, and the end is that of one process."""
+    start_together(postgres_workspace, 8)
+    assert_same_end(capsys, postgres_workspace, undisturbed)

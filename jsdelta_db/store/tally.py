@@ -1,12 +1,13 @@
 """Attempts counted by image, and by label where asked: all that bug fractions and their intervals need."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.store.columns import Segment
+from jsdelta_db.store.columns import Segment, Whole
 from jsdelta_db.store.grouping import LABEL_KEYS
 from jsdelta_db.store.selection import ALL_CORRECT, EvaluationInfo
 
@@ -15,7 +16,7 @@ MOST_CELLS = 1 << 23  # counted in an array of their own (64 MB); where there co
 
 Counts = NDArray[np.float64]
 Part = tuple[EvaluationInfo, Sequence[Segment]]
-Piece = tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]  # image numbers and label pairs
+Piece = tuple[Whole, Whole]  # image numbers and label pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +80,14 @@ def _count_set(
     n_classes: int,
 ) -> Iterator[tuple[tuple[int, ...], Counts]]:
     """Yield labels and counts by image, of evaluations on one set of images."""
-    rows = _gather(parts, betas, population, with_labels=bool(label_keys))
-    images = [np.concatenate([index for index, _ in some]).astype(np.int64) for some in rows]
-    n_images = 1 + max((int(image.max(initial=0)) for image in images), default=0)
+    gathered = _gather(parts, betas, population, with_labels=bool(label_keys))
+    rows = [(np.concatenate([i for i, _ in some]), np.concatenate([p for _, p in some])) for some in gathered]
+    n_images = 1 + max(int(image.max(initial=0)) for image, _ in rows)
     if not label_keys:
-        _, counts = _count(images, n_images)
-        yield (), counts
+        yield (), _count([partial(np.asarray, image) for image, _ in rows], n_images)[1]
         return
-    cells = [np.concatenate([pair for _, pair in some]).astype(np.int64) for some in rows]
-    for cell, image in zip(cells, images, strict=True):
-        cell *= n_images
-        cell += image
-    present, counts = _count(cells, n_classes * n_classes * n_images)
+    numbered = [partial(_number, image, pair, n_images) for image, pair in rows]
+    present, counts = _count(numbered, n_classes * n_classes * n_images)
     pair, image = np.divmod(present, n_images)
     labels = dict(zip(LABEL_KEYS, np.divmod(pair, n_classes), strict=True))
     group = pair if len(label_keys) > 1 else labels[label_keys[0]]
@@ -134,12 +131,26 @@ def _gather(
     return rows
 
 
-def _count(rows: Sequence[NDArray[np.int64]], n_cells: int) -> tuple[NDArray[np.int64], Counts]:
-    """Return the cells that occur, and how often each does in each row ``(rows, cells)``."""
+def _number(image: Whole, pair: Whole, n_images: int) -> NDArray[np.int64]:
+    """Return which cell, of label pair and image, each attempt is counted in."""
+    cells = pair.astype(np.int64)
+    cells *= n_images
+    cells += image
+    return cells
+
+
+def _count(
+    rows: Sequence[Callable[[], NDArray[np.integer]]], n_cells: int
+) -> tuple[NDArray[np.int64], Counts]:
+    """Return the cells that occur, and how often each does in each row ``(rows, cells)``.
+
+    Args:
+        rows: make the cells that a row's attempts are in; one at a time, since each takes 8 bytes an attempt.
+    """
     if n_cells <= MOST_CELLS:
-        counts = np.stack([np.bincount(cells, minlength=n_cells) for cells in rows])
+        counts = np.stack([np.bincount(cells(), minlength=n_cells) for cells in rows])
         present = np.flatnonzero(counts[:BUGS].any(axis=0))
         return present, counts[:, present].astype(np.float64)
-    present = np.unique(np.concatenate(rows[:BUGS]))
-    places = (np.searchsorted(present, cells) for cells in rows)
+    present = np.unique(np.concatenate([np.unique(cells()) for cells in rows[:BUGS]])).astype(np.int64)
+    places = (np.searchsorted(present, cells()) for cells in rows)
     return present, np.stack([np.bincount(place, minlength=len(present)) for place in places]).astype(float)

@@ -111,7 +111,10 @@ TYPED = [
     (["train", "--method", "sam", "--sam-rho", "0"], "sam_rho 0.0 is not valid; valid is a number above 0"),
     (["train", "--method", "sam", "--sam-rho", "-1"], "sam_rho -1.0 is not valid"),
     (["train", "--method", "sam", "--sam-rho", "nan"], "sam_rho nan is not valid"),
-    (["train", "--train-eps", "8"], "belongs to --method adversarial, and this is 'standard'; add --method adversarial or leave it out"),
+    (
+        ["train", "--train-eps", "8"],
+        "belongs to --method adversarial, and this is 'standard'; add --method adversarial or leave it out",
+    ),
     (["train", "--sam-adaptive"], "sam_adaptive True belongs to --method sam"),
     (["train", "--method", "adversarial", "--train-eps", "0"], "--train-eps '0' is out of range; valid is"),
     (["train", "--method", "adversarial", "--train-eps", "x"], "--train-eps 'x' is not a perturbation size"),

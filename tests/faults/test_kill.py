@@ -34,7 +34,7 @@ def kill(workspace: Workspace, aim: str, progress: float, seconds_a_chunk: float
     """Start the attack and kill it in its work.
 
     Args:
-        aim: ``time``, or the next ``file`` that is written or ``commit`` that is made.
+        aim: ``time``, or the next sample ``file`` that is written or ``commit`` that is made.
         progress: from then on; 0 is the moment when the first chunk was claimed, 1.5 is half a chunk's
             time after the first one was finished.
     """
@@ -66,7 +66,7 @@ def _wait(process, watch: Watch, is_seen: Callable[[], bool]) -> None:
 def _seen(workspace: Workspace, aim: str) -> Iterator[Callable[[], bool]]:
     """Give what sees a file that is being written, or a commit that is being made."""
     if aim == "file":
-        yield lambda: any(workspace.runs_dir.glob("*/artifacts/*/.*.part"))
+        yield lambda: any(workspace.runs_dir.glob("*/artifacts/samples/.*.part"))
     elif workspace.db_url.startswith("sqlite"):
         log = workspace.root / "jsdelta.db-wal"
 

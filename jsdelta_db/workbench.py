@@ -17,6 +17,8 @@ from jsdelta_db.store.runs import release_all
 from jsdelta_db.store.session import Store, open_for_writing, parse_url, translate
 from jsdelta_db.tracking import Tracker
 
+_owed: set[str] = set()  # stores to which this process could not give back what it had claimed
+
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
@@ -54,7 +56,8 @@ def open_workbench(
     reporter: Progress = progress or Silent()
     url = parse_url(workspace.db_url)
     store = open_for_writing(workspace.db_url)
-    _release(store)  # what this process had claimed before, and could not give back on a full disk
+    if workspace.db_url in _owed:
+        _release(store, workspace.db_url)
     try:
         with heartbeat(store), _terminable():
             tracker = Tracker(workspace, reporter.say)
@@ -68,16 +71,17 @@ def open_workbench(
             f"a file can not be written: {error.strerror or error}{where}; what was finished is kept"
         ) from error
     finally:
-        _release(store)
+        _release(store, workspace.db_url)
         store.close()
 
 
-def _release(store: Store) -> None:
+def _release(store: Store, url: str) -> None:
     try:
         with store.transaction() as session:
             release_all(session)
+        _owed.discard(url)
     except SQLAlchemyError:
-        return  # the store is gone or full: the leases end with this process
+        _owed.add(url)  # the store is gone or full: the leases end with this process or at its next opening
 
 
 @contextmanager

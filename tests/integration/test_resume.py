@@ -194,7 +194,7 @@ def test_stopped_attack_goes_on_to_the_same_bytes(
 def test_killed_process_leaves_work_that_is_taken_over(tiny_copy, never_stopped, monkeypatch):
     """A process that could give nothing back is seen to be gone, and its chunk is done again."""
     with monkeypatch.context() as patch:
-        patch.setattr(workbench, "_release", lambda store: None)
+        patch.setattr(workbench, "_release", lambda store, url: None)
         with _counted(judging, "judge", stop_at=1), pytest.raises(KeyboardInterrupt):
             _attack(tiny_copy)
     gone = current_owner().rpartition("\t")[0] + "\t1"

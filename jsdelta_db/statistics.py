@@ -90,23 +90,29 @@ def fraction_intervals(fractions: Sequence[Fraction]) -> list[Interval | None]:
         else:
             drawn.append(len(found))
             found.append(None)
-    columns = [column for place in drawn for column in (fractions[place].hits, fractions[place].trials)]
-    for place, (low, high) in zip(drawn, _drawn_intervals(columns), strict=True):
+    for place, (low, high) in zip(drawn, _drawn_intervals([fractions[n] for n in drawn]), strict=True):
         found[place] = Interval(low, high, kind="bootstrap")
     return found
 
 
-def _drawn_intervals(columns: Sequence[NDArray[np.float64]]) -> list[tuple[float, float]]:
-    """Return the bootstrap's interval of the quotient of each two columns ``(images,)``."""
-    if not columns:
+def _drawn_intervals(fractions: Sequence[Fraction]) -> list[tuple[float, float]]:
+    """Return the bootstrap's interval of each fraction."""
+    if not fractions:
         return []
+    # Fractions of one group share arrays, and what is alike is summed once.
+    columns = {id(column): column for each in fractions for column in (each.hits, each.trials)}
+    places = {key: place for place, key in enumerate(columns)}
     # Images that a column does not have add nothing to it: groups of all sizes are drawn together.
-    sums = np.zeros((max(map(len, columns)), len(columns)), dtype=np.float32)
-    for place, column in enumerate(columns):
+    sums = np.zeros((max(map(len, columns.values())), len(columns)), dtype=np.float32)
+    for place, column in enumerate(columns.values()):
         sums[: len(column), place] = column
     totals = resampled_sums(sums).astype(np.float64)
+    hits, trials = (
+        totals[:, [places[id(column)] for column in some]]
+        for some in ([each.hits for each in fractions], [each.trials for each in fractions])
+    )
     with np.errstate(invalid="ignore"):  # a draw without trials says nothing, and is left out
-        quotients = totals[:, ::2] / totals[:, 1::2]
+        quotients = hits / trials
     percentile = np.nanpercentile if np.isnan(quotients).any() else np.percentile
     low, high = percentile(quotients, [2.5, 97.5], axis=0)
     return list(zip(low.tolist(), high.tolist(), strict=True))

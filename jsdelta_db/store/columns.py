@@ -5,7 +5,7 @@ cut into segments that know their smallest and largest, answer "how many are bel
 segments; only one that β falls into is opened. So the numbers are exact for every β.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from jsdelta_db.store.reading import Reader, fetch, fetch_blobs
 from jsdelta_db.store.selection import EvaluationInfo
 
-SEGMENT_ROWS = 1024  # the most that is read in full where β falls into a segment: 8 kB
+SEGMENT_ROWS = 512  # of successes with a JSΔ: 4 kB of it are read where β falls into a segment
+UNDIVIDED_ROWS = 1 << 16  # of other attempts, into which no β falls
 BLOBS = ("sample_index", "label_pair", "n_right", "js_delta")
 KEY = ("sample_index", "requested_target")
 OF_SAMPLE = (*KEY, "source_label", "target_label", "success", "confidence", "linf", "l2", "stability")
 OF_SCORE = ("js", "js_of_mean", "js_delta", "js_attacked", "n_right", "n_at_target", "n_at_target_adv")
+
+DIVIDED = 2  # the kind of attempts that β divides: successes, which count 2, with a JSΔ; without it 1 more
 
 Whole = NDArray[np.unsignedinteger]
 WIDTHS = {width: np.dtype(f"<u{width}") for width in (1, 2, 4, 8)}
@@ -107,17 +110,16 @@ def make_segments(reader: Reader, *, evaluation_id: int, attack_id: int, n_class
     sample_index = _narrowed(index[order])
     label_pair = _narrowed((source * n_classes + reached)[order])
     judged_right = _narrowed(n_right[order])
-    js_delta, kind = js_delta[order], (2 * success + undefined)[order]
+    js_delta, kind = js_delta[order], (DIVIDED * success + undefined)[order]
     starts = np.flatnonzero(np.diff(kind, prepend=-1)).tolist()
-    pieces = [
-        slice(start, min(start + SEGMENT_ROWS, end))
-        for first, end in pairwise([*starts, len(kind)])
-        for start in range(first, end, SEGMENT_ROWS)
-    ]
+    pieces = []
+    for first, end in pairwise([*starts, len(kind)]):
+        most = SEGMENT_ROWS if kind[first] == DIVIDED else UNDIVIDED_ROWS
+        pieces += [slice(start, min(start + most, end)) for start in range(first, end, most)]
     return [
         Segment(
             n=piece.stop - piece.start,
-            success=bool(kind[piece.start] >= 2),
+            success=bool(kind[piece.start] >= DIVIDED),
             low=None if kind[piece.start] % 2 else float(js_delta[piece.start]),
             high=None if kind[piece.start] % 2 else float(js_delta[piece.stop - 1]),
             sample_index=sample_index[piece],
@@ -143,34 +145,60 @@ def read_segments(
         names: columns to read (see ``BLOBS``).
         betas: thresholds for which ``count_below`` must work; ``js_delta`` is read where it takes that.
     """
-    by_id = {each.id: each for each in evaluations}
-    found: dict[int, list[Segment]] = {}
-    if by_id:
-        for evaluation_id, *values in fetch_blobs(reader, _select(by_id, names, betas, successes_only)):
-            found.setdefault(evaluation_id, []).append(_read(*values))
+    wanted = "success = 1" if successes_only else "1 = 1"
+    stored = fetch_segments(reader, list_stored(reader, evaluations), names, betas=betas, wanted=wanted)
     for each in evaluations:
-        segments = found.get(each.id)
+        segments = stored.get(each.id)
         if segments is None:
-            made = make_segments(
-                reader, evaluation_id=each.id, attack_id=each.attack_id, n_classes=len(each.classes)
-            )
-            segments = [segment for segment in made if segment.success or not successes_only]
+            segments = [s for s in make_segments_of(reader, each) if s.success or not successes_only]
         yield each, segments
 
 
-def _select(
-    ids: Collection[int], names: Collection[str], betas: Sequence[float], successes_only: bool
-) -> str:
-    """Return the statement; its values are numbers of ours alone."""
+def make_segments_of(reader: Reader, evaluation: EvaluationInfo) -> list[Segment]:
+    """Return the segments of an evaluation that queries know, from its rows."""
+    return make_segments(
+        reader,
+        evaluation_id=evaluation.id,
+        attack_id=evaluation.attack_id,
+        n_classes=len(evaluation.classes),
+    )
+
+
+def list_stored(reader: Reader, evaluations: Iterable[EvaluationInfo]) -> list[int]:
+    """Return which evaluations, by id, are stored as columns."""
+    stored = {evaluation_id for (evaluation_id,) in fetch(reader, "SELECT evaluation_id FROM image_count")}
+    return [each.id for each in evaluations if each.id in stored]
+
+
+def fetch_segments(
+    reader: Reader,
+    ids: Collection[int],
+    names: Collection[str],
+    *,
+    betas: Sequence[float] = (),
+    wanted: str = "1 = 1",
+) -> dict[int, list[Segment]]:
+    """Return stored segments by evaluation, for each that is given.
+
+    Args:
+        names, betas: as for ``read_segments``.
+        wanted: a condition in SQL, without values from outside.
+    """
+    found: dict[int, list[Segment]] = {evaluation_id: [] for evaluation_id in ids}
+    if not found:
+        return found
     inside = " OR ".join(f"js_delta_min < {beta!r} AND js_delta_max >= {beta!r}" for beta in betas)
     js_delta = f"CASE WHEN success = 1 AND ({inside}) THEN js_delta END" if inside else "NULL"
     columns = [name if name in names else "NULL" for name in BLOBS[:-1]]
     columns.append("js_delta" if "js_delta" in names else js_delta)
-    return (
+    statement = (
         f"SELECT evaluation_id, n, success, js_delta_min, js_delta_max, {', '.join(columns)} "  # noqa: S608
-        f"FROM score_segment WHERE evaluation_id IN ({', '.join(map(str, ids))}) "
-        f"{'AND success = 1 ' if successes_only else ''}ORDER BY evaluation_id, position"
+        f"FROM score_segment WHERE evaluation_id IN ({', '.join(map(str, found))}) AND {wanted} "
+        "ORDER BY evaluation_id, position"
     )
+    for evaluation_id, *values in fetch_blobs(reader, statement):
+        found[evaluation_id].append(_read(*values))
+    return found
 
 
 def _read(

@@ -1,6 +1,7 @@
 """What is asked of a store first: how many successes were bugs. Read-only, and free of torch."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from jsdelta_db.store.grouping import (
     resolve_keys,
     sort_key,
 )
+from jsdelta_db.store.image_counts import read_counted
 from jsdelta_db.store.reading import Reader
 from jsdelta_db.store.selection import (
     ALL_CORRECT,
@@ -27,7 +29,11 @@ from jsdelta_db.store.selection import (
     Selection,
     list_evaluations,
 )
-from jsdelta_db.store.tally import Part, Tally, tally
+from jsdelta_db.store.tally import Tally, tally, tally_images
+
+# Facts, counts and skipped images; None by label: skipped images have no target.
+Group: TypeAlias = tuple[Row, Tally, int | None]
+P = TypeVar("P", bound=tuple[EvaluationInfo, *tuple[Any, ...]])
 
 
 def query_bugs(
@@ -93,32 +99,59 @@ def _tally_groups(
     keys: Sequence[str],
     betas: Sequence[float],
     population: str,
-) -> list[tuple[Row, Tally, int | None]]:
-    """Return each group's facts, counts and skipped images (None by label: they have no target), in order."""
+) -> list[Group]:
+    """Return the groups in order."""
+    if population == ATTACKED_CORRECT and not set(keys) & set(LABEL_KEYS):
+        groups = _tally_images(reader, evaluations, keys, betas)
+    else:
+        groups = _tally_attempts(reader, evaluations, keys, betas, population)
+    return sorted(groups, key=lambda group: [sort_key(value) for value in group[0].values()])
+
+
+def _tally_images(
+    reader: Reader, evaluations: Sequence[EvaluationInfo], keys: Sequence[str], betas: Sequence[float]
+) -> Iterator[Group]:
+    """Yield groups of whole evaluations: those were counted by image when they were stored."""
+    for values, parts in _group(read_counted(reader, evaluations, betas), keys).items():
+        n_skipped = sum(part.evaluation.n_skipped for part in parts)
+        yield dict(zip(keys, values, strict=True)), tally_images(parts, betas), n_skipped
+
+
+def _tally_attempts(
+    reader: Reader,
+    evaluations: Sequence[EvaluationInfo],
+    keys: Sequence[str],
+    betas: Sequence[float],
+    population: str,
+) -> Iterator[Group]:
+    """Yield groups by label, or of some images only: every attempt is counted."""
     label_keys = [key for key in keys if key in LABEL_KEYS]
+    run_keys = [key for key in keys if key not in label_keys]
     names = ["sample_index"]
     if label_keys:
         names.append("label_pair")
     if population != ATTACKED_CORRECT:
         names.append("n_right")
-    parts: dict[tuple[object, ...], list[Part]] = {}
-    for part in read_segments(reader, evaluations, names, betas=betas):
-        parts.setdefault(tuple(part[0].facts[key] for key in keys if key not in label_keys), []).append(part)
-    groups = []
-    for values, alike in parts.items():
-        skipped = None if label_keys else sum(evaluation.n_skipped for evaluation, _ in alike)
-        for labels, counted in tally(alike, betas, population, label_keys).items():
-            of_evaluations, of_samples = iter(values), iter(labels)
-            facts = {key: next(of_samples if key in label_keys else of_evaluations) for key in keys}
-            groups.append((facts, counted, skipped))
-    return sorted(groups, key=lambda group: [sort_key(value) for value in group[0].values()])
+    for values, parts in _group(read_segments(reader, evaluations, names, betas=betas), run_keys).items():
+        n_skipped = None if label_keys else sum(evaluation.n_skipped for evaluation, _ in parts)
+        for labels, counted in tally(parts, betas, population, label_keys).items():
+            facts = dict(zip((*run_keys, *label_keys), (*values, *labels), strict=True))
+            yield {key: facts[key] for key in keys}, counted, n_skipped
+
+
+def _group(parts: Iterable[P], keys: Sequence[str]) -> dict[tuple[object, ...], list[P]]:
+    """Gather parts, each led by its evaluation, by the evaluation's facts."""
+    groups: dict[tuple[object, ...], list[P]] = {}
+    for part in parts:
+        groups.setdefault(tuple(part[0].facts[key] for key in keys), []).append(part)
+    return groups
 
 
 def _count_bugs(facts: Row, counted: Tally, betas: Sequence[float], n_skipped: int | None) -> Iterator[Row]:
     """Return the rows of one group, one for each β; their intervals are still to come."""
     n_success, n_attempted = int(counted.success.sum()), int(counted.attempted.sum())
     for place, beta in enumerate(betas):
-        n_bugs = int(counted.bugs(place).sum())
+        n_bugs = int(counted.bugs[place].sum())
         yield {
             **facts,
             "beta": beta,
@@ -143,7 +176,7 @@ def _add_intervals(rows: Sequence[Row], groups: Sequence[Tally], betas: Sequence
         attempted = counted.attempted
         single = attempted.max(initial=0) <= 1
         for place in range(len(betas)):
-            bugs = counted.bugs(place)
+            bugs = counted.bugs[place]
             fractions += [Fraction(bugs, counted.success, single), Fraction(bugs, attempted, single)]
     intervals = iter(fraction_intervals(fractions))
     for row in rows:

@@ -356,6 +356,25 @@ class Score(Base):
     member_js: Mapped[bytes] = mapped_column(LargeBinary)  # float32, in member order
 
 
+class ImageCount(Base):
+    """How many attempts of a finished evaluation each image has, for the queries; see ``image_counts.py``.
+
+    Made together with the segments, from the same rows.
+    """
+
+    __tablename__ = "image_count"
+    __table_args__ = ({"sqlite_strict": True},)
+
+    evaluation_id: Mapped[int] = mapped_column(
+        ForeignKey("evaluation.id"), primary_key=True, autoincrement=False
+    )
+    n_undefined: Mapped[int]  # attempts whose label pairs have no usable baseline
+    # One count an image, in the order of their numbers: bits, or little-endian unsigned integers.
+    bits: Mapped[int] = mapped_column(Small)
+    success: Mapped[bytes] = mapped_column(LargeBinary)
+    failure: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class ScoreSegment(Base):
     """Up to some thousand attempts of a finished evaluation as columns, for the queries; see ``segments.py``.
 
@@ -383,4 +402,4 @@ class ScoreSegment(Base):
 # Tables whose rows one process at a time works on.
 LEASED = (Dataset, Model, AttackChunk, EvaluationChunk)
 # Tables that hold nothing of their own: not exported, made again from the others.
-DERIVED = (ScoreSegment,)
+DERIVED = (ImageCount, ScoreSegment)

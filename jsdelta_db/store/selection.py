@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsdelta_db.config import NORMS, OBJECTIVES, TEMPERATURES
 from jsdelta_db.errors import UnknownNameError, UsageError
@@ -21,7 +21,6 @@ CONFIGURATION_KEYS = (
     "stop", "attack_seed", "images", "split", "device", "dtype", "library", "temperature", "baseline",
 )  # fmt: skip
 FACT_KEYS = (*DEFAULT_KEYS, *CONFIGURATION_KEYS, "evaluators", "attack")
-pick_facts = itemgetter(*FACT_KEYS)
 ATTACKED_CORRECT, ALL_CORRECT = POPULATIONS = ("attacked-correct", "all-correct")
 EPS_TOLERANCE = 1e-5  # relative: float rounding, and the digits that a table shows
 
@@ -61,14 +60,16 @@ class Selection:
                 raise UnknownNameError(name, value, valid)
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationInfo:
+class EvaluationInfo(NamedTuple):
     """A finished evaluation and the wide facts that queries group by.
+
+    A tuple, since a query makes thousands.
 
     Attributes:
         image_set: attacks that share it attack the same images, told apart by ``sample_index``.
         n_evaluators: how many judged.
         sharpness: of the attacked model; None if it was not measured.
+        facts: by name, ``FACT_KEYS`` among them.
     """
 
     id: int
@@ -108,11 +109,7 @@ LEFT JOIN ensemble ON ensemble.id = evaluation.ensemble_id
 WHERE evaluation.status = '{FINISHED}'
 ORDER BY evaluation.id
 """  # noqa: S608 a constant
-EVALUATORS = """
-SELECT evaluation_member.evaluation_id, model.name, model.seed, model.uid
-FROM evaluation_member JOIN model ON model.id = evaluation_member.model_id
-ORDER BY evaluation_member.evaluation_id, evaluation_member.position
-"""
+EVALUATORS = "SELECT evaluation_id, model_id FROM evaluation_member ORDER BY evaluation_id, position"
 # Where the names of a fact stand, and those that are valid though no row has them yet.
 NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "dataset": ("SELECT DISTINCT name FROM dataset ORDER BY name", ()),
@@ -208,9 +205,11 @@ def _resolve_uid(prefix: str, rows: Sequence[Row]) -> set[str]:
 
 def _evaluators(reader: Reader) -> dict[int, list[str]]:
     """Return each evaluation's judges: added models by name, others by seed and the start of the uid."""
+    models = fetch(reader, "SELECT id, name, seed, uid FROM model")
+    names = {model_id: f"{seed}@{uid[:6]}" if name is None else name for model_id, name, seed, uid in models}
     members: dict[int, list[str]] = {}
-    for evaluation_id, name, seed, uid in fetch(reader, EVALUATORS):
-        members.setdefault(evaluation_id, []).append(f"{seed}@{uid[:6]}" if name is None else name)
+    for evaluation_id, model_id in fetch(reader, EVALUATORS):
+        members.setdefault(evaluation_id, []).append(names[model_id])
     return members
 
 
@@ -239,11 +238,10 @@ def _info(row: Row, evaluators: Sequence[str]) -> EvaluationInfo:
     row["relative_step_size"] = None if relative is None else round(relative, 6)
     row["random_start"] = bool(row["random_start"])
     row["evaluators"], row["attack"] = " ".join(evaluators), row["attack_uid"]
-    facts = dict(zip(FACT_KEYS, pick_facts(row), strict=True))
     own_images = row["attack_id"] if row["split"] == FILE_SPLIT else 0
     return EvaluationInfo(
         id=row["id"], uid=row["uid"], attack_id=row["attack_id"], attack_uid=row["attack_uid"],
         attacked_id=row["attacked_id"], image_set=(row["dataset_id"], row["split"], own_images),
         classes=classes, n_skipped=row["n_skipped"], n_attempts=row["n_attempts"],
-        n_evaluators=len(evaluators), sharpness=row["sharpness"], facts=facts,
+        n_evaluators=len(evaluators), sharpness=row["sharpness"], facts=row,
     )  # fmt: skip

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from jsdelta_db.store.columns import Segment, Whole
 from jsdelta_db.store.grouping import LABEL_KEYS
+from jsdelta_db.store.image_counts import Counted, add_up
 from jsdelta_db.store.selection import ALL_CORRECT, EvaluationInfo
 
 SUCCESS, FAILURE, UNDEFINED, BUGS = range(4)  # rows of counts; from BUGS on one for each β
+OUTCOMES = ("success", "failure")
 MOST_CELLS = 1 << 23  # counted in an array of their own (64 MB); where there could be more they are sorted
 
 Counts = NDArray[np.float64]
@@ -24,30 +26,46 @@ class Tally:
     """How the attempts of a group fell out, by image.
 
     Attributes:
-        counts: successes and failures with a JSΔ, attempts without one, then the successes below each β,
-            ``(3 + betas, images)``.
+        success, failure: attempts that have a JSΔ, ``(images,)``.
+        bugs: the successes below each β, ``(betas, images)``.
+        n_undefined: attempts without a JSΔ.
     """
 
-    counts: Counts
-
-    @property
-    def success(self) -> Counts:
-        """Successes that have a JSΔ, by image."""
-        return np.asarray(self.counts[SUCCESS])
+    success: Counts
+    failure: Counts
+    bugs: Counts
+    n_undefined: int
 
     @property
     def attempted(self) -> Counts:
         """Attempts that have a JSΔ, by image."""
-        return np.asarray(self.counts[SUCCESS] + self.counts[FAILURE])
+        return np.asarray(self.success + self.failure)
 
-    @property
-    def n_undefined(self) -> int:
-        """Attempts without a JSΔ."""
-        return int(self.counts[UNDEFINED].sum())
 
-    def bugs(self, place: int) -> Counts:
-        """Successes below one of the βs, by image."""
-        return np.asarray(self.counts[BUGS + place])
+def tally_images(parts: Sequence[Counted], betas: Sequence[float]) -> Tally:
+    """Count the attempts of some evaluations from what was counted when they were stored."""
+    by_set: dict[tuple[int, str, int], list[Counted]] = {}
+    for part in parts:
+        by_set.setdefault(part.evaluation.image_set, []).append(part)
+    counts = np.concatenate([_add_up_set(alike, betas) for alike in by_set.values()], axis=1)
+    n_undefined = sum(part.counts.n_undefined for part in parts)
+    return Tally(counts[0], counts[1], counts[2:], n_undefined)
+
+
+def _add_up_set(parts: Sequence[Counted], betas: Sequence[float]) -> Counts:
+    """Return successes, failures and bugs at each β on one set of images, ``(2 + betas, images)``."""
+    rows = [add_up([(part.counts.bits, getattr(part.counts, name)) for part in parts]) for name in OUTCOMES]
+    for beta in betas:
+        below = [np.zeros(0, np.uint8)]
+        for part in parts:
+            for segment in part.successes:
+                first = segment.count_below(beta)
+                if first:
+                    assert segment.sample_index is not None
+                    below.append(segment.sample_index[:first])
+        rows.append(np.bincount(np.concatenate(below)))
+    n_images = max(map(len, rows))
+    return np.stack([np.pad(row, (0, n_images - len(row))) for row in rows]).astype(np.float64)
 
 
 def tally(
@@ -69,7 +87,12 @@ def tally(
         classes = alike[0][0].classes
         for labels, counts in _count_set(alike, betas, population, label_keys, len(classes)):
             found.setdefault(tuple(classes[label] for label in labels), []).append(counts)
-    return {names: Tally(np.concatenate(counts, axis=1)) for names, counts in found.items()}
+    tallies = {}
+    for names, of_sets in found.items():
+        counts = np.concatenate(of_sets, axis=1)
+        n_undefined = int(counts[UNDEFINED].sum())
+        tallies[names] = Tally(counts[SUCCESS], counts[FAILURE], counts[BUGS:], n_undefined)
+    return tallies
 
 
 def _count_set(

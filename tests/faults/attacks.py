@@ -34,6 +34,7 @@ RESULTS = {
     "evaluation_baseline": "evaluation",
     "control_result": "evaluation",
     "score_segment": "evaluation",
+    "image_count": "evaluation",
     "attack_chunk": "attack",
     "evaluation_chunk": "evaluation",
 }

@@ -267,6 +267,7 @@ def test_committed_rows_that_can_not_be_read_are_not_passed_over(public_workspac
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("DELETE FROM score")
         connection.execute("DELETE FROM score_segment")
+        connection.execute("DELETE FROM image_count")
         connection.commit()
         kept = {file: file.read_bytes() for file in (path, log)}
     for file, content in kept.items():  # what a killed process leaves, copied without the log's index

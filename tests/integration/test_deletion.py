@@ -22,6 +22,7 @@ from jsdelta_db.store.schema import (
     Dataset,
     Evaluation,
     EvaluationChunk,
+    ImageCount,
     Model,
     ModelLogits,
     ModelMetric,
@@ -79,6 +80,7 @@ def family(store):
             key = {"model_id": model.id, "dataset_id": dataset.id, "split": "attack"}
             session.add(ModelMetric(**key, name="clean_accuracy", norm="", eps=0, steps=0, value=0.9, n=9))
             session.add(ModelLogits(**key, uri=f"logits-{model.seed}", sha256="0"))
+        session.add(ImageCount(evaluation_id=of_first.id, n_undefined=0, bits=1, success=b"", failure=b""))
         session.add(
             ScoreSegment(
                 evaluation_id=of_first.id, position=0, n=0, success=1, sample_index=b"", label_pair=b"",
@@ -113,7 +115,7 @@ def test_every_table_is_a_run_or_belongs_to_one():
     """A table added later is either run-like or says by a foreign key whose it is: else deleting would miss it."""
     assert {*runs(), *parts()} == set(Base.metadata.tables)
     assert {name for name, part in parts().items() if not owners(part)} == set()
-    assert [name for name in ("sample", "score", "score_segment") if name not in parts()] == []
+    assert [name for name in ("sample", "score", "score_segment", "image_count") if name not in parts()] == []
 
 
 def test_needs_cover_every_foreign_key_between_runs():
@@ -135,13 +137,14 @@ def test_evaluation_goes_alone(store, family):
     before, evaluation = count(store), family["evaluations"][0]
     found = plan(store, evaluation.uid[:8])
     assert kinds(found) == {"evaluation": 1}
-    # itself, 2 members, 3 chunks, 2 scores, 1 segment
-    assert [(each.kind, each.uid, each.rows) for each in found.runs] == [("evaluation", evaluation.uid, 9)]
+    # itself, 2 members, 3 chunks, 2 scores, 1 segment, 1 count by image
+    assert [(each.kind, each.uid, each.rows) for each in found.runs] == [("evaluation", evaluation.uid, 10)]
     with store.transaction() as session:
-        assert delete_rows(session, found).rows == 9
+        assert delete_rows(session, found).rows == 10
     gone = {name: before[name] - rows for name, rows in count(store).items() if before[name] != rows}
     assert gone == {
-        "evaluation": 1, "evaluation_member": 2, "evaluation_chunk": 3, "score": 2, "score_segment": 1
+        "evaluation": 1, "evaluation_member": 2, "evaluation_chunk": 3, "score": 2, "score_segment": 1,
+        "image_count": 1,
     }  # fmt: skip
 
 

@@ -207,7 +207,8 @@ def _unfinish(workspace: Workspace, evaluation: int = 3, **chunk) -> None:
             workspace,
             f"DELETE FROM {table} WHERE {key} AND sample_index NOT IN (SELECT sample_index FROM {table} WHERE {key} ORDER BY sample_index LIMIT 16)",
         )
-    tell(workspace, f"DELETE FROM score_segment WHERE evaluation_id = {evaluation}")
+    for table in ("score_segment", "image_count"):
+        tell(workspace, f"DELETE FROM {table} WHERE evaluation_id = {evaluation}")
 
 
 def test_what_is_unfinished_here_takes_what_is_finished_there(four_copy, four, exported):

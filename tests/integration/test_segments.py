@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select, text, update
 from jsdelta_db.store import columns
 from jsdelta_db.store.columns import read_segments
 from jsdelta_db.store.queries import js_delta_by_eps, query_bugs
-from jsdelta_db.store.schema import Score, ScoreSegment
+from jsdelta_db.store.schema import ImageCount, Score, ScoreSegment
 from jsdelta_db.store.segments import list_differing, list_without_segments, write_segments
 from jsdelta_db.store.selection import POPULATIONS, Selection, list_evaluations
 from tests.integration.test_queries import Bench
@@ -45,13 +45,15 @@ def _random_rows(seed: int, images: int = 60):
 
 @pytest.fixture(scope="module", params=ENGINES)
 def filled(request, tmp_path_factory):
-    """A store on each engine: five evaluations on three models at two ε, and one without any success."""
+    """Seven evaluations on three models at three ε: one without any success, one with one target an image."""
     with new_store(request, tmp_path_factory.mktemp("segments")) as store:
         bench = Bench(store)
         for seed in range(5):
             bench.judge(_random_rows(seed), attacked=seed % 3, eps=(1 + 2 * (seed % 2)) / 255, seed=seed)
         failed = [(image, source, target, 0, js) for image, source, target, _, js in _random_rows(9)]
         bench.judge(failed, attacked=1, eps=5 / 255)
+        one_target = {image: (image, *rest) for image, *rest in _random_rows(10)}
+        bench.judge(sorted(one_target.values()), attacked=2, eps=5 / 255)
         with store.transaction() as session:  # two evaluators: right on some images, both, one or none
             session.execute(update(Score).values(n_right=Score.sample_index % 3))
         yield store
@@ -59,7 +61,8 @@ def filled(request, tmp_path_factory):
 
 def _forget(store) -> None:
     with store.transaction() as session:
-        session.execute(delete(ScoreSegment))
+        for table in (ScoreSegment, ImageCount):
+            session.execute(delete(table))
 
 
 def _fill(store) -> None:
@@ -209,6 +212,30 @@ def test_whole_numbers_take_the_bytes_they_need(largest, width):
     narrow = columns._narrowed(np.array([0.0, largest]))
     assert narrow.tolist() == [0, largest]
     assert narrow.dtype.itemsize == width
+
+
+def test_counts_take_a_bit_an_image_where_that_is_enough(filled):
+    """One target an image is a bit, several are a byte; wherever a blob ends, what follows is 0."""
+    _fill(filled)
+    with filled.reading() as connection:
+        bits = connection.scalars(select(ImageCount.bits).order_by(ImageCount.evaluation_id)).all()
+    assert bits == [8, 8, 8, 8, 8, 8, 1]
+
+
+@pytest.mark.parametrize("change", [{"n_undefined": 5}, {"success": b"\0"}, {"failure": b""}], ids=str)
+def test_altered_counts_are_seen(filled, change):
+    """Counts by image that are not those of the rows are named, and made again."""
+    _fill(filled)
+    with filled.transaction() as session:
+        evaluation_id = session.scalars(select(ImageCount.evaluation_id)).first()
+        session.execute(update(ImageCount).where(ImageCount.evaluation_id == evaluation_id).values(**change))
+    with filled.reading() as connection:
+        assert [found for found, _ in list_differing(connection)] == [evaluation_id]
+    with filled.transaction() as session:
+        write_segments(session, evaluation_id)
+    with filled.reading() as connection:
+        assert list_differing(connection) == []
+    _forget(filled)
 
 
 def test_altered_rows_or_segments_are_seen(filled):

@@ -52,7 +52,7 @@ def fetch(reader: Reader, sql: str, **values: object) -> Sequence[tuple[Any, ...
         return reader.execute(sql, values).fetchall()
     from sqlalchemy import text
 
-    return [tuple(row) for row in reader.execute(text(sql), values)]
+    return [tuple(row) for row in reader.execute(text(sql), values).all()]  # one by one takes twice as long
 
 
 def fetch_blobs(reader: Reader, sql: str) -> Sequence[tuple[Any, ...]]:

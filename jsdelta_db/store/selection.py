@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -89,7 +88,7 @@ class EvaluationInfo(NamedTuple):
 FACTS = {
     "id": "evaluation.id", "uid": "evaluation.uid", "attack_id": "attack.id", "attack_uid": "attack.uid",
     "dataset_id": "attack.dataset_id", "attacked_id": "model.id", "attacked_uid": "model.uid",
-    "classes": "dataset.classes", "n_skipped": "attack.n_skipped", "n_attempts": "attack.n_attempts",
+    "n_skipped": "attack.n_skipped", "n_attempts": "attack.n_attempts",
     "step_size": "attack.step_size", "ensemble_uid": "ensemble.uid", "model_name": "model.name",
     "sharpness": "model.sharpness", "dataset": "dataset.name", "ensemble": "ensemble.name",
     "attacked": "model.seed", "norm": "attack.norm", "eps": "attack.eps", "method": "model.method",
@@ -136,7 +135,8 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
     _tell_apart(found, "ensemble", "ensemble_uid", ())
     _tell_apart(found, "attacked", "attacked_uid", ("dataset", "ensemble", "method", "arch"))
     evaluators = _evaluators(reader)
-    return [_info(row, evaluators.get(row["id"], ())) for row in found]
+    classes = _classes(reader)
+    return [_info(row, evaluators.get(row["id"], ()), classes[row["dataset_id"]]) for row in found]
 
 
 def count_unfinished(reader: Reader) -> int:
@@ -225,14 +225,14 @@ def _tell_apart(rows: Iterable[Row], name: str, uid: str, within: tuple[str, ...
             row[name] = f"{row[name]}@{row[uid][:8]}"
 
 
-@lru_cache
-def _parse_names(text: str) -> tuple[str, ...]:
-    return tuple(json.loads(text))
-
-
-def _info(row: Row, evaluators: Sequence[str]) -> EvaluationInfo:
+def _classes(reader: Reader) -> dict[int, tuple[str, ...]]:
+    """Return the names of each data set's classes."""
+    found = fetch(reader, "SELECT id, classes FROM dataset")
     # JSON: text from SQLite, a list from PostgreSQL.
-    classes = _parse_names(row["classes"]) if isinstance(row["classes"], str) else tuple(row["classes"])
+    return {key: tuple(json.loads(names) if isinstance(names, str) else names) for key, names in found}
+
+
+def _info(row: Row, evaluators: Sequence[str], classes: tuple[str, ...]) -> EvaluationInfo:
     # Samples from elsewhere came without their steps.
     relative = row["step_size"] * row["steps"] / row["eps"] if row["steps"] else None
     row["relative_step_size"] = None if relative is None else round(relative, 6)

@@ -62,8 +62,8 @@ def test_what_the_quickstart_stored_holds_together(finished):
     checked = jsdelta(folder, "db", "check")
     assert (checked.returncode, checked.stdout) == (0, "ok\n")
     stats = jsdelta(folder, "db", "stats", "--format", "csv").stdout
-    assert "model,finished,5\n" in stats
-    assert "evaluation,finished,4\n" in stats
+    assert "model,finished,5,\n" in stats
+    assert "evaluation,finished,4,\n" in stats
     accuracies = [float(value) for value in re.findall(r"accuracy ([\d.]+)%", done.stderr)]
     assert len(accuracies) == 5
     assert min(accuracies) > 90
@@ -74,4 +74,4 @@ def test_quickstart_again_does_no_work(finished):
     folder, done = finished
     again = jsdelta(folder, "quickstart")
     assert (again.returncode, again.stdout) == (0, done.stdout)
-    assert "evaluation,finished,4\n" in jsdelta(folder, "db", "stats", "--format", "csv").stdout
+    assert "evaluation,finished,4,\n" in jsdelta(folder, "db", "stats", "--format", "csv").stdout

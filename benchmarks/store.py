@@ -5,8 +5,10 @@ Prints one JSON object. An attempt is its sample row and its score row, with the
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.session import Store, open_for_writing
 
 QUERY = Path(__file__).resolve().with_name("store_query.py")
+JSDELTA = Path(sys.executable).with_name("jsdelta")
+COMMAND_TURNS = 5
 BETAS = (0.0137, 0.05, 0.1, 0.731)
 QUESTIONS = {"bugs": "eps,method", "pairs": "label-pair"}
 TARGET_ROWS = 10_000_000
@@ -81,7 +85,20 @@ def ask_all(place: Place, url: str, truth: Truth, query_seconds: float) -> dict[
         truth.check("query_bugs", by, answer.pop("counts"))
         say(f"{name}: {answer['ms']:,.1f} ms, the first time {answer['cold_ms']:,.1f} ms; counts are exact")
         answers[name] = {key: round(value, 1) for key, value in answer.items()}
+        answers[name]["command_ms"] = round(time_command(url, by), 1)
     return answers
+
+
+def time_command(url: str, by: str) -> float:
+    """Return the milliseconds that a user waits for ``jsdelta query bugs``: its start and its table, too."""
+    command = [str(JSDELTA), "query", "bugs", "--beta", str(BETAS[1]), "--by", by, "--format", "json"]
+    environment = with_threads(1) | {"JSDELTA_DB_URL": url}
+    times = []
+    for _ in range(COMMAND_TURNS):
+        begun = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        times.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(times)
 
 
 def describe(
@@ -100,6 +117,7 @@ def describe(
         "bytes_per_attempt": round(full["sizes"]["all"] / rows, 1),
     }
     growth = {name: round(full[name]["ms"] / tenth[name]["ms"], 2) for name in QUESTIONS}
+    commands = {name: round(full[name]["command_ms"] / tenth[name]["command_ms"], 2) for name in QUESTIONS}
     memory = max(full[name]["memory_mb"] for name in QUESTIONS)
     values = measured | {f"growth_{name}": value for name, value in growth.items()}
     targets = TARGETS[place.engine] | COMMON_TARGETS
@@ -107,7 +125,7 @@ def describe(
         **measured,
         "engine": place.engine,
         "rows": rows,
-        "growth": {**growth, "from_rows": few * ATTEMPTS},
+        "growth": {**growth, "commands": commands, "from_rows": few * ATTEMPTS},
         "query_memory_mb": memory,
         "targets_for_rows": TARGET_ROWS,
         "targets": {

@@ -33,14 +33,22 @@ def open_run(bench: Workbench, plan: Plan, parent: RunLog) -> RunLog:
             name=plan.dataset.name, digest=plan.dataset_uid, source=plan.dataset.name, context="attack"
         )
         with bench.store.transaction() as session:
-            for row in (session.get_one(Attack, attack.id), session.get_one(Evaluation, evaluation.id)):
+            runs.serialize(session, f"run of {evaluation.uid}")
+            stored = session.get_one(Evaluation, evaluation.id)
+            theirs = stored.artifact_uri
+            for row in (session.get_one(Attack, attack.id), stored):
                 # An attack that is judged again keeps the folder of its own samples.
                 if row.artifact_uri is None:
                     row.artifact_uri, row.mlflow_run_id = bench.relative(run.folder), run.run_id
     except BaseException:
         run.finish(KILLED)  # nobody else knows of it yet
         raise
-    return run
+    if theirs is None:
+        return run
+    # Another process began the same a moment ago: there is one run for both.
+    if run.run_id is not None:
+        bench.tracker.delete_runs([run.run_id])
+    return bench.tracker.reopen(stored.mlflow_run_id, bench.locate(theirs), parent)
 
 
 def _parameters(plan: Plan) -> dict[str, object]:

@@ -1,16 +1,16 @@
 """Mending what an outage of MLflow or a killed process left behind: ``jsdelta doctor --repair``."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Collection
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from jsdelta_db.config import DEFAULT_BETAS, format_eps
 from jsdelta_db.store import queries
 from jsdelta_db.store.ensembles import ROBUST_ACCURACY
 from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Evaluation, Model, ModelMetric
 from jsdelta_db.store.segments import list_differing, write_segments
-from jsdelta_db.store.selection import Selection, list_evaluations
+from jsdelta_db.store.selection import FACT_KEYS, Selection, list_evaluations
 from jsdelta_db.workbench import Workbench
 
 
@@ -20,13 +20,27 @@ def repair(bench: Workbench) -> list[str]:
     Returns:
         One line for each thing mended.
     """
-    mended = [f"logged member seed {seed}" for seed in _log_models(bench)]
+    abandoned = bench.tracker.close_abandoned()
+    _forget_runs(bench, abandoned)
+    mended = [f"closed run {run_id} of a process that is gone" for run_id in abandoned]
+    mended += [f"logged member seed {seed}" for seed in _log_models(bench)]
     mended += [f"logged evaluation {uid}" for uid in _log_evaluations(bench)]
     mended += [f"rebuilt the columns of evaluation {uid}" for uid in _rebuild_segments(bench)]
-    mended += [f"logged data set {name}" for name in _log_datasets(bench)]
-    return mended + [
-        f"closed run {run_id} of a process that is gone" for run_id in bench.tracker.close_abandoned()
-    ]
+    return mended + [f"logged data set {name}" for name in _log_datasets(bench)]
+
+
+def _forget_runs(bench: Workbench, run_ids: Collection[str]) -> None:
+    """Let finished rows be logged anew whose process was killed before it had logged all of them."""
+    with bench.store.transaction() as session:
+        for table, finished in (
+            (Model, Model.status == FINISHED),
+            (Evaluation, Evaluation.status == FINISHED),
+            (Dataset, Dataset.status == FINISHED),
+            (Attack, Attack.finished_at.is_not(None)),
+        ):
+            session.execute(
+                update(table).where(finished, table.mlflow_run_id.in_(run_ids)).values(mlflow_run_id=None)
+            )
 
 
 def _log_models(bench: Workbench) -> list[int]:
@@ -69,11 +83,11 @@ def _log_evaluations(bench: Workbench) -> list[str]:
         with bench.store.reading() as connection:
             selection = Selection(uids=(evaluation.uid,))
             table = queries.query_bugs(connection, DEFAULT_BETAS, (), selection)
-            facts = asdict(list_evaluations(connection, selection)[0])["facts"]
+            facts = list_evaluations(connection, selection)[0].facts
         run = bench.tracker.start(
             f"attack on {facts['attacked']}, ε = {format_eps(attack.eps, attack.norm)}",
             uid=evaluation.uid,
-            params=facts,
+            params={name: facts[name] for name in FACT_KEYS},
         )
         for step, metrics in queries.summary_metrics(table.rows).items():
             run.metrics(metrics, step=step)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.store.reading import Reader, fetch, fetch_blobs
+from jsdelta_db.store.reading import Reader, fetch, fetch_many
 from jsdelta_db.store.selection import EvaluationInfo
 
-SEGMENT_ROWS = 512  # of successes with a JSΔ: 4 kB of it are read where β falls into a segment
+SEGMENT_ROWS = 1024  # of successes with a JSΔ: 8 kB of it are read where β falls into a segment
 UNDIVIDED_ROWS = 1 << 16  # of other attempts, into which no β falls
 BLOBS = ("sample_index", "label_pair", "n_right", "js_delta")
 KEY = ("sample_index", "requested_target")
@@ -196,7 +196,7 @@ def fetch_segments(
         f"FROM score_segment WHERE evaluation_id IN ({', '.join(map(str, found))}) AND {wanted} "
         "ORDER BY evaluation_id, position"
     )
-    for evaluation_id, *values in fetch_blobs(reader, statement):
+    for evaluation_id, *values in fetch_many(reader, statement):
         found[evaluation_id].append(_read(*values))
     return found
 

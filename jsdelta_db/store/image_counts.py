@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.store.columns import Segment, fetch_segments, make_segments_of
-from jsdelta_db.store.reading import Reader, fetch_blobs
+from jsdelta_db.store.reading import Reader, fetch_many
 from jsdelta_db.store.selection import EvaluationInfo
 
 MOST_ROWS = 255  # of bits, whose sum fits into a byte
@@ -87,7 +87,7 @@ def _fetch_counts(reader: Reader, ids: Collection[int]) -> dict[int, ImageCounts
         f"SELECT evaluation_id, {', '.join(ImageCounts._fields)} FROM image_count "  # noqa: S608 numbers of ours
         f"WHERE evaluation_id IN ({', '.join(map(str, ids))})"
     )
-    return {evaluation_id: ImageCounts(*values) for evaluation_id, *values in fetch_blobs(reader, statement)}
+    return {evaluation_id: ImageCounts(*values) for evaluation_id, *values in fetch_many(reader, statement)}
 
 
 def add_up(packed: Iterable[tuple[int, bytes]]) -> Sums:

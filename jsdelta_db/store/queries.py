@@ -20,7 +20,7 @@ from jsdelta_db.store.grouping import (
     sort_key,
 )
 from jsdelta_db.store.image_counts import read_counted
-from jsdelta_db.store.reading import Reader
+from jsdelta_db.store.reading import Reader, without_collecting
 from jsdelta_db.store.selection import (
     ALL_CORRECT,
     ATTACKED_CORRECT,
@@ -36,6 +36,7 @@ Group: TypeAlias = tuple[Row, Tally, int | None]
 P = TypeVar("P", bound=tuple[EvaluationInfo, *tuple[Any, ...]])
 
 
+@without_collecting()
 def query_bugs(
     reader: Reader,
     betas: Sequence[float],

@@ -4,6 +4,7 @@ A SQLite store that is in order is read through the standard library. Whatever i
 revision, a server's URL) goes through :mod:`jsdelta_db.store.session`, which knows what to say.
 """
 
+import gc
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -55,8 +56,8 @@ def fetch(reader: Reader, sql: str, **values: object) -> Sequence[tuple[Any, ...
     return [tuple(row) for row in reader.execute(text(sql), values).all()]  # one by one takes twice as long
 
 
-def fetch_blobs(reader: Reader, sql: str) -> Sequence[tuple[Any, ...]]:
-    """Return the rows of a SELECT without values that is mostly blobs.
+def fetch_many(reader: Reader, sql: str) -> Sequence[tuple[Any, ...]]:
+    """Return the rows of a SELECT without values that are thousands, or mostly blobs, as the driver has them.
 
     psycopg asks for text by default, in which a byte takes two and has to be read back.
     """
@@ -68,6 +69,21 @@ def fetch_blobs(reader: Reader, sql: str) -> Sequence[tuple[Any, ...]]:
     with translated(type(driver).Error, sql), driver.cursor(binary=True) as cursor:
         rows: Sequence[tuple[Any, ...]] = cursor.execute(sql).fetchall()
         return rows
+
+
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """Let nobody look for garbage in cycles: a query makes tens of thousands of small objects, and no cycle.
+
+    Python would go through all objects of the process every now and then, for a third of the query's time.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _open_quickly(url: str) -> sqlite3.Connection | None:

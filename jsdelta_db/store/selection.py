@@ -11,7 +11,7 @@ from jsdelta_db.config import NORMS, OBJECTIVES, TEMPERATURES
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.store.constants import FINISHED
-from jsdelta_db.store.reading import Reader, fetch
+from jsdelta_db.store.reading import Reader, fetch, fetch_many
 
 DEFAULT_KEYS = ("dataset", "ensemble", "attacked", "norm", "eps")
 # What makes attacks of equal default keys different; a column wherever it varies.
@@ -124,7 +124,7 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
     Raises:
         UnknownNameError: a name that the store does not have.
     """
-    found = [dict(zip(FACTS, row, strict=True)) for row in fetch(reader, FINISHED_EVALUATIONS)]
+    found = [dict(zip(FACTS, row, strict=True)) for row in fetch_many(reader, FINISHED_EVALUATIONS)]
     _check_names(reader, selection)
     found = _select(found, selection)
     if selection.uids:
@@ -208,7 +208,7 @@ def _evaluators(reader: Reader) -> dict[int, list[str]]:
     models = fetch(reader, "SELECT id, name, seed, uid FROM model")
     names = {model_id: f"{seed}@{uid[:6]}" if name is None else name for model_id, name, seed, uid in models}
     members: dict[int, list[str]] = {}
-    for evaluation_id, model_id in fetch(reader, EVALUATORS):
+    for evaluation_id, model_id in fetch_many(reader, EVALUATORS):
         members.setdefault(evaluation_id, []).append(names[model_id])
     return members
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from jsdelta_db.errors import StoreError
@@ -160,34 +161,46 @@ def list_controls(session: Session, *, evaluation_id: int) -> set[str]:
 
 
 def write_controls(session: Session, *, evaluation_id: int, controls: Sequence[Control]) -> None:
-    """Store outcomes of controls."""
-    for control in controls:
-        session.merge(
-            ControlResult(
-                evaluation_id=evaluation_id, name=control.name, value=control.value, low=control.low,
-                high=control.high, passed=control.passed,
-            )
-        )  # fmt: skip
+    """Store outcomes of controls, in place of those that are there."""
+    rows = [
+        {
+            "evaluation_id": evaluation_id, "name": control.name, "value": control.value, "low": control.low,
+            "high": control.high, "passed": control.passed,
+        }
+        for control in controls
+    ]  # fmt: skip
+    _replace_rows(session, ControlResult, rows)
 
 
 def write_model_baselines(
     session: Session, *, key: Mapping[str, Any], means: Mapping[LabelPair, ImageMeans]
 ) -> None:
-    """Store one model's baselines with their image means.
+    """Store one model's baselines with their image means, in place of those that are there.
 
     Args:
         key: model_id, dataset_id, split and temperature_rule.
     """
+    rows = []
     for (low, high), part in means.items():
         baseline = part.as_baseline()
-        session.merge(
-            RhoBaseline(
-                **key, label_low=low, label_high=high, rho=baseline.rho,
-                standard_error=baseline.standard_error if math.isfinite(baseline.standard_error) else None,
-                pairs=baseline.pairs, n_low=len(part.low),
-                image_means=np.concatenate([part.low, part.high]).astype("<f8").tobytes(),
-            )
-        )  # fmt: skip
+        rows.append({
+            **key, "label_low": low, "label_high": high, "rho": baseline.rho,
+            "standard_error": baseline.standard_error if math.isfinite(baseline.standard_error) else None,
+            "pairs": baseline.pairs, "n_low": len(part.low),
+            "image_means": np.concatenate([part.low, part.high]).astype("<f8").tobytes(),
+        })  # fmt: skip
+    _replace_rows(session, RhoBaseline, rows)
+
+
+def _replace_rows(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, in place of those with the same key: two processes may come to store the same."""
+    if not rows:
+        return
+    insert = sqlite.insert if is_sqlite(session) else postgresql.insert
+    key = [column.name for column in table.__table__.primary_key]
+    statement = insert(table).values(list(rows))
+    values = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    session.execute(statement.on_conflict_do_update(index_elements=key, set_=values))
 
 
 def write_evaluation_baselines(session: Session, *, evaluation_id: int, baselines: Baselines) -> None:

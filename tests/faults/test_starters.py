@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+import mlflow
 import pytest
 from sqlalchemy import text
 
@@ -35,6 +36,22 @@ def start_together(workspace: Workspace, processes: int) -> None:
     assert not [err for (_, err), _ in ended if "jsdelta: " in err or "Traceback" in err]
 
 
+def assert_one_run_each(workspace: Workspace) -> None:
+    """Every evaluation has one MLflow run, finished, which is the one that its row names."""
+    store = open_for_writing(workspace.db_url)
+    with store.reading() as connection:
+        rows = connection.execute(text("SELECT uid, mlflow_run_id FROM evaluation")).all()
+    store.close()
+    named = {row.uid: row.mlflow_run_id for row in rows}
+    client = mlflow.MlflowClient(f"sqlite:///{workspace.root / 'mlflow.db'}")
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    found = [(run.data.tags.get("jsdelta.uid"), run) for run in runs]
+    logged = {uid: run.info.run_id for uid, run in found if uid in named}
+    assert logged == named
+    assert len([uid for uid, _ in found if uid in named]) == len(named)
+    assert {run.info.status for uid, run in found if uid in named} == {"FINISHED"}
+
+
 def test_two_starters_share_one_row(sqlite_workspace, undisturbed, capsys):
     """Two commands at once: one attack at each ε, each chunk claimed and each row written once, and the end of one process."""
     store = open_for_writing(sqlite_workspace.db_url)
@@ -54,6 +71,7 @@ def test_two_starters_share_one_row(sqlite_workspace, undisturbed, capsys):
         row["n_attempts"] for row in undisturbed["attack_chunk"] if row["attack_id"] >= 2
     )
     assert_same_end(capsys, sqlite_workspace, undisturbed)
+    assert_one_run_each(sqlite_workspace)
 
 
 @pytest.mark.slow
@@ -61,6 +79,7 @@ def test_four_processes_on_a_sqlite_file(sqlite_workspace, undisturbed, capsys):
     """Four real attacks at once on one SQLite file: none fails, and the end is that of one process."""
     start_together(sqlite_workspace, 4)
     assert_same_end(capsys, sqlite_workspace, undisturbed)
+    assert_one_run_each(sqlite_workspace)
 
 
 @pytest.mark.slow

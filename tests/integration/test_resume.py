@@ -390,6 +390,27 @@ def test_repair_closes_the_run_of_a_process_that_is_gone(tiny_copy):
     assert _run_of(tiny_copy, abandoned.run_id).info.status == "KILLED"
 
 
+@pytest.mark.parametrize("table", ["model", "evaluation"])
+def test_what_was_finished_but_not_logged_is_logged_anew(table, tiny_copy):
+    """Killed after the last row and before the run's end: the run is closed, and the row gets a whole one."""
+    gone = current_owner().rpartition("\t")[0] + "\t1"
+    with open_workbench(tiny_copy) as bench:
+        half = bench.tracker.start("half", uid="0" * 16, params={})
+        bench.tracker.attempt(lambda client: client.set_tag(half.run_id, "jsdelta.owner", gone))
+    with closing(sqlite3.connect(tiny_copy.root / "jsdelta.db")) as connection, connection:
+        connection.execute(f"UPDATE {table} SET mlflow_run_id = ? WHERE id = 1", (half.run_id,))
+    with open_workbench(tiny_copy) as bench:
+        mended = repair(bench)
+        assert len(mended) == 2
+        assert half.run_id in mended[0]
+        assert repair(bench) == []
+    ((run_id,),) = _ask(tiny_copy, f"SELECT mlflow_run_id FROM {table} WHERE id = 1")
+    run = _run_of(tiny_copy, run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics
+    assert _run_of(tiny_copy, half.run_id).info.status == "KILLED"
+
+
 def test_repair_that_fails_itself_can_be_repeated(tiny_copy, monkeypatch):
     """If MLflow fails again during the repair, the rows stay marked, and the next repair logs them."""
 

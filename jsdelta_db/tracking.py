@@ -185,12 +185,23 @@ class Tracker:
     def delete_runs(self, run_ids: Collection[str]) -> int:
         """Delete runs the way MLflow does, so that ``mlflow gc`` ends them; return how many.
 
-        A run that MLflow does not have (any more) is passed over.
+        A run that MLflow does not have (any more) is passed over; one that only held these goes with them.
         """
         if not run_ids or (self.is_local and not (self._workspace.root / "mlflow.db").exists()):
             return 0
         then = "the rows are gone all the same, delete their runs on MLflow's own pages"
-        return self.attempt(lambda client: sum(_delete(client, run_id) for run_id in run_ids), then) or 0
+
+        def delete(client: "MlflowClient") -> int:
+            parents = [parent for run_id in run_ids if (parent := _parent_of(client, run_id)) is not None]
+            deleted = sum(_delete(client, run_id) for run_id in run_ids)
+            left = [parent for parent in dict.fromkeys(parents) if not self._has_nested(client, parent)]
+            return deleted + sum(_delete(client, parent) for parent in left if parent not in run_ids)
+
+        return self.attempt(delete, then) or 0
+
+    def _has_nested(self, client: "MlflowClient", run_id: str) -> bool:
+        ours = [experiment.experiment_id for experiment in _our_experiments(client)]
+        return bool(client.search_runs(ours, f"tags.`{PARENT_TAG}` = '{run_id}'", max_results=1))
 
     def reattach(self, run_id: str | None, folder: Path) -> "RunLog":
         """Return a finished run, to add files to."""
@@ -288,6 +299,19 @@ class RunLog:
 def _has_owner(run: "Run") -> bool:
     """Whether the process that works on a run lives; of other hosts we can not tell, and say yes."""
     return is_alive(run.data.tags.get(OWNER_TAG), time.time())
+
+
+def _parent_of(client: "MlflowClient", run_id: str) -> str | None:
+    """Return the run that another is nested in; None if there is none, or MLflow does not have the other."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        parent: str | None = client.get_run(run_id).data.tags.get(PARENT_TAG)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return parent
 
 
 def _delete(client: "MlflowClient", run_id: str) -> bool:

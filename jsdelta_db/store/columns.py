@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.store.reading import Reader, fetch, fetch_many
+from jsdelta_db.store.reading import Reader, fetch, fetch_batches, fetch_many
 from jsdelta_db.store.selection import EvaluationInfo
 
 SEGMENT_ROWS = 1024  # of successes with a JSΔ: 8 kB of it are read where β falls into a segment
@@ -96,8 +96,10 @@ def _read_table(
         f"SELECT {', '.join((*KEY, *names))} FROM {table} WHERE {parent} = :parent_id "  # noqa: S608 the schema's
         f"ORDER BY {', '.join(KEY)}"
     )
-    rows = fetch(reader, sql, parent_id=parent_id)
-    return np.array(rows, dtype=np.float64).reshape(-1, 2 + len(names))  # None becomes NaN
+    width = len(KEY) + len(names)
+    batches = fetch_batches(reader, sql, parent_id=parent_id)
+    arrays = [np.array(rows, dtype=np.float64).reshape(-1, width) for rows in batches]  # None becomes NaN
+    return np.concatenate([np.empty((0, width)), *arrays])
 
 
 def make_segments(reader: Reader, *, evaluation_id: int, attack_id: int, n_classes: int) -> list[Segment]:

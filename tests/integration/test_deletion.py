@@ -323,12 +323,13 @@ def test_member_goes_with_its_files_and_runs(tiny_copy):
 
 
 def test_everything_goes_with_the_data_set(tiny_copy):
-    """With the data set no row and no run's file is left, but the parent runs' own."""
+    """With the data set no row, no run and no run's file is left, but the pictures of those that held others."""
     uid = uid_of(tiny_copy, "SELECT uid FROM dataset")
     with open_workbench(tiny_copy) as bench:
         done = delete(bench, find_deletion(bench, uid, cascade=True))
     assert {path.name for path in files_of(tiny_copy)} == {"js_delta.png"}
-    assert done.n_mlflow_runs == 6  # 3 members, their ensemble, 2 attacks
+    assert done.n_mlflow_runs == 7  # 3 members, their ensemble, 2 attacks and the run that held both
+    assert set(mlflow_stages(tiny_copy).values()) == {"deleted"}
 
 
 def test_a_failing_mlflow_fails_nothing(tiny_copy):

@@ -1,19 +1,8 @@
-"""The only importer of MLflow: runs, metrics, figures, and the folders their files go to.
+"""A workspace's MLflow."""
 
-A failed MLflow call never fails or undoes the work: the run goes on unlogged, one line says so, and
-``jsdelta doctor --repair`` logs it later from the store.
-"""
-
-import fcntl
-import getpass
-import logging
-import os
-import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlparse
@@ -22,6 +11,8 @@ from urllib.request import url2pathname
 from jsdelta_db.addresses import hide_password, redact
 from jsdelta_db.leases import current_owner, is_alive
 from jsdelta_db.settings import Workspace
+from jsdelta_db.tracking.run_log import KILLED, RunLog
+from jsdelta_db.tracking.surroundings import find_commit, find_user, lock, quiet
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +22,6 @@ EXPERIMENT = "jsdelta"
 PARENT_TAG = "mlflow.parentRunId"
 OWNER_TAG = "jsdelta.owner"
 LOG_LATER = "results are stored all the same, log them later with jsdelta doctor --repair"
-FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 
 Result = TypeVar("Result")
 
@@ -85,7 +75,7 @@ class Tracker:
 
     def _open(self) -> "MlflowClient":
         if self._client is None:
-            with _quiet(), _lock(self._workspace.root / ".jsdelta.lock"):
+            with quiet(), lock(self._workspace.root / ".jsdelta.lock"):
                 from mlflow import MlflowClient
 
                 client = MlflowClient(tracking_uri=self.uri)
@@ -95,7 +85,7 @@ class Tracker:
 
     def make_store(self) -> None:
         """Make MLflow's tables, and nothing in them."""
-        with _quiet(), _lock(self._workspace.root / ".jsdelta.lock"):
+        with quiet(), lock(self._workspace.root / ".jsdelta.lock"):
             from mlflow import MlflowClient
 
             MlflowClient(tracking_uri=self.uri).search_experiments(max_results=1)
@@ -128,11 +118,11 @@ class Tracker:
         tags = {
             "jsdelta.uid": uid,
             OWNER_TAG: current_owner(),
-            "mlflow.user": _user(),
+            "mlflow.user": find_user(),
             "mlflow.source.name": redact(" ".join(["jsdelta", *sys.argv[1:]]), [self.uri]),
             "mlflow.source.type": "LOCAL",
         }
-        commit = _git_commit()
+        commit = find_commit()
         if commit:
             tags["mlflow.source.git.commit"] = commit
         if parent is not None and parent.run_id:
@@ -148,7 +138,7 @@ class Tracker:
 
         run_id, artifact_uri = self.attempt(create) or (None, "")
         return RunLog(
-            self, run_id, self._folder(artifact_uri) or self._workspace.runs_dir / uid / "artifacts"
+            self, run_id, self.folder_of(artifact_uri) or self._workspace.runs_dir / uid / "artifacts"
         )
 
     def reopen(self, run_id: str | None, folder: Path, parent: "RunLog | None" = None) -> "RunLog":
@@ -207,93 +197,11 @@ class Tracker:
         """Return a finished run, to add files to."""
         return RunLog(self, run_id, folder)
 
-    def _folder(self, artifact_uri: str) -> Path | None:
+    def folder_of(self, artifact_uri: str) -> Path | None:
         """Return a run's own artifact folder, if it is a local one in the workspace."""
         parsed = urlparse(artifact_uri)
         path = Path(url2pathname(parsed.path)) if parsed.scheme in ("", "file") and parsed.path else None
         return path if path and path.is_relative_to(self._workspace.root) else None
-
-
-class RunLog:
-    """One run: what is logged about it, and the folder that holds its files.
-
-    Attributes:
-        run_id: MLflow's id; None if the run could not be logged.
-        folder: where its files are written; MLflow's artifact folder if that is local.
-    """
-
-    def __init__(self, tracker: Tracker, run_id: str | None, folder: Path) -> None:
-        self._tracker = tracker
-        self.run_id = run_id
-        self.folder = folder
-
-    def _log(self, call: Callable[["MlflowClient", str], object]) -> None:
-        run_id = self.run_id
-        if run_id is not None:
-            self._tracker.attempt(lambda client: call(client, run_id))
-
-    @property
-    def logged_id(self) -> str | None:
-        """MLflow's id if all went well so far: what a row keeps, so that a repair finds the others."""
-        return None if self._tracker.failed else self.run_id
-
-    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
-        """Log summary metrics; None values are left out."""
-
-        def log(client: "MlflowClient", run_id: str) -> None:
-            from mlflow.entities import Metric
-
-            stamp = int(time.time() * 1000)
-            given = [Metric(key, value, stamp, step) for key, value in values.items() if value is not None]
-            client.log_batch(run_id, metrics=given)
-
-        self._log(log)
-
-    def dataset(self, *, name: str, digest: str, source: str, context: str) -> None:
-        """Log a data set as the run's input."""
-
-        def log(client: "MlflowClient", run_id: str) -> None:
-            from mlflow.entities import Dataset, DatasetInput, InputTag
-
-            data = Dataset(name=name, digest=digest, source_type="local", source=source)
-            client.log_inputs(
-                run_id, datasets=[DatasetInput(data, [InputTag("mlflow.data.context", context)])]
-            )
-
-        self._log(log)
-
-    def file(self, path: Path, subfolder: str = "") -> None:
-        """Make a file in the run's folder an artifact; nothing to do where that folder is MLflow's own."""
-        if self._tracker.is_local:
-            return  # the folder is MLflow's own, or was before the workspace moved: nothing goes back there
-
-        def log(client: "MlflowClient", run_id: str) -> None:
-            uri = client.get_run(run_id).info.artifact_uri
-            if self._tracker._folder(uri) != self.folder:
-                client.log_artifact(run_id, str(path), subfolder or None)
-
-        self._log(log)
-
-    def copy_files(self, folder: Path) -> None:
-        """Copy a folder's files into the run as artifacts."""
-        self._log(lambda client, run_id: client.log_artifacts(run_id, str(folder)))
-
-    def finish(self, status: str = FINISHED) -> None:
-        """Close the run."""
-        self._log(lambda client, run_id: client.set_terminated(run_id, status))
-
-    @contextmanager
-    def closing(self) -> Iterator["RunLog"]:
-        """Close the run when a block ends: finished, failed, or killed if it was interrupted."""
-        try:
-            yield self
-        except Exception:
-            self.finish(FAILED)
-            raise
-        except BaseException:
-            self.finish(KILLED)
-            raise
-        self.finish(FINISHED)
 
 
 def _has_owner(run: "Run") -> bool:
@@ -334,49 +242,3 @@ def _our_experiments(client: "MlflowClient") -> list["Experiment"]:
         view_type=ViewType.ALL, filter_string=f"name LIKE '{EXPERIMENT}%'", order_by=["creation_time ASC"]
     )
     return list(found)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep MLflow's and Alembic's own start-up lines off the terminal."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # What fails comes as an exception, and is said in one line; MLflow would print its traceback, too.
-    level = os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
-    logging.getLogger("mlflow").setLevel(level.upper())  # where it was imported before
-    # A server that is down must not hold the work up: MLflow's own default retries for two minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Let one process at a time make MLflow's store."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no such user in a container
-        return "unknown"
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the checkout in the current folder, if it is one."""
-    try:
-        shown = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=5,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return shown.stdout.strip() or None

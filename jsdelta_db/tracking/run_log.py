@@ -1,0 +1,96 @@
+"""One run, and what is logged about it."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from jsdelta_db.tracking.tracker import Tracker
+
+FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+
+
+class RunLog:
+    """One run: what is logged about it, and the folder that holds its files.
+
+    Attributes:
+        run_id: MLflow's id; None if the run could not be logged.
+        folder: where its files are written; MLflow's artifact folder if that is local.
+    """
+
+    def __init__(self, tracker: "Tracker", run_id: str | None, folder: Path) -> None:
+        self._tracker = tracker
+        self.run_id = run_id
+        self.folder = folder
+
+    def _log(self, call: Callable[["MlflowClient", str], object]) -> None:
+        run_id = self.run_id
+        if run_id is not None:
+            self._tracker.attempt(lambda client: call(client, run_id))
+
+    @property
+    def logged_id(self) -> str | None:
+        """MLflow's id if all went well so far: what a row keeps, so that a repair finds the others."""
+        return None if self._tracker.failed else self.run_id
+
+    def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
+        """Log summary metrics; None values are left out."""
+
+        def log(client: "MlflowClient", run_id: str) -> None:
+            from mlflow.entities import Metric
+
+            stamp = int(time.time() * 1000)
+            given = [Metric(key, value, stamp, step) for key, value in values.items() if value is not None]
+            client.log_batch(run_id, metrics=given)
+
+        self._log(log)
+
+    def dataset(self, *, name: str, digest: str, source: str, context: str) -> None:
+        """Log a data set as the run's input."""
+
+        def log(client: "MlflowClient", run_id: str) -> None:
+            from mlflow.entities import Dataset, DatasetInput, InputTag
+
+            data = Dataset(name=name, digest=digest, source_type="local", source=source)
+            client.log_inputs(
+                run_id, datasets=[DatasetInput(data, [InputTag("mlflow.data.context", context)])]
+            )
+
+        self._log(log)
+
+    def file(self, path: Path, subfolder: str = "") -> None:
+        """Make a file in the run's folder an artifact; nothing to do where that folder is MLflow's own."""
+        if self._tracker.is_local:
+            return  # the folder is MLflow's own, or was before the workspace moved: nothing goes back there
+
+        def log(client: "MlflowClient", run_id: str) -> None:
+            uri = client.get_run(run_id).info.artifact_uri
+            if self._tracker.folder_of(uri) != self.folder:
+                client.log_artifact(run_id, str(path), subfolder or None)
+
+        self._log(log)
+
+    def copy_files(self, folder: Path) -> None:
+        """Copy a folder's files into the run as artifacts."""
+        self._log(lambda client, run_id: client.log_artifacts(run_id, str(folder)))
+
+    def finish(self, status: str = FINISHED) -> None:
+        """Close the run."""
+        self._log(lambda client, run_id: client.set_terminated(run_id, status))
+
+    @contextmanager
+    def closing(self) -> Iterator["RunLog"]:
+        """Close the run when a block ends: finished, failed, or killed if it was interrupted."""
+        try:
+            yield self
+        except Exception:
+            self.finish(FAILED)
+            raise
+        except BaseException:
+            self.finish(KILLED)
+            raise
+        self.finish(FINISHED)

@@ -1,0 +1,58 @@
+"""What a run is made in: MLflow kept quiet, one maker of its store at a time, user and commit."""
+
+import fcntl
+import getpass
+import logging
+import os
+import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep MLflow's and Alembic's own start-up lines off the terminal."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # What fails comes as an exception, and is said in one line; MLflow would print its traceback, too.
+    level = os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
+    logging.getLogger("mlflow").setLevel(level.upper())  # where it was imported before
+    # A server that is down must not hold the work up: MLflow's own default retries for two minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Let one process at a time make MLflow's store."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def find_user() -> str:
+    """Return the name of whoever runs this."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no such user in a container
+        return "unknown"
+
+
+def find_commit() -> str | None:
+    """Return the commit of the checkout in the current folder, if it is one."""
+    try:
+        shown = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return shown.stdout.strip() or None

@@ -19,8 +19,8 @@ from jsdelta_db.config import AttackConfig
 from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.files import copy_verified, sha256_of_file
 from jsdelta_db.moving.exporting import write_tables
-from jsdelta_db.moving.importing import merge
 from jsdelta_db.moving.manifest import FILES, MANIFEST, TABLES, Manifest, write_manifest
+from jsdelta_db.moving.merging import merge
 from jsdelta_db.moving.needed import NeededSource
 from jsdelta_db.moving.places import open_as_source, open_source
 from jsdelta_db.moving.portable import definitions, run_tables

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
-from jsdelta_db.moving import importing, parquet
+from jsdelta_db.moving import merging, parquet
 from jsdelta_db.moving import source as source_module
 from jsdelta_db.moving.portable import portable_tables, run_tables
 from jsdelta_db.settings import Workspace
@@ -287,7 +287,7 @@ class StoppedError(Exception):
 
 def _stop_at(monkeypatch, table: type, call: int) -> None:
     """Let the n-th transaction that writes rows of a table fail."""
-    inserted, calls = importing.insert_rows, []
+    inserted, calls = merging.insert_rows, []
 
     def insert(session, entity, columns, rows):
         if entity is table:
@@ -296,7 +296,7 @@ def _stop_at(monkeypatch, table: type, call: int) -> None:
                 raise StoppedError
         inserted(session, entity, columns, rows)
 
-    monkeypatch.setattr(importing, "insert_rows", insert)
+    monkeypatch.setattr(merging, "insert_rows", insert)
 
 
 @pytest.mark.parametrize("call", [1, 4, 15])
@@ -326,12 +326,12 @@ def test_a_stopped_import_shows_nothing_unfinished_and_is_repeated(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from jsdelta_db.moving import importing, source, parquet
+from jsdelta_db.moving import importing, merging, source, parquet
 from jsdelta_db.progress import Silent
 from jsdelta_db.settings import resolve_workspace
 
 source.BATCH_ROWS = parquet.BATCH_ROWS = 7
-insert, calls = importing.insert_rows, []
+insert, calls = merging.insert_rows, []
 
 def dying(session, entity, columns, rows):
     insert(session, entity, columns, rows)
@@ -339,7 +339,7 @@ def dying(session, entity, columns, rows):
     if calls.count("score") == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
-importing.insert_rows = dying
+merging.insert_rows = dying
 importing.import_store(resolve_workspace(Path(sys.argv[1])), sys.argv[2], Silent())
 """
 

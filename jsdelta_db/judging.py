@@ -47,7 +47,7 @@ def open_run(bench: Workbench, plan: Plan, parent: RunLog) -> RunLog:
         return run
     # Another process began the same a moment ago: there is one run for both.
     if run.run_id is not None:
-        bench.tracker.delete_runs([run.run_id])
+        bench.tracker.delete_runs([run.run_id], with_parents=False)
     return bench.tracker.reopen(stored.mlflow_run_id, bench.locate(theirs), parent)
 
 

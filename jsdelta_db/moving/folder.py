@@ -4,18 +4,17 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from jsdelta_db.errors import StoreError
 from jsdelta_db.files import sha256_of_file
 from jsdelta_db.moving.manifest import FILES, Manifest, read_manifest, table_path
 from jsdelta_db.moving.parquet import read_parquet, read_runs
 from jsdelta_db.moving.portable import Batch, PortableTable, Row, portable_tables, run_tables
-from jsdelta_db.moving.source import check_counts, list_files
+from jsdelta_db.moving.source import check_counts, check_uri, list_files
 from jsdelta_db.store.schema import FINISHED
 
 UID = re.compile(r"[0-9a-f]{16}")
-SUFFIXES = (".pt", ".npy", ".npz")  # all that rows name; nothing that Python or a shell would run
 
 
 class FolderSource:
@@ -195,20 +194,3 @@ def _digest(rows: Batch, before: bytes) -> bytes:
     """Return what tells the attempts of rows, behind others, from any other attempts; order counts."""
     text = ",".join(f"{row[1]}:{row[2]}" for row in rows)
     return hashlib.sha256(before + text.encode()).digest()
-
-
-def check_uri(where: Path | str, uri: str | None, *, is_file: bool = True) -> None:
-    """Refuse a path that could lie outside the workspace's artifacts, or be more than data.
-
-    Raises:
-        StoreError: names the path.
-    """
-    if uri is None:
-        return
-    path = PurePosixPath(uri)
-    outside = path.is_absolute() or not path.parts or any(part.startswith(".") for part in path.parts)
-    if outside or set("\\\0") & set(uri) or (is_file and path.suffix not in SUFFIXES):
-        raise StoreError(
-            f"{where} names {uri!r}; valid are paths inside the workspace"
-            + (f" that end in {', '.join(SUFFIXES)}" if is_file else "")
-        )

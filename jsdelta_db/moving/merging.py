@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -34,9 +34,9 @@ from jsdelta_db.moving.portable import Batch, PortableTable, Row, portable_table
 from jsdelta_db.moving.source import Source, planned_rows
 from jsdelta_db.progress import Task
 from jsdelta_db.store import runs
-from jsdelta_db.store.schema import FINISHED, LEASED, PENDING, RUNNING, Base, Sample, Score
+from jsdelta_db.store.schema import FINISHED, LEASED, PENDING, RUNNING, Attack, Base, Dataset, Sample, Score
 from jsdelta_db.store.segments import write_segments
-from jsdelta_db.store.write import insert_rows
+from jsdelta_db.store.write import MOST_IMAGES, insert_rows
 from jsdelta_db.workbench import Workbench
 
 CLASSES: dict[str, type[Any]] = {
@@ -263,6 +263,7 @@ class _Merger:
             return
         with self._bench.store.reading() as connection:
             if table.name == "attack":
+                self._check_ranges(connection, row, run_id)
                 counts = [connection.scalar(select(func.count()).where(Sample.attack_id == run_id))]
             else:
                 mine = Score.evaluation_id == run_id
@@ -280,6 +281,24 @@ class _Merger:
                 f"{table.name} {row['uid']} has {counts[-1]} of {planned} rows planned; "
                 "it stays unfinished here"
             )
+
+    def _check_ranges(self, connection: Connection, row: Row, run_id: int) -> None:
+        """Look whether samples name images and labels that there can be.
+
+        Raises:
+            StoreError: they do not; the attack stays unfinished.
+        """
+        classes = connection.scalar(select(Dataset.classes).join(Attack).where(Attack.id == run_id)) or []
+        labels = (Sample.source_label, Sample.target_label)
+        bounds = [*((label, 0, len(classes)) for label in labels), (Sample.sample_index, 0, MOST_IMAGES)]
+        for column, low, end in bounds:
+            ends = select(func.min(column), func.max(column)).where(Sample.attack_id == run_id)
+            smallest, largest = connection.execute(ends).one()
+            if smallest is not None and not low <= smallest <= largest < end:
+                wrong = smallest if smallest < low else largest
+                raise StoreError(
+                    f"attack {row['uid']}: {column.key} {wrong} is not valid; valid are {low} to {end - 1}"
+                )
 
     def _finish(self, table: PortableTable, row: Row, run_id: int, chunks: dict[str, list[Row]]) -> None:
         """Say that a run is finished; from now on it is seen."""

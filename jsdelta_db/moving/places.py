@@ -9,7 +9,7 @@ from sqlalchemy import URL
 from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
 from jsdelta_db.moving.folder import FolderSource
 from jsdelta_db.moving.manifest import MANIFEST
-from jsdelta_db.moving.source import Source, StoreSource, snapshot
+from jsdelta_db.moving.source import Source, StoreSource
 from jsdelta_db.settings import Workspace
 from jsdelta_db.store.session import open_store, parse_url, reporting, show_url, sqlite_path
 
@@ -58,7 +58,7 @@ def open_as_source(url: URL, root: Path) -> Iterator[Source]:
             f"the source is not ready, and commands named here are for it: {error}"
         ) from None
     try:
-        with reporting(url), snapshot(store) as connection:
+        with reporting(url), store.reading() as connection:
             yield StoreSource(connection, show_url(url), root)
     finally:
         store.close()

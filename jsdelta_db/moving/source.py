@@ -1,9 +1,8 @@
 """What rows and files are read from: another store here, a folder in :mod:`~jsdelta_db.moving.folder`."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, DateTime, RowMapping, func, select
@@ -11,8 +10,8 @@ from sqlalchemy import Connection, DateTime, RowMapping, func, select
 from jsdelta_db.errors import StoreError
 from jsdelta_db.moving.portable import Batch, PortableTable, Row, portable_tables, run_tables
 from jsdelta_db.store.schema import FINISHED
-from jsdelta_db.store.session import Store
 
+SUFFIXES = (".pt", ".npy", ".npz")  # all that rows name; nothing that Python or a shell would run
 BATCH_ROWS = 5000  # what is in memory at a time, and what one transaction writes
 
 
@@ -119,7 +118,8 @@ class StoreSource:
         return self._root / uri
 
     def check(self, tables: Sequence[PortableTable], *, with_files: bool) -> None:
-        """Look whether there is a row for every attempt planned, and each file."""
+        """Look whether files lie in the workspace and are there, and each attempt planned has a row."""
+        self._check_uris()
         if "attack" in [table.name for table in tables]:
             check_counts(self, self._count)
         for uri in list_files(self) if with_files else ():
@@ -128,6 +128,14 @@ class StoreSource:
                     f"file {self.locate(uri)} is missing; see jsdelta db check, or leave all files out by "
                     "--no-files"
                 )
+
+    def _check_uris(self) -> None:
+        for run in run_tables():
+            for row in self.runs(run):
+                for name in run.folders:
+                    check_uri(self.title, row[name], is_file=False)
+        for uri in list_files(self):
+            check_uri(self.title, uri)
 
     def _count(self, table: PortableTable, uid: str) -> int:
         owner = table.columns[0]
@@ -138,16 +146,6 @@ class StoreSource:
 
 def _in_utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)  # SQLite has no zones
-
-
-@contextmanager
-def snapshot(store: Store) -> Iterator[Connection]:
-    """Read everything as it was at one time, however long it takes."""
-    engine = (
-        store.engine if store.is_sqlite else store.engine.execution_options(isolation_level="REPEATABLE READ")
-    )
-    with engine.connect() as connection:
-        yield connection
 
 
 def planned_rows(source: Source) -> dict[tuple[str, str], int]:
@@ -192,3 +190,20 @@ def files_of(source: Source, table: PortableTable, uid: str) -> Iterator[tuple[s
     places = [(table.names.index(uri), table.names.index(sha256)) for uri, sha256 in table.files]
     for batch in source.rows_of(table, uid):
         yield from ((row[uri], row[sha256]) for row in batch for uri, sha256 in places)
+
+
+def check_uri(where: Path | str, uri: str | None, *, is_file: bool = True) -> None:
+    """Refuse a path that could lie outside the workspace's artifacts, or be more than data.
+
+    Raises:
+        StoreError: names the path.
+    """
+    if uri is None:
+        return
+    path = PurePosixPath(uri)
+    outside = path.is_absolute() or not path.parts or any(part.startswith(".") for part in path.parts)
+    if outside or set("\\\0") & set(uri) or (is_file and path.suffix not in SUFFIXES):
+        raise StoreError(
+            f"{where} names {uri!r}; valid are paths inside the workspace"
+            + (f" that end in {', '.join(SUFFIXES)}" if is_file else "")
+        )

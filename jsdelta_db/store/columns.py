@@ -24,6 +24,9 @@ OF_SCORE = ("js", "js_of_mean", "js_delta", "js_attacked", "n_right", "n_at_targ
 
 DIVIDED = 2  # the kind of attempts that β divides: successes, which count 2, with a JSΔ; without it 1 more
 
+MOST_RANGES = 100
+MARGIN, TINY = 1e-12, 1e-300
+
 Whole = NDArray[np.unsignedinteger]
 WIDTHS = {width: np.dtype(f"<u{width}") for width in (1, 2, 4, 8)}
 DOUBLE = np.dtype("<f8")
@@ -189,7 +192,9 @@ def fetch_segments(
     found: dict[int, list[Segment]] = {evaluation_id: [] for evaluation_id in ids}
     if not found:
         return found
-    inside = " OR ".join(f"js_delta_min < {beta!r} AND js_delta_max >= {beta!r}" for beta in betas)
+    inside = " OR ".join(
+        f"js_delta_min < {above(high)!r} AND js_delta_max >= {below(low)!r}" for low, high in _ranges(betas)
+    )
     js_delta = f"CASE WHEN success = 1 AND ({inside}) THEN js_delta END" if inside else "NULL"
     columns = [name if name in names else "NULL" for name in BLOBS[:-1]]
     columns.append("js_delta" if "js_delta" in names else js_delta)
@@ -201,6 +206,27 @@ def fetch_segments(
     for evaluation_id, *values in fetch_many(reader, statement):
         found[evaluation_id].append(_read(*values))
     return found
+
+
+def above(beta: float) -> float:
+    """Return a number that SQL may read instead of β: SQLite takes some for their neighbours."""
+    return beta * (1 + MARGIN) + TINY
+
+
+def below(beta: float) -> float:
+    """Return a number that SQL may read instead of β, as ``above`` on the other side."""
+    return beta * (1 - MARGIN) - TINY
+
+
+def _ranges(betas: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the thresholds as ranges, so few that a statement can hold them."""
+    ordered = sorted(betas)
+    size = -(-len(ordered) // MOST_RANGES) or 1
+    return [
+        (some[0], some[-1])
+        for start in range(0, len(ordered), size)
+        if (some := ordered[start : start + size])
+    ]
 
 
 def _read(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.store.columns import Segment, fetch_segments, make_segments_of
+from jsdelta_db.store.columns import Segment, above, fetch_segments, make_segments_of
 from jsdelta_db.store.reading import Reader, fetch_many
 from jsdelta_db.store.selection import EvaluationInfo
 
@@ -70,7 +70,7 @@ def read_counted(
 ) -> Iterator[Counted]:
     """Yield evaluations in order; what is not stored is made from rows."""
     counts = _fetch_counts(reader, [each.id for each in evaluations])
-    below = f"success = 1 AND js_delta_min < {max(betas)!r}"
+    below = f"success = 1 AND js_delta_min < {above(max(betas))!r}"
     segments = fetch_segments(reader, counts, ["sample_index"], betas=betas, wanted=below)
     for each in evaluations:
         if each.id in counts:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine, text
 
 from jsdelta_db.errors import StoreError, StoreNotReadyError
 from jsdelta_db.store.schema import HEAD_REVISION
@@ -21,6 +21,8 @@ from jsdelta_db.store.session import (
     show_url,
     sqlite_path,
 )
+
+UPGRADES = 2601_00577  # the number of PostgreSQL's lock for them
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
@@ -66,28 +68,31 @@ def upgrade(url: str, revision: str = "head") -> tuple[str | None, Path | None]:
                         "update jsdelta"
                     )
             if before == HEAD_REVISION:
+                _fill_segments(Store(looking), engine)
                 return before, None
             if existed and before is not None and path is not None:
                 backup = path.with_name(f"{path.name}.before-{HEAD_REVISION}")
                 _copy_aside(path, backup)
             with engine.connect().execution_options(jsdelta_write=True) as connection, connection.begin():
                 # Looked at again under the lock: a command beside this one may have made the store.
+                if path is None:
+                    connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADES})"))
                 if find_revision(connection) != HEAD_REVISION:
                     command.upgrade(alembic_config(connection), revision)
             if revision == "head":
-                _fill_segments(Store(engine))
+                _fill_segments(Store(looking), engine)
     finally:
         looking.dispose()
         engine.dispose()
     return before, backup
 
 
-def _fill_segments(store: Store) -> None:
+def _fill_segments(looking: Store, engine: Engine) -> None:
     """Store as columns, too, what an older version finished; until then queries read its rows."""
-    with store.reading() as connection:
+    with looking.reading() as connection:
         missing = list_without_segments(connection)
     for evaluation_id in missing:
-        with store.transaction() as session:
+        with Store(engine).transaction() as session:
             write_segments(session, evaluation_id)
 
 

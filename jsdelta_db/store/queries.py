@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.config import check_beta
+from jsdelta_db.errors import UsageError
 from jsdelta_db.statistics import Fraction, Interval, fraction_intervals
 from jsdelta_db.store.columns import read_segments
 from jsdelta_db.store.grouping import (
@@ -55,6 +56,9 @@ def query_bugs(
     """
     for beta in betas:
         check_beta(beta)
+    betas = [float(beta) for beta in betas]
+    if not betas:
+        raise UsageError("no β is given; give at least one, such as 0.1")
     evaluations = list_evaluations(reader, selection)
     keys = resolve_keys(by, evaluations)
     groups = _tally_groups(reader, evaluations, keys, betas, selection.population)

@@ -130,8 +130,10 @@ def connect_read_only(path: Path, **options: Any) -> sqlite3.Connection:  # noqa
     try:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM sqlite_master")
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
         connection.close()
+        if not error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+            raise
         log = path.with_name(f"{path.name}-wal")
         if log.is_file() and log.stat().st_size:
             # Committed rows that a reader of the file alone would pass over.

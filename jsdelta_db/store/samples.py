@@ -85,6 +85,7 @@ def query_samples(
     if where is None:
         return [], 0
     attempts = ATTEMPTS.format(where=where)
+    values = {} if wanted.bugs is None else {"beta": float(wanted.bugs)}
     key = EXPRESSIONS[wanted.sort.removeprefix("-")]
     sql = (
         f"SELECT evaluation.id, {', '.join(EXPRESSIONS.values())} {attempts}"
@@ -94,15 +95,15 @@ def query_samples(
     if wanted.limit:
         sql += f" LIMIT {wanted.limit:d}"
     by_id = {each.id: each for each in evaluations}
-    rows = [_row(by_id[evaluation_id], values) for evaluation_id, *values in fetch(reader, sql)]
+    rows = [_row(by_id[evaluation_id], found) for evaluation_id, *found in fetch(reader, sql, **values)]
     if not wanted.limit or len(rows) < wanted.limit:
         return rows, 0
-    ((count,),) = fetch(reader, f"SELECT count(*) {attempts}")
+    ((count,),) = fetch(reader, f"SELECT count(*) {attempts}", **values)
     return rows, int(count) - len(rows)
 
 
 def _where(evaluations: Sequence[EvaluationInfo], wanted: Wanted, population: str) -> str | None:
-    """Return the conditions as SQL, of numbers alone; None where no data set has the labels asked for."""
+    """Return the conditions as SQL, of numbers and ``:beta``; None where no data set has the labels."""
     if not evaluations:
         return None
     alike: dict[str, list[int]] = {}
@@ -119,7 +120,7 @@ def _where(evaluations: Sequence[EvaluationInfo], wanted: Wanted, population: st
     if not wanted.failures:
         where.append("sample.success = 1")
     if wanted.bugs is not None:
-        where.append(f"score.js_delta < {wanted.bugs!r}")
+        where.append("score.js_delta < :beta")
     return " AND ".join(where)
 
 

@@ -41,8 +41,11 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Read in one consistent snapshot."""
-        with self.engine.connect() as connection:
+        """Read everything as it was at one time, however long it takes."""
+        engine = self.engine  # SQLite: a transaction sees one snapshot
+        if not self.is_sqlite:
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with engine.connect() as connection:
             yield connection
 
     def close(self) -> None:

@@ -107,7 +107,8 @@ def _count_set(
     rows = [(np.concatenate([i for i, _ in some]), np.concatenate([p for _, p in some])) for some in gathered]
     n_images = 1 + max(int(image.max(initial=0)) for image, _ in rows)
     if not label_keys:
-        yield (), _count([partial(np.asarray, image) for image, _ in rows], n_images)[1]
+        # By number, as in ``tally_images``: the bootstrap draws the same images.
+        yield (), np.stack([np.bincount(image, minlength=n_images) for image, _ in rows]).astype(np.float64)
         return
     numbered = [partial(_number, image, pair, n_images) for image, pair in rows]
     present, counts = _count(numbered, n_classes * n_classes * n_images)

@@ -26,6 +26,8 @@ from jsdelta_db.records import (
 from jsdelta_db.store.bulk import copy_rows, driver_connection, is_sqlite, translated
 from jsdelta_db.store.schema import Base, ControlResult, EvaluationBaseline, RhoBaseline, Sample, Score
 
+MOST_IMAGES = 1 << 26  # of a split: ImageNet has fifty times fewer
+
 
 def insert_rows(
     session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
@@ -56,6 +58,7 @@ def write_samples(session: Session, *, attack_id: int, samples: Samples) -> None
         StoreError: a value is not finite.
     """
     attempts = samples.attempts
+    check_image_numbers(attempts.sample_index)
     columns = {
         "sample_index": attempts.sample_index,
         "requested_target": attempts.requested_target,
@@ -67,6 +70,17 @@ def write_samples(session: Session, *, attack_id: int, samples: Samples) -> None
         "l2": samples.l2,
     }
     _insert_arrays(session, Sample, {"attack_id": attack_id}, columns)
+
+
+def check_image_numbers(sample_index: NDArray[np.int64]) -> None:
+    """Refuse image numbers that queries could not count by.
+
+    Raises:
+        StoreError: names the first.
+    """
+    wrong = sample_index[(sample_index < 0) | (sample_index >= MOST_IMAGES)]
+    if len(wrong):
+        raise StoreError(f"sample_index {wrong[0]} is not valid; valid are 0 to {MOST_IMAGES - 1}")
 
 
 def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> None:

@@ -146,13 +146,12 @@ class Tracker:
 
         def resume(client: "MlflowClient") -> str:
             assert run_id is not None
-            previous = client.get_run(run_id).data.tags.get(PARENT_TAG)
+            before = _find(client, _parent_of(client, run_id))
             client.update_run(run_id, status="RUNNING")
             client.set_tag(run_id, OWNER_TAG, current_owner())
             if parent is not None and parent.run_id:
                 client.set_tag(run_id, PARENT_TAG, parent.run_id)
             # A call that was killed could not close its own run.
-            before = client.get_run(previous) if previous else None
             if before is not None and before.info.status == "RUNNING" and not _has_owner(before):
                 client.set_terminated(before.info.run_id, KILLED)
             return run_id
@@ -172,26 +171,25 @@ class Tracker:
 
         return self.attempt(close) or []
 
-    def delete_runs(self, run_ids: Collection[str]) -> int:
+    def delete_runs(self, run_ids: Collection[str], *, with_parents: bool = True) -> int:
         """Delete runs the way MLflow does, so that ``mlflow gc`` ends them; return how many.
 
-        A run that MLflow does not have (any more) is passed over; one that only held these goes with them.
+        A run that MLflow does not have (any more) is passed over.
+
+        Args:
+            with_parents: whether a run that held these and no others goes, too.
         """
         if not run_ids or (self.is_local and not (self._workspace.root / "mlflow.db").exists()):
             return 0
         then = "the rows are gone all the same, delete their runs on MLflow's own pages"
 
         def delete(client: "MlflowClient") -> int:
-            parents = [parent for run_id in run_ids if (parent := _parent_of(client, run_id)) is not None]
+            parents = [_parent_of(client, run_id) for run_id in run_ids if with_parents]
             deleted = sum(_delete(client, run_id) for run_id in run_ids)
-            left = [parent for parent in dict.fromkeys(parents) if not self._has_nested(client, parent)]
-            return deleted + sum(_delete(client, parent) for parent in left if parent not in run_ids)
+            left = {parent for parent in parents if parent is not None} - set(run_ids)
+            return deleted + sum(_delete(client, each) for each in left if not _has_nested(client, each))
 
         return self.attempt(delete, then) or 0
-
-    def _has_nested(self, client: "MlflowClient", run_id: str) -> bool:
-        ours = [experiment.experiment_id for experiment in _our_experiments(client)]
-        return bool(client.search_runs(ours, f"tags.`{PARENT_TAG}` = '{run_id}'", max_results=1))
 
     def reattach(self, run_id: str | None, folder: Path) -> "RunLog":
         """Return a finished run, to add files to."""
@@ -211,15 +209,25 @@ def _has_owner(run: "Run") -> bool:
 
 def _parent_of(client: "MlflowClient", run_id: str) -> str | None:
     """Return the run that another is nested in; None if there is none, or MLflow does not have the other."""
+    run = _find(client, run_id)
+    return None if run is None else run.data.tags.get(PARENT_TAG)
+
+
+def _find(client: "MlflowClient", run_id: str | None) -> "Run | None":
+    """Return a run, None if MLflow does not have it (any more)."""
     from mlflow.exceptions import MlflowException
 
     try:
-        parent: str | None = client.get_run(run_id).data.tags.get(PARENT_TAG)
+        return None if run_id is None else client.get_run(run_id)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
-    return parent
+
+
+def _has_nested(client: "MlflowClient", run_id: str) -> bool:
+    ours = [experiment.experiment_id for experiment in _our_experiments(client)]
+    return bool(client.search_runs(ours, f"tags.`{PARENT_TAG}` = '{run_id}'", max_results=1))
 
 
 def _delete(client: "MlflowClient", run_id: str) -> bool:

@@ -33,7 +33,7 @@ def start_together(workspace: Workspace, processes: int) -> None:
     ended = [(process.communicate(), process.returncode) for process in started]
     assert [code for _, code in ended] == [0] * processes, ended
     assert len({out for (out, _), _ in ended}) == 1
-    assert not [err for (_, err), _ in ended if "jsdelta: " in err or "Traceback" in err]
+    assert not [err for (_, err), _ in ended if "jsdelta: " in err or "Traceback" in err or "MLflow" in err]
 
 
 def assert_one_run_each(workspace: Workspace) -> None:
@@ -50,6 +50,10 @@ def assert_one_run_each(workspace: Workspace) -> None:
     assert logged == named
     assert len([uid for uid, _ in found if uid in named]) == len(named)
     assert {run.info.status for uid, run in found if uid in named} == {"FINISHED"}
+    parents = {run.data.tags["mlflow.parentRunId"] for uid, run in found if uid in named}
+    calls = [run for _, run in found if run.info.run_id in parents]
+    assert {(run.info.status, run.info.lifecycle_stage) for run in calls} == {("FINISHED", "active")}
+    assert len(calls) == len(parents)
 
 
 def test_two_starters_share_one_row(sqlite_workspace, undisturbed, capsys):

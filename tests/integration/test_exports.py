@@ -13,7 +13,7 @@ import pytest
 
 from jsdelta_db.errors import CheckpointError, StoreError, StoreNotReadyError, UsageError
 from jsdelta_db.moving import exporting
-from jsdelta_db.moving.folder import check_uri
+from jsdelta_db.moving.source import check_uri
 from jsdelta_db.store.constants import HEAD_REVISION
 from tests.integration.moving import (
     bring,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jsdelta_db.config import parse_eps
+from jsdelta_db.config import MOST_EPOCHS, MOST_STEPS, MOST_WIDTH, NORMS, parse_eps
 from jsdelta_db.errors import StoreNotReadyError, UnknownNameError, UsageError
 
 from . import options
@@ -51,12 +51,13 @@ def train(
         list[int] | None,
         typer.Option(
             metavar="N",
-            parser=options.whole(1),
+            parser=options.whole(1, MOST_WIDTH),
             help="Base width of a built-in architecture (repeatable, as --arch).",
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(metavar="N", parser=options.whole(1), help="Passes over the train split.")
+        int | None,
+        typer.Option(metavar="N", parser=options.whole(1, MOST_EPOCHS), help="Passes over the train split."),
     ] = None,
     train_eps: Annotated[
         str | None,
@@ -67,7 +68,9 @@ def train(
     ] = None,
     train_steps: Annotated[
         int | None,
-        typer.Option(metavar="N", parser=options.whole(1), help="Steps of its inner attack; 1 is FGSM."),
+        typer.Option(
+            metavar="N", parser=options.whole(1, MOST_STEPS), help="Steps of its inner attack; 1 is FGSM."
+        ),
     ] = None,
     train_step_size: Annotated[
         str | None,
@@ -109,7 +112,7 @@ def train(
     from jsdelta_db.pipeline import check_training, train_ensemble
     from jsdelta_db.workbench import open_workbench
 
-    check_training(chosen, _known_datasets(chosen.train.dataset, workspace))
+    check_training(chosen, _known_datasets(chosen.train.dataset, workspace), name=name)
     with open_workbench(workspace, TerminalProgress()) as bench:
         ensemble = train_ensemble(bench, chosen, seed=seed, name=name, download=download, jobs=jobs)
     rows = [
@@ -134,7 +137,7 @@ def _base_recipe(
     """Return the recipe that is named, or the one for the method and the data set (or its root)."""
     from jsdelta_db.recipes import DEFAULT_RECIPES, get_recipe, recipe_for
 
-    if recipe:
+    if recipe is not None:
         return get_recipe(recipe)
     if dataset is None or dataset in DEFAULT_RECIPES:
         return recipe_for(dataset, method)
@@ -193,6 +196,8 @@ def _attack_settings(
         method or train.method,
         {"--train-eps": eps, "--train-norm": norm, "--train-steps": steps, "--train-step-size": step_size},
     )
+    if norm is not None and norm not in NORMS:
+        raise UnknownNameError("--train-norm", norm, NORMS)
     unit = norm or train.train_norm or "linf"
     given: dict[str, object] = {"train_norm": norm, "train_steps": steps}
     if eps is not None:
@@ -201,10 +206,10 @@ def _attack_settings(
         given["train_step_size"] = parse_eps(step_size, unit, "--train-step-size")
     if train.method != "adversarial" or method not in (None, "adversarial"):
         return given
-    if unit != train.train_norm and None in (eps, step_size):
+    if unit != train.train_norm and eps is None:
         raise UsageError(
             f"--train-norm {unit!r} has another unit than the recipe's {train.train_norm!r}; "
-            "give --train-eps and --train-step-size, too"
+            "give --train-eps, too"
         )
     if step_size is None and (eps is not None or steps is not None):
         assert train.train_eps is not None

@@ -111,6 +111,10 @@ METHOD_FIELDS = {
 OPTIONAL_FIELDS = {name for names in METHOD_FIELDS.values() for name in names}
 
 
+# Beyond these a number was mistyped: nothing would come of it for days, or no machine could hold it.
+MOST_EPOCHS, MOST_WIDTH, MOST_STEPS = 100_000, 4_096, 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """Everything that decides one member's weights, but the data and the seed.
@@ -150,10 +154,12 @@ class TrainConfig:
         if self.method == "sam" and self.sam_adaptive is None:
             object.__setattr__(self, "sam_adaptive", False)
         self._check_method()
-        _check("epochs", self.epochs, self.epochs >= 1, "a whole number from 1")
-        _check("width", self.width, self.width is None or self.width >= 1, "a whole number from 1")
+        _check("epochs", self.epochs, 1 <= self.epochs <= MOST_EPOCHS, f"1 to {MOST_EPOCHS}")
+        _check("width", self.width, self.width is None or 1 <= self.width <= MOST_WIDTH, f"1 to {MOST_WIDTH}")
         _check("batch_size", self.batch_size, self.batch_size >= 1, "a whole number from 1")
-        _check("learning_rate", self.learning_rate, _is_positive(self.learning_rate), "a number above 0")
+        _check(
+            "learning_rate", self.learning_rate, _is_positive(self.learning_rate), "a finite number above 0"
+        )
         _check("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
         _check("weight_decay", self.weight_decay, _is_not_negative(self.weight_decay), "a number from 0")
         _check("schedule", self.schedule, self.schedule in SCHEDULES, " or ".join(SCHEDULES))
@@ -183,10 +189,15 @@ class TrainConfig:
             for name in ("train_eps", "train_step_size"):
                 value = getattr(self, name)
                 _check(name, value, _is_positive(value) and value <= limit, f"a number in (0, {limit:g}]")
-            _check("train_steps", self.train_steps, (self.train_steps or 0) >= 1, "a whole number from 1")
+            _check(
+                "train_steps",
+                self.train_steps,
+                1 <= (self.train_steps or 0) <= MOST_STEPS,
+                f"1 to {MOST_STEPS}",
+            )
         if self.method == "sam":
             assert self.sam_rho is not None
-            _check("sam_rho", self.sam_rho, _is_positive(self.sam_rho), "a number above 0")
+            _check("sam_rho", self.sam_rho, _is_positive(self.sam_rho), "a finite number above 0")
 
     def canonical(self, seed: int) -> dict[str, Any]:
         """Return what a member's ``config_hash`` is made of: of a method's own settings those it has."""

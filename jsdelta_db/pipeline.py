@@ -105,7 +105,7 @@ def train_ensemble(
         DataError: the data set's files are missing.
         TrainingError: a member can not be trained; the others are trained and kept.
     """
-    check_training(recipe)
+    check_training(recipe, name=name)
     config = recipe.train
     dataset, dataset_row = open_dataset(bench, config.dataset, download=download)
     name = name or default_name(recipe, seed, dataset_row)
@@ -134,15 +134,20 @@ def train_ensemble(
     return TrainedEnsemble(ensemble.name, ensemble.uid, members, to_train, robust)
 
 
-def check_training(recipe: Recipe, known_datasets: Iterable[str] | None = None) -> None:
+def check_training(
+    recipe: Recipe, known_datasets: Iterable[str] | None = None, *, name: str | None = None
+) -> None:
     """Refuse a recipe that this machine and version can not train, before anything is made.
 
     Args:
         known_datasets: names to hold the recipe's data set against; None leaves that to the opening.
+        name: of the ensemble, if one is given.
 
     Raises:
-        UnknownNameError, UsageError: no such data set, architecture, method or device.
+        UnknownNameError, UsageError: no such data set, architecture, method or device, or no name.
     """
+    if name is not None and (not name.strip() or name.isdigit() or set(name) & set(":,@")):
+        raise UsageError(f"--name {name!r} is not valid; choose another without : , and @, not a number")
     if known_datasets is not None and recipe.train.dataset not in known_datasets:
         raise UnknownNameError("dataset", recipe.train.dataset, known_datasets)
     for arch in recipe.archs or (recipe.train.arch,):

@@ -148,6 +148,8 @@ def parse_recipe(name: str, text: str) -> Recipe:
         if type(value) not in expected:
             names = " or ".join(each.__name__ for each in expected)
             raise UsageError(f"{where}: {key} = {value!r} is a {type(value).__name__}; valid is {names}")
+        if key == "method" and value not in METHODS:
+            raise UsageError(f"{where}: method {value!r} is not valid; valid are {', '.join(METHODS)}")
         if key in SIZES and isinstance(value, str):
             values[key] = _fraction(where, key, value)
     missing = [key for key in ("dataset", "arch", "epochs") if key not in values]

@@ -101,6 +101,15 @@ TYPED = [
     (["train", "--seed", "99999999999"], "99999999999 is out of range; valid is a whole number"),
     (["train", "--members", "0"], "0 is out of range; valid is a whole number from 1"),
     (["train", "--epochs", "0"], "0 is out of range; valid is a whole number from 1"),
+    (["train", "--epochs", "99999999999999999999"], "out of range; valid is a whole number from 1 to 100000"),
+    (["train", "--width", "100000"], "out of range; valid is a whole number from 1 to 4096"),
+    (
+        ["train", "--method", "adversarial", "--train-norm", "l1"],
+        "unknown --train-norm 'l1'; there is: linf, l2",
+    ),
+    (["train", "--name", ""], "--name '' is not valid"),
+    (["train", "--name", "a:b"], "--name 'a:b' is not valid"),
+    (["train", "--recipe", ""], "unknown recipe ''"),
     (["train", "--recipe", "nope"], "unknown recipe 'nope'; there is: cifar10-paper, cifar10-paper-adv"),
     (["train", "--dataset", "nope"], "unknown dataset 'nope'; there is: digits, cifar10, svhn"),
     (["train", "--recipe", "digits", "--dataset", "nope"], "unknown dataset 'nope'; there is: digits"),
@@ -108,7 +117,10 @@ TYPED = [
     (["train", "--arch", "no_such_module:make"], "architecture 'no_such_module:make' can not be imported"),
     (["train", "--arch", "json:nothing"], "architecture 'json:nothing' can not be imported"),
     (["train", "--method", "nope"], "unknown method 'nope'; there is: standard, adversarial, sam"),
-    (["train", "--method", "sam", "--sam-rho", "0"], "sam_rho 0.0 is not valid; valid is a number above 0"),
+    (
+        ["train", "--method", "sam", "--sam-rho", "0"],
+        "sam_rho 0.0 is not valid; valid is a finite number above 0",
+    ),
     (["train", "--method", "sam", "--sam-rho", "-1"], "sam_rho -1.0 is not valid"),
     (["train", "--method", "sam", "--sam-rho", "nan"], "sam_rho nan is not valid"),
     (
@@ -128,7 +140,7 @@ TYPED = [
     ),
     (
         ["train", "--method", "adversarial", "--train-norm", "l2"],
-        "another unit than the recipe's 'linf'; give --train-eps and --train-step-size, too",
+        "another unit than the recipe's 'linf'; give --train-eps, too",
     ),
     (
         ["train", "--recipe", "digits", "--method", "sam"],

@@ -118,7 +118,10 @@ SHORT = 'dataset = "digits"\narch = "cnn-small"\nepochs = 3\n'
         ("learning_rate = true", r"line 4: learning_rate = True is a bool; valid is float or int"),
         ("members = 0", r"line 4: members 0 is not valid; valid is a whole number from 1"),
         ("momentum = 1.0", r"line 4: momentum 1\.0 is not valid; valid is a number in \[0, 1\)"),
-        ('method = "sam"\nsam_rho = nan', r"line 5: sam_rho nan is not valid; valid is a number above 0"),
+        (
+            'method = "sam"\nsam_rho = nan',
+            r"line 5: sam_rho nan is not valid; valid is a finite number above 0",
+        ),
         ('method = "sam"', r"recipe 'mine': --method sam needs sam_rho"),
         ('train_eps = "8/255"', r"line 4: train_eps 0\.03.* belongs to --method adversarial"),
         ('train_eps = "eight"', r"line 4: train_eps = 'eight' is no size; valid is a number or 8/255"),

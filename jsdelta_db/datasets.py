@@ -118,8 +118,8 @@ def find_source(session: Session, ensemble: str, member: int | None) -> Source:
     try:
         row = find.get_ensemble(session, ensemble)
     except (UsageError, NothingToDoError):
-        same_name = select(Ensemble).where(Ensemble.name == ensemble, Ensemble.status != FINISHED)
-        if session.scalars(same_name).first() is None:
+        states = session.scalars(select(Ensemble.status).where(Ensemble.name == ensemble)).all()
+        if not states or FINISHED in states:
             raise
         raise UsageError(
             f"ensemble {ensemble!r} is not finished; go on with the same jsdelta train as before, then build"

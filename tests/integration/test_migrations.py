@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -419,3 +420,37 @@ def test_0002_goes_back_and_forth_on_both_engines(url, engine):
         assert connection.execute(text("SELECT js_delta, js_attacked FROM sample_scores")).all() == [
             (0.05, 0.9)
         ]
+
+
+def test_an_interrupted_filling_is_gone_on_with(old_store, old, monkeypatch):
+    """Killed between the migration and its last column segments: the next upgrade fills the rest."""
+    url = f"sqlite:///{old_store}"
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "write_segments", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            upgrade(url)
+    assert _tables(old_store)["score_segment"] == []
+    assert upgrade(url) == (HEAD_REVISION, None)
+    assert sum(row["n"] for row in _tables(old_store)["score_segment"]) == old.rows[-1]
+
+
+def test_several_upgrades_at_once(url):
+    """Commands that find an empty database at the same time: one makes the tables, the others find them."""
+    with ThreadPoolExecutor(4) as pool:
+        befores = [before for before, _ in pool.map(lambda _: upgrade(url), range(4))]
+    assert set(befores) <= {None, HEAD_REVISION}
+    open_store(url).close()
+
+
+def test_reading_sees_one_snapshot(url):
+    """What others commit meanwhile is not seen by a reader that has begun."""
+    upgrade(url)
+    store = Store(make_engine(parse_url(url)))
+    with store.reading() as connection:
+        before = connection.execute(text("SELECT count(*) FROM dataset")).scalar()
+        with store.transaction() as session:
+            add_dataset(session)
+        assert connection.execute(text("SELECT count(*) FROM dataset")).scalar() == before
+    with store.reading() as connection:
+        assert connection.execute(text("SELECT count(*) FROM dataset")).scalar() == before + 1
+    store.close()

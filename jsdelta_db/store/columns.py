@@ -107,7 +107,7 @@ def _read_table(
 
 def make_segments(reader: Reader, *, evaluation_id: int, attack_id: int, n_classes: int) -> list[Segment]:
     """Return an evaluation's segments, from its rows."""
-    names = (*OF_SAMPLE[:5], "n_right", "js_delta")
+    names = (*KEY, "source_label", "target_label", "success", "n_right", "js_delta")
     attempts = read_attempts(reader, evaluation_id=evaluation_id, attack_id=attack_id, names=names)
     index, target, source, reached, success, n_right, js_delta = (attempts[name] for name in names)
     undefined = np.isnan(js_delta)

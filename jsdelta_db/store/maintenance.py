@@ -1,11 +1,11 @@
 """Looking after a store: whether it holds together."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import Connection, func, select, text
 
+from jsdelta_db.files import sha256_of_file
 from jsdelta_db.store.columns import read_attempts
 from jsdelta_db.store.schema import (
     FINISHED,
@@ -158,10 +158,5 @@ def _check_files(connection: Connection, root: Path) -> Iterator[str]:
             path = root / str(uri)
             if not path.is_file():
                 yield f"file {uri}: missing"
-            elif _sha256(path) != sha256:
+            elif sha256_of_file(path) != sha256:
                 yield f"file {uri}: altered or cut short"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """The command ``jsdelta``: wires the groups together and turns errors into one line and an exit code."""
 
+import errno
 import os
 import sys
 import traceback
@@ -114,16 +115,27 @@ def run(arguments: list[str]) -> int:
         # The reader has gone (``| head``): what is left in the buffer must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
-    except Exception as error:  # noqa: BLE001 a defect: still one line, with a way to the traceback
-        addresses = [os.environ.get(name) for name in ("JSDELTA_DB_URL", "MLFLOW_TRACKING_URI")]
-        if os.environ.get("JSDELTA_DEBUG"):
-            typer.echo(redact(traceback.format_exc(), addresses), err=True, nl=False)
-        told = redact(str(error), addresses)
-        _say(f"{type(error).__name__}: {told}; a defect: set JSDELTA_DEBUG=1 for the traceback and report it")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            return _report_defect(error)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say(f"the output can not be written: {error.strerror}; choose another place")
         return EXIT_FAILURE
+    except Exception as error:  # noqa: BLE001 a defect: still one line, with a way to the traceback
+        return _report_defect(error)
     if code == EXIT_INTERRUPTED:
         _say("interrupted; finished members and chunks are kept, the same command goes on from there")
     return code if isinstance(code, int) else 0
+
+
+def _report_defect(error: Exception) -> int:
+    """Say in one line what nobody expected, and how to see where it happened."""
+    addresses = [os.environ.get(name) for name in ("JSDELTA_DB_URL", "MLFLOW_TRACKING_URI")]
+    if os.environ.get("JSDELTA_DEBUG"):
+        typer.echo(redact(traceback.format_exc(), addresses), err=True, nl=False)
+    told = redact(str(error), addresses)
+    _say(f"{type(error).__name__}: {told}; a defect: set JSDELTA_DEBUG=1 for the traceback and report it")
+    return EXIT_FAILURE
 
 
 def _report_usage(error: typer.TyperException) -> int:

@@ -140,6 +140,8 @@ def parse_url(url: str) -> URL:
         raise UsageError(f"JSDELTA_DB_URL names {parsed.get_backend_name()!r}; {valid}")
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise UsageError(f"JSDELTA_DB_URL names no file; {valid}")
+    if "@" in (parsed.host or ""):  # the host is what would be shown
+        raise UsageError("the database URL has an @ in its user or password; write it %40")
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     return parsed

@@ -266,6 +266,14 @@ def test_blank_file_becomes_a_store(url, folder):
     open_store(url).close()
 
 
+def test_an_address_that_would_show_its_password_is_refused():
+    """A password's @ that was not quoted would make the rest of it a host, which messages name."""
+    with pytest.raises(UsageError, match="write it %40") as error:
+        parse_url("postgresql://user:half@secret@host/db")
+    assert "secret" not in str(error.value)
+    assert parse_url("postgresql://user:half%40secret@host/db").host == "host"
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [

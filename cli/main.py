@@ -112,13 +112,12 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone (``| head``): what is left in the buffer must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader has gone (``| head``)
         return EXIT_FAILURE
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             return _report_defect(error)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         _say(f"the output can not be written: {error.strerror}; choose another place")
         return EXIT_FAILURE
     except Exception as error:  # noqa: BLE001 a defect: still one line, with a way to the traceback
@@ -126,6 +125,11 @@ def run(arguments: list[str]) -> int:
     if code == EXIT_INTERRUPTED:
         _say("interrupted; finished members and chunks are kept, the same command goes on from there")
     return code if isinstance(code, int) else 0
+
+
+def _drop_output() -> None:
+    """Let what is left in the buffer of an output that is gone or full not fail at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report_defect(error: Exception) -> int:

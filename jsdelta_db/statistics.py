@@ -107,10 +107,8 @@ def _drawn_intervals(fractions: Sequence[Fraction]) -> list[tuple[float, float]]
     for place, column in enumerate(columns.values()):
         sums[: len(column), place] = column
     totals = resampled_sums(sums).astype(np.float64)
-    hits, trials = (
-        totals[:, [places[id(column)] for column in some]]
-        for some in ([each.hits for each in fractions], [each.trials for each in fractions])
-    )
+    hits = totals[:, [places[id(each.hits)] for each in fractions]]
+    trials = totals[:, [places[id(each.trials)] for each in fractions]]
     with np.errstate(invalid="ignore"):  # a draw without trials says nothing, and is left out
         quotients = hits / trials
     percentile = np.nanpercentile if np.isnan(quotients).any() else np.percentile

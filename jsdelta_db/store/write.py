@@ -58,7 +58,7 @@ def write_samples(session: Session, *, attack_id: int, samples: Samples) -> None
         StoreError: a value is not finite.
     """
     attempts = samples.attempts
-    check_image_numbers(attempts.sample_index)
+    _check_image_numbers(attempts.sample_index)
     columns = {
         "sample_index": attempts.sample_index,
         "requested_target": attempts.requested_target,
@@ -72,7 +72,7 @@ def write_samples(session: Session, *, attack_id: int, samples: Samples) -> None
     _insert_arrays(session, Sample, {"attack_id": attack_id}, columns)
 
 
-def check_image_numbers(sample_index: NDArray[np.int64]) -> None:
+def _check_image_numbers(sample_index: NDArray[np.int64]) -> None:
     """Refuse image numbers that queries could not count by.
 
     Raises:

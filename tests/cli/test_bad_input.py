@@ -3,6 +3,9 @@
 import errno
 import os
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from tests.conftest import TINY_STEPS
 
 QUICK_ATTACK = ["attack", "--steps", str(TINY_STEPS), "--images", "60"]
 
+FULL = Path("/dev/full")  # a device without room
 FACTORY = ["--factory", "nope:make", "--checkpoint", "nope.pt"]
 
 # What is wrong as typed: seen before anything is opened or made.
@@ -555,3 +559,16 @@ def test_defect_is_one_line_with_a_way_to_the_traceback(tiny, monkeypatch, capsy
     assert "JSDELTA_DEBUG=1" in err
     monkeypatch.setenv("JSDELTA_DEBUG", "1")
     assert "Traceback" in call(capsys, tiny, "query", "bugs")[2]
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no full device")
+def test_a_full_output_is_one_line():
+    """What can not be printed is said in one line, and not as a defect of ours."""
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [Path(sys.executable).with_name("jsdelta"), "recipes", "show", "digits"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("jsdelta: the output can not be written: No space left on device")
+    assert len(done.stderr.splitlines()) == 1

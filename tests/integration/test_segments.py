@@ -275,6 +275,15 @@ def test_counts_take_a_bit_an_image_where_that_is_enough(filled):
     assert bits == [8, 8, 8, 8, 8, 8, 1]
 
 
+def _assert_seen_and_mended(store, evaluation_id):
+    with store.reading() as connection:
+        assert [found for found, _ in list_differing(connection)] == [evaluation_id]
+    with store.transaction() as session:
+        write_segments(session, evaluation_id)
+    with store.reading() as connection:
+        assert list_differing(connection) == []
+
+
 @pytest.mark.parametrize("change", [{"n_undefined": 5}, {"success": b"\0"}, {"failure": b""}], ids=str)
 def test_altered_counts_are_seen(filled, change):
     """Counts by image that are not those of the rows are named, and made again."""
@@ -282,12 +291,7 @@ def test_altered_counts_are_seen(filled, change):
     with filled.transaction() as session:
         evaluation_id = session.scalars(select(ImageCount.evaluation_id)).first()
         session.execute(update(ImageCount).where(ImageCount.evaluation_id == evaluation_id).values(**change))
-    with filled.reading() as connection:
-        assert [found for found, _ in list_differing(connection)] == [evaluation_id]
-    with filled.transaction() as session:
-        write_segments(session, evaluation_id)
-    with filled.reading() as connection:
-        assert list_differing(connection) == []
+    _assert_seen_and_mended(filled, evaluation_id)
     _forget(filled)
 
 
@@ -301,12 +305,8 @@ def test_altered_rows_or_segments_are_seen(filled):
         row = session.scalars(select(Score).where(Score.js_delta.is_not(None))).first()
         before, row.js_delta = row.js_delta, 0.123456
         evaluation_id = row.evaluation_id
+    _assert_seen_and_mended(filled, evaluation_id)
     with filled.reading() as connection:
-        assert [found for found, _ in list_differing(connection)] == [evaluation_id]
-    with filled.transaction() as session:
-        write_segments(session, evaluation_id)
-    with filled.reading() as connection:
-        assert list_differing(connection) == []
         (n,) = connection.execute(
             select(func.sum(ScoreSegment.n)).where(ScoreSegment.evaluation_id == evaluation_id)
         ).one()

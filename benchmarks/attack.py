@@ -19,7 +19,7 @@ from attack_turns import PEERS, WORKER, Rounds, fail, say, take_turns, with_thre
 from peers import peers_python
 from torch import nn
 
-from jsdelta_db.devices import bfloat16_pays, resolve_device
+from jsdelta_db.runtime.devices import bfloat16_pays, resolve_device
 
 IMAGES = 256
 BATCH_SIZE = {"cpu": 64, "cuda": 256}

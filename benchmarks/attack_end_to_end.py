@@ -16,16 +16,18 @@ from sqlalchemy.orm import Session
 from torch import Tensor
 from torch.nn import functional as F
 
-from jsdelta_db import data
-from jsdelta_db.config import AttackConfig, TrainConfig
-from jsdelta_db.data import Dataset, Split
-from jsdelta_db.data.dataset import stratified_split
-from jsdelta_db.data.digits import load_digits
-from jsdelta_db.data.vision import load_cifar10
-from jsdelta_db.pipeline import attack_and_score, train_ensemble
-from jsdelta_db.recipes import Recipe
-from jsdelta_db.settings import resolve_workspace
-from jsdelta_db.workbench import Workbench, open_workbench
+from jsdelta_db.compute import data
+from jsdelta_db.compute.data import Dataset, Split
+from jsdelta_db.compute.data.dataset import stratified_split
+from jsdelta_db.compute.data.digits import load_digits
+from jsdelta_db.compute.data.vision import load_cifar10
+from jsdelta_db.config.attack import AttackConfig
+from jsdelta_db.config.locations import resolve_workspace
+from jsdelta_db.config.recipes import Recipe
+from jsdelta_db.config.training import TrainConfig
+from jsdelta_db.pipeline.attack import attack_and_score
+from jsdelta_db.pipeline.train import train_ensemble
+from jsdelta_db.workbench.workbench import Workbench, open_workbench
 
 MEMBERS, EPOCHS = 5, 6
 IMAGES, STEPS, EPS = 1000, 100, 4 / 255
@@ -78,8 +80,8 @@ class Clock:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Watch the program inside the block."""
-        planning = importlib.import_module("jsdelta_db.planning")
-        engine = importlib.import_module("jsdelta_db.attacks.perturb")
+        planning = importlib.import_module("jsdelta_db.pipeline.evaluation.plan")
+        engine = importlib.import_module("jsdelta_db.compute.attacks.perturb")
         perturb, pgd = planning.perturb, engine.pgd
         planning.perturb, engine.pgd = self.starting(perturb), self.beside(pgd)  # type: ignore[attr-defined]
         event.listen(Session, "after_commit", self.note_write)

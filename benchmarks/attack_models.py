@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsdelta_db.data.dataset import Dataset
-from jsdelta_db.data.digits import load_digits
-from jsdelta_db.devices import bfloat16_pays
-from jsdelta_db.models.networks import CifarResNet, Normalized
-from jsdelta_db.models.torchvision_networks import small_image_resnet
+from jsdelta_db.compute.data.dataset import Dataset
+from jsdelta_db.compute.data.digits import load_digits
+from jsdelta_db.compute.models.networks import CifarResNet, Normalized
+from jsdelta_db.compute.models.torchvision_networks import small_image_resnet
+from jsdelta_db.runtime.devices import bfloat16_pays
 
 IMAGE_SHAPE, CLASSES = (3, 32, 32), 10
 TRAINING_BATCH = 32

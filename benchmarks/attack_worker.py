@@ -33,10 +33,10 @@ def draw_start(x: Tensor, eps: float, seed: int) -> Tensor:
 
 def ours(job: dict[str, Any], dtype: torch.dtype) -> Attack:
     """Return the project's engine."""
-    from jsdelta_db.attacks.balls import BALLS
-    from jsdelta_db.attacks.objectives import build_objective
-    from jsdelta_db.attacks.pgd import pgd
-    from jsdelta_db.attacks.prepare import prepare
+    from jsdelta_db.compute.attacks.balls import BALLS
+    from jsdelta_db.compute.attacks.objectives import build_objective
+    from jsdelta_db.compute.attacks.pgd import pgd
+    from jsdelta_db.compute.attacks.prepare import prepare
 
     eps = job["eps"]
     prepared = prepare(

@@ -36,7 +36,9 @@ def make_store(folder: Path) -> None:
     import numpy as np
 
     from jsdelta_db.records import Attempts, Samples, Scores
-    from jsdelta_db.store import runs, write
+    from jsdelta_db.store import runs
+    from jsdelta_db.store.attempts import write_samples, write_scores
+    from jsdelta_db.store.creating import open_for_writing
     from jsdelta_db.store.schema import (
         FINISHED,
         Attack,
@@ -45,8 +47,7 @@ def make_store(folder: Path) -> None:
         Evaluation,
         EvaluationMember,
         Model,
-    )  # fmt: skip
-    from jsdelta_db.store.session import open_for_writing
+    )
 
     store = open_for_writing(f"sqlite:///{folder / 'jsdelta.db'}")
     rng = np.random.default_rng(0)
@@ -105,7 +106,7 @@ def make_store(folder: Path) -> None:
                 for i, model in enumerate(models[1:])
             )  # fmt: skip
             ones = np.full(n, level / 255)
-            write.write_samples(
+            write_samples(
                 session,
                 attack_id=attack.id,
                 samples=Samples(
@@ -116,7 +117,7 @@ def make_store(folder: Path) -> None:
                 ),
             )  # fmt: skip
             js, counts = rng.random(n) ** 2, np.ones(n, dtype=np.int64)
-            write.write_scores(
+            write_scores(
                 session,
                 evaluation_id=evaluation.id,
                 scores=Scores(

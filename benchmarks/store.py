@@ -18,8 +18,9 @@ from store_places import Place, machine, open_place
 from store_rows import ATTEMPTS, Truth, make_run
 from store_write import Cast, make_cast, write_run
 
+from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.migrate import upgrade
-from jsdelta_db.store.session import Store, open_for_writing
+from jsdelta_db.store.session import Store
 
 QUERY = Path(__file__).resolve().with_name("store_query.py")
 JSDELTA = Path(sys.executable).with_name("jsdelta")

@@ -21,10 +21,11 @@ from store_rows import ATTEMPTS, CLASSES, METHODS, Truth, key_of, make_run
 from store_write import Cast, make_cast, plan_run
 
 from jsdelta_db.records import Samples, Scores
+from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.reading import fetch, reading
 from jsdelta_db.store.schema import Sample, Score
-from jsdelta_db.store.session import Store, open_for_writing
+from jsdelta_db.store.session import Store
 
 ORM_ROWS, RAW_ROWS = 20_000, 1_000_000  # attempts, at most
 SAMPLE = (

@@ -11,7 +11,7 @@ from typing import Any
 
 from attack_memory import peak_memory_mb
 
-from jsdelta_db.store.queries import query_bugs
+from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.store.reading import Reader, reading
 
 ROUNDS = 5  # at most; each asks for every β once

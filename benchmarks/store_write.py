@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 from store_rows import ATTEMPTS, CLASSES, ENSEMBLES, IMAGES, MEMBERS, METHODS, Run
 
-from jsdelta_db.store import runs, write
+from jsdelta_db.store import runs
+from jsdelta_db.store.attempts import write_samples, write_scores
+from jsdelta_db.store.baselines import write_evaluation_baselines
+from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.schema import (
     FINISHED,
     PENDING,
@@ -76,10 +79,10 @@ def write_run(store: Store, cast: Cast, run: Run, chunk_size: int) -> tuple[floa
     attack, evaluation = plan_run(store, cast, run, chunk_size)
     for position, (samples, scores) in enumerate(chunks):
         with store.transaction() as session:
-            write.write_samples(session, attack_id=attack.id, samples=samples)
+            write_samples(session, attack_id=attack.id, samples=samples)
             _finish(session.get_one(AttackChunk, (attack.id, position)), attack.uid, "samples")
         with store.transaction() as session:
-            write.write_scores(session, evaluation_id=evaluation.id, scores=scores)
+            write_scores(session, evaluation_id=evaluation.id, scores=scores)
             _finish(session.get_one(EvaluationChunk, (evaluation.id, position)), evaluation.uid, "scores")
     with store.transaction() as session:
         runs.finish_evaluation(session, attack, evaluation)
@@ -118,13 +121,13 @@ def plan_run(store: Store, cast: Cast, run: Run, chunk_size: int) -> tuple[Attac
             )
             for position, evaluator in enumerate(evaluators)
         )  # fmt: skip
-        write.write_evaluation_baselines(session, evaluation_id=evaluation.id, baselines=run.baselines)
+        write_evaluation_baselines(session, evaluation_id=evaluation.id, baselines=run.baselines)
         sizes = [min(chunk_size, ATTEMPTS - start) for start in range(0, ATTEMPTS, chunk_size)]
         for table, parent, row in (
             (AttackChunk, "attack_id", attack),
             (EvaluationChunk, "evaluation_id", evaluation),
         ):
-            write.insert_rows(
+            insert_rows(
                 session,
                 table,
                 (parent, "position", "status", "n_attempts"),

@@ -20,11 +20,11 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
-from jsdelta_db.config import TrainConfig
-from jsdelta_db.data import Dataset, Split
-from jsdelta_db.devices import resolve_device, resolve_dtype
-from jsdelta_db.models import build_model
-from jsdelta_db.training import train
+from jsdelta_db.compute.data import Dataset, Split
+from jsdelta_db.compute.models import build_model
+from jsdelta_db.compute.training import train
+from jsdelta_db.config.training import TrainConfig
+from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
 
 CLASSES = tuple("0123456789")
 ROUNDS = 3

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jsdelta_db.config import DEFAULT_BETAS, AttackConfig, EvaluationConfig, parse_eps
+from jsdelta_db.config.attack import AttackConfig
+from jsdelta_db.config.eps import parse_eps
+from jsdelta_db.config.evaluation import DEFAULT_BETAS, EvaluationConfig
+from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import UsageError
-from jsdelta_db.settings import Workspace
 
 from . import options
 from .output import Format, TerminalProgress, note, write_bugs
 
 if TYPE_CHECKING:
-    from jsdelta_db.workbench import Workbench
+    from jsdelta_db.workbench.workbench import Workbench
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -116,7 +118,7 @@ def attack(
         keeps_samples=save_samples, offline=folder, start=start,
     )  # fmt: skip
     if folder is not None:
-        from jsdelta_db.moving.offline import offline_workspace
+        from jsdelta_db.exchange.offline import offline_workspace
 
         workspace = offline_workspace(workspace, folder)
     print_summary(workspace, evaluations)
@@ -156,10 +158,11 @@ def run_attack(
     start: str | None = None,
 ) -> tuple[tuple[str, ...], int]:
     """Run attacks with a progress bar; return the evaluations' uids and how many had work left."""
-    from jsdelta_db.moving.offline import Parts, open_offline
-    from jsdelta_db.pipeline import Extras, attack_and_score
+    from jsdelta_db.exchange.offline import Parts, open_offline
+    from jsdelta_db.pipeline.attack import attack_and_score
+    from jsdelta_db.pipeline.evaluation.work import Extras
     from jsdelta_db.store.session import open_store
-    from jsdelta_db.workbench import open_workbench
+    from jsdelta_db.workbench.workbench import open_workbench
 
     opened: AbstractContextManager[Workbench]
     if offline is not None:
@@ -179,9 +182,9 @@ def run_attack(
 
 def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> None:
     """Print the bug table of some evaluations at the usual thresholds."""
-    from jsdelta_db.store.queries import query_bugs
+    from jsdelta_db.queries.bugs import query_bugs
+    from jsdelta_db.queries.selection import Selection
     from jsdelta_db.store.reading import reading
-    from jsdelta_db.store.selection import Selection
 
     with reading(workspace.db_url) as connection:
         table = query_bugs(connection, DEFAULT_BETAS, selection=Selection(uids=evaluations))

@@ -30,7 +30,7 @@ def show(
 
     Example: jsdelta config show
     """
-    from jsdelta_db.settings import describe_settings
+    from jsdelta_db.maintenance.settings import describe_settings
 
     rows = [asdict(each) for each in describe_settings(ctx.obj.folder, data_dir)]
     write_rows(rows, ("setting", "value", "source"), form, output, header=header)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jsdelta_db.config import parse_eps
+from jsdelta_db.config.eps import parse_eps
 
 from . import options
 from .output import FOR_PEOPLE, Format, TerminalProgress, note, write_rows
@@ -66,9 +66,9 @@ def build(
 
     Example: jsdelta dataset build det --from digits --name digits-det
     """
-    from jsdelta_db.datasets import build_dataset
+    from jsdelta_db.pipeline.datasets.build import build_dataset
     from jsdelta_db.store.session import open_store
-    from jsdelta_db.workbench import open_workbench
+    from jsdelta_db.workbench.workbench import open_workbench
 
     radius = None if eps is None else parse_eps(eps, "l2")
     workspace = ctx.obj.workspace(data_dir)
@@ -96,7 +96,7 @@ def list_all(
 
     Example: jsdelta dataset list
     """
-    from jsdelta_db.store.datasets import DATASET_KEYS, query_datasets
+    from jsdelta_db.queries.datasets import DATASET_KEYS, query_datasets
     from jsdelta_db.store.reading import reading
 
     with reading(ctx.obj.workspace().db_url) as connection:
@@ -122,16 +122,16 @@ def show(
 
     Example: jsdelta dataset show digits
     """
-    from jsdelta_db.store.datasets import FACT_KEYS, get_dataset
+    from jsdelta_db.queries.datasets import FACT_KEYS, get_dataset
     from jsdelta_db.store.reading import reading
 
     workspace = ctx.obj.workspace(data_dir)
     with reading(workspace.db_url) as connection:
         row = get_dataset(connection, name)
     if output is not None:
-        from jsdelta_db.dataset_pictures import read_columns
-        from jsdelta_db.plots.grid import draw_grid
-        from jsdelta_db.plots.histogram import check_figure_path, save_figure
+        from jsdelta_db.pipeline.datasets.pictures import read_columns
+        from jsdelta_db.plots.constructions import draw_grid
+        from jsdelta_db.plots.files import check_figure_path, save_figure
 
         check_figure_path(output)
         title, columns = read_columns(workspace, row["uid"], limit)

@@ -39,7 +39,7 @@ def check(ctx: typer.Context) -> None:
     Example: jsdelta db check
     """
     from jsdelta_db.errors import StoreError
-    from jsdelta_db.store.maintenance import find_problems
+    from jsdelta_db.maintenance.check import find_problems
     from jsdelta_db.store.session import reading_store
 
     workspace = ctx.obj.workspace()
@@ -63,7 +63,7 @@ def stats(
 
     Example: jsdelta db stats
     """
-    from jsdelta_db.store.contents import count_rows, count_states, size_in_bytes, table_sizes
+    from jsdelta_db.maintenance.stats import count_rows, count_states, size_in_bytes, table_sizes
     from jsdelta_db.store.session import parse_url, reading_store, show_url
 
     url = ctx.obj.workspace().db_url

@@ -31,10 +31,10 @@ def delete(
 
     Example: jsdelta db delete 3f9c2b7a --cascade --yes
     """
-    from jsdelta_db.deletion import delete as delete_planned
-    from jsdelta_db.deletion import find_deletion
+    from jsdelta_db.maintenance.delete import delete as delete_planned
+    from jsdelta_db.maintenance.delete import find_deletion
     from jsdelta_db.store.session import open_store
-    from jsdelta_db.workbench import open_workbench
+    from jsdelta_db.workbench.workbench import open_workbench
 
     workspace = ctx.obj.workspace()
     open_store(workspace.db_url).close()  # says if there is none; work would make one

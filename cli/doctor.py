@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jsdelta_db.settings import Workspace
+from jsdelta_db.config.locations import Workspace
 
 from . import options
 from .output import Format, TerminalProgress, write_rows
@@ -30,8 +30,8 @@ def doctor(
 
     Example: jsdelta doctor
     """
-    from jsdelta_db.diagnosis import diagnose
     from jsdelta_db.errors import StoreError
+    from jsdelta_db.maintenance.doctor import diagnose
 
     workspace: Workspace = ctx.obj.workspace(data_dir)
     if repair:
@@ -44,9 +44,9 @@ def doctor(
 
 
 def _repair(workspace: Workspace) -> None:
-    from jsdelta_db.repair import repair
+    from jsdelta_db.maintenance.repair import repair
     from jsdelta_db.store.session import open_store
-    from jsdelta_db.workbench import open_workbench
+    from jsdelta_db.workbench.workbench import open_workbench
 
     open_store(workspace.db_url).close()
     with open_workbench(workspace, TerminalProgress()) as bench:

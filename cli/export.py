@@ -50,8 +50,8 @@ def export(
     """
     if bugs is not None and successes is False:
         raise UsageError("--bugs picks successful samples, and --all wants the others too; give one of them")
-    from jsdelta_db.export import export_samples
-    from jsdelta_db.sample_choice import SampleFilter
+    from jsdelta_db.samples.choice import SampleFilter
+    from jsdelta_db.samples.export import export_samples
 
     count = export_samples(
         ctx.obj.workspace(data_dir), output, SampleFilter(bugs=bugs, only_successes=successes is not False),

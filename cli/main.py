@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from jsdelta_db.addresses import redact
 from jsdelta_db.errors import JsdeltaError, StoreNotReadyError, UsageError
+from jsdelta_db.runtime.redaction import redact
 
 from . import (
     attack,
@@ -62,9 +62,9 @@ for name, group in (
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from jsdelta_db import __version__
+        from jsdelta_db.runtime.version import installed_version
 
-        typer.echo(f"jsdelta {__version__}")
+        typer.echo(f"jsdelta {installed_version()}")
         raise typer.Exit
 
 

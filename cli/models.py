@@ -41,8 +41,8 @@ def add(
     Example: jsdelta models add mine --factory nets:make --checkpoint mine.pt --dataset digits
     """
     means, stds = _numbers("mean", mean), _numbers("std", std)
-    from jsdelta_db.external import add_model, open_external
-    from jsdelta_db.workbench import open_workbench
+    from jsdelta_db.pipeline.external_models import add_model, open_external
+    from jsdelta_db.workbench.workbench import open_workbench
 
     workspace = ctx.obj.workspace(data_dir)
     open_external(  # looked at before a store is made
@@ -79,7 +79,7 @@ def list_all(
 
     Example: jsdelta models list
     """
-    from jsdelta_db.store.models import MODEL_KEYS, query_models
+    from jsdelta_db.queries.models import MODEL_KEYS, query_models
     from jsdelta_db.store.reading import reading
 
     with reading(ctx.obj.workspace().db_url) as connection:

@@ -32,7 +32,7 @@ def export(
 
     Example: jsdelta db export -o backup
     """
-    from jsdelta_db.moving.exporting import export_store
+    from jsdelta_db.exchange.exporting import export_store
 
     done = export_store(ctx.obj.workspace(), output, TerminalProgress(), with_files=files)
     typer.echo(output)
@@ -62,7 +62,7 @@ def import_(
 
     Example: jsdelta db import other-workspace
     """
-    from jsdelta_db.moving.importing import import_store
+    from jsdelta_db.exchange.importing import import_store
 
     done = import_store(
         ctx.obj.workspace(), source, TerminalProgress(), with_files=files, files_from=files_from

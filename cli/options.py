@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jsdelta_db.config import check_beta, parse_eps
-from jsdelta_db.settings import Workspace, resolve_workspace
+from jsdelta_db.config.eps import parse_eps
+from jsdelta_db.config.evaluation import check_beta
+from jsdelta_db.config.locations import Workspace, resolve_workspace
 
 if TYPE_CHECKING:
-    from jsdelta_db.store.selection import Selection
+    from jsdelta_db.queries.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ Betas = Annotated[
 
 def select(ctx: typer.Context) -> "Selection":
     """Turn those selecting options that the command has into what the queries take."""
-    from jsdelta_db.store.selection import Selection
+    from jsdelta_db.queries.selection import Selection
 
     given = ctx.params
     names = ("ensemble", "dataset", "method", "norm", "objective", "library", "temperature", "population")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from jsdelta_db.config import format_eps
+from jsdelta_db.config.eps import format_eps
 from jsdelta_db.errors import UsageError
-from jsdelta_db.progress import Task
+from jsdelta_db.runtime.progress import Task
 
 if TYPE_CHECKING:
-    from jsdelta_db.store.selection import Selection
+    from jsdelta_db.queries.selection import Selection
 
 Row = dict[str, Any]
 # Shorter words for people; machines get the keys.

@@ -38,13 +38,14 @@ def histogram(
 
     Example: jsdelta plot histogram -o histogram.svg
     """
-    from jsdelta_db.config import DEFAULT_BETAS, check_beta
+    from jsdelta_db.config.evaluation import DEFAULT_BETAS, check_beta
     from jsdelta_db.errors import NothingToDoError
-    from jsdelta_db.plots.histogram import check_figure_path, draw_histogram, save_figure
-    from jsdelta_db.store.grouping import find_pooled
-    from jsdelta_db.store.queries import js_delta_by_eps
+    from jsdelta_db.plots.files import check_figure_path, save_figure
+    from jsdelta_db.plots.histogram import draw_histogram
+    from jsdelta_db.queries.bugs import js_delta_by_eps
+    from jsdelta_db.queries.grouping import find_pooled
+    from jsdelta_db.queries.selection import list_evaluations
     from jsdelta_db.store.reading import reading
-    from jsdelta_db.store.selection import list_evaluations
 
     betas = [check_beta(value) for value in beta or DEFAULT_BETAS]
     check_figure_path(output)
@@ -97,11 +98,11 @@ def samples(
 
     Example: jsdelta plot samples --limit 4 -o samples.png
     """
-    from jsdelta_db.config import DEFAULT_BETAS
-    from jsdelta_db.pictures import read_pictures
-    from jsdelta_db.plots.histogram import check_figure_path, save_figure
+    from jsdelta_db.config.evaluation import DEFAULT_BETAS
+    from jsdelta_db.plots.files import check_figure_path, save_figure
     from jsdelta_db.plots.samples import draw_samples
-    from jsdelta_db.sample_choice import SampleFilter
+    from jsdelta_db.samples.choice import SampleFilter
+    from jsdelta_db.samples.pictures import read_pictures
 
     wanted = SampleFilter(bugs, features, source, target)
     check_figure_path(output)

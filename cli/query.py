@@ -23,7 +23,7 @@ from .output import (
 )
 
 if TYPE_CHECKING:
-    from jsdelta_db.store.grouping import Table
+    from jsdelta_db.queries.grouping import Table
 
 BETA = 0.10  # what the paper's claims are decided at
 MOST_NAMED = 5  # uids in one note
@@ -66,10 +66,10 @@ def bugs(
 
     Example: jsdelta query bugs --beta 0.01
     """
-    from jsdelta_db.config import DEFAULT_BETAS
-    from jsdelta_db.store.queries import query_bugs
+    from jsdelta_db.config.evaluation import DEFAULT_BETAS
+    from jsdelta_db.queries.bugs import query_bugs
+    from jsdelta_db.queries.selection import count_unfinished
     from jsdelta_db.store.reading import reading
-    from jsdelta_db.store.selection import count_unfinished
 
     selection = options.select(ctx)
     keys = [key.strip() for key in by.split(",")] if by else []
@@ -120,8 +120,8 @@ def samples(
 
     Example: jsdelta query samples --bugs 0.05 --limit 5
     """
+    from jsdelta_db.queries.samples import SAMPLE_KEYS, Wanted, query_samples
     from jsdelta_db.store.reading import reading
-    from jsdelta_db.store.samples import SAMPLE_KEYS, Wanted, query_samples
 
     selection = options.select(ctx)
     wanted = Wanted(bugs, failures, source, target, sort, limit)
@@ -160,7 +160,7 @@ def stability(
 
     Example: jsdelta query stability --beta 0.1
     """
-    from jsdelta_db.store.mechanism import STABILITY_KEYS, query_stability
+    from jsdelta_db.queries.stability import STABILITY_KEYS, query_stability
     from jsdelta_db.store.reading import reading
 
     selection = options.select(ctx)
@@ -195,7 +195,7 @@ def transfer(
 
     Example: jsdelta query transfer --eps 8
     """
-    from jsdelta_db.store.mechanism import TRANSFER_KEYS, query_transfer
+    from jsdelta_db.queries.transfer import TRANSFER_KEYS, query_transfer
     from jsdelta_db.store.reading import reading
 
     selection = options.select(ctx)
@@ -229,7 +229,7 @@ def controls(
 
     Example: jsdelta query controls --eps 8
     """
-    from jsdelta_db.store.outcomes import CONTROL_KEYS, OF_EVALUATION, query_controls
+    from jsdelta_db.queries.controls import CONTROL_KEYS, OF_EVALUATION, query_controls
     from jsdelta_db.store.reading import reading
 
     with reading(ctx.obj.workspace().db_url) as connection:
@@ -260,7 +260,12 @@ def assumptions(
 
     Example: jsdelta query assumptions
     """
-    from jsdelta_db.store.outcomes import ASSUMPTION_KEYS, OF_EVALUATION, explain_failures, query_assumptions
+    from jsdelta_db.queries.controls import (
+        ASSUMPTION_KEYS,
+        OF_EVALUATION,
+        explain_failures,
+        query_assumptions,
+    )
     from jsdelta_db.store.reading import reading
 
     with reading(ctx.obj.workspace().db_url) as connection:
@@ -287,8 +292,8 @@ def ensembles(
 
     Example: jsdelta query ensembles
     """
-    from jsdelta_db.config import format_eps
-    from jsdelta_db.store.ensembles import ENSEMBLE_KEYS, count_unfinished_ensembles, query_ensembles
+    from jsdelta_db.config.eps import format_eps
+    from jsdelta_db.queries.ensembles import ENSEMBLE_KEYS, count_unfinished_ensembles, query_ensembles
     from jsdelta_db.store.reading import reading
 
     with reading(ctx.obj.workspace().db_url) as connection:

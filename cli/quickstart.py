@@ -5,7 +5,8 @@ from pathlib import Path
 
 import typer
 
-from jsdelta_db.config import DEFAULT_BETAS, AttackConfig
+from jsdelta_db.config.attack import AttackConfig
+from jsdelta_db.config.evaluation import DEFAULT_BETAS
 
 from .attack import print_summary, run_attack
 from .output import TerminalProgress, note
@@ -23,13 +24,14 @@ def quickstart(ctx: typer.Context) -> None:
 
     Example: jsdelta quickstart
     """
-    from jsdelta_db.pipeline import train_ensemble
-    from jsdelta_db.plots.histogram import draw_histogram, save_figure, text_histogram
-    from jsdelta_db.recipes import get_recipe
-    from jsdelta_db.store.queries import js_delta_by_eps
+    from jsdelta_db.config.recipes import get_recipe
+    from jsdelta_db.pipeline.train import train_ensemble
+    from jsdelta_db.plots.files import save_figure
+    from jsdelta_db.plots.histogram import draw_histogram, text_histogram
+    from jsdelta_db.queries.bugs import js_delta_by_eps
+    from jsdelta_db.queries.selection import Selection
     from jsdelta_db.store.reading import reading
-    from jsdelta_db.store.selection import Selection
-    from jsdelta_db.workbench import open_workbench
+    from jsdelta_db.workbench.workbench import open_workbench
 
     workspace = ctx.obj.workspace()
     note("1/3  training five models on handwritten digits")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jsdelta_db.recipes import get_recipe, list_recipes, read_recipe_text
+from jsdelta_db.config.recipes import get_recipe, list_recipes, read_recipe_text
 
 from .output import Format, write_rows
 

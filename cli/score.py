@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jsdelta_db.config import EvaluationConfig
+from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.errors import UsageError
 
 from . import options
@@ -13,7 +13,7 @@ from .attack import print_summary
 from .output import TerminalProgress, note
 
 if TYPE_CHECKING:
-    from jsdelta_db.foreign import Measured
+    from jsdelta_db.pipeline.evaluation.foreign import Measured
 
 
 def register(app: typer.Typer) -> None:
@@ -55,10 +55,11 @@ def score(
         raise UsageError("jsdelta score needs either --attack UID (stored samples) or --samples FILE.npz")
     if samples is None:
         _refuse_options_for_files(ctx)
-    from jsdelta_db.pipeline import Extras, score_foreign, score_stored
-    from jsdelta_db.sample_file import check_samples, read_file
+    from jsdelta_db.pipeline.evaluation.work import Extras
+    from jsdelta_db.pipeline.score import score_foreign, score_stored
+    from jsdelta_db.samples.foreign_file import check_samples, read_file
     from jsdelta_db.store.session import open_store
-    from jsdelta_db.workbench import open_workbench
+    from jsdelta_db.workbench.workbench import open_workbench
 
     workspace = ctx.obj.workspace(data_dir)
     rules, extras = EvaluationConfig(temperature), Extras(controls, stability)
@@ -95,7 +96,7 @@ def _refuse_options_for_files(ctx: typer.Context) -> None:
 
 def _say_measured(measured: "Measured", norm: str) -> None:
     """Say what the samples are, beside what their maker said of them."""
-    from jsdelta_db.config import format_eps
+    from jsdelta_db.config.eps import format_eps
 
     claim = measured.eps_claimed
     claimed = "not claimed" if claim is None else f"{format_eps(claim, norm)} claimed"

@@ -43,7 +43,7 @@ def sql(
 
     Example: jsdelta query sql "SELECT eps, avg(js_delta) FROM sample_scores WHERE success = 1 GROUP BY eps"
     """
-    from jsdelta_db.store.sql import query_sql
+    from jsdelta_db.queries.sql import query_sql
 
     found = query_sql(ctx.obj.workspace().db_url, statement, timeout)
     write_plain(found.columns, found.rows, form, output, header=header)

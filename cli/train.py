@@ -4,15 +4,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jsdelta_db.config import MOST_EPOCHS, MOST_STEPS, MOST_WIDTH, NORMS, parse_eps
+from jsdelta_db.config.checks import MOST_EPOCHS, MOST_STEPS, MOST_WIDTH, NORMS
+from jsdelta_db.config.eps import parse_eps
 from jsdelta_db.errors import StoreNotReadyError, UnknownNameError, UsageError
 
 from . import options
 from .output import Format, TerminalProgress, note, write_rows
 
 if TYPE_CHECKING:
-    from jsdelta_db.recipes import Recipe
-    from jsdelta_db.settings import Workspace
+    from jsdelta_db.config.locations import Workspace
+    from jsdelta_db.config.recipes import Recipe
 
 LARGEST_SEED = 2**31 - 10_000  # room for the members' seeds in 32 bits
 
@@ -109,8 +110,8 @@ def train(
         members, dataset=dataset, method=method, epochs=epochs, device=device, dtype=dtype,
         sam_rho=sam_rho, sam_adaptive=sam_adaptive, **sizes,
     )  # fmt: skip
-    from jsdelta_db.pipeline import check_training, train_ensemble
-    from jsdelta_db.workbench import open_workbench
+    from jsdelta_db.pipeline.train import check_training, train_ensemble
+    from jsdelta_db.workbench.workbench import open_workbench
 
     check_training(chosen, _known_datasets(chosen.train.dataset, workspace), name=name)
     with open_workbench(workspace, TerminalProgress()) as bench:
@@ -135,7 +136,7 @@ def _base_recipe(
     recipe: str | None, dataset: str | None, method: str | None, workspace: "Workspace"
 ) -> "Recipe":
     """Return the recipe that is named, or the one for the method and the data set (or its root)."""
-    from jsdelta_db.recipes import DEFAULT_RECIPES, get_recipe, recipe_for
+    from jsdelta_db.config.recipes import DEFAULT_RECIPES, get_recipe, recipe_for
 
     if recipe is not None:
         return get_recipe(recipe)
@@ -149,7 +150,7 @@ def _base_recipe(
 
 def _known_datasets(dataset: str, workspace: "Workspace") -> list[str]:
     """Return the data sets that can be trained on; the store is only asked where it might know more."""
-    from jsdelta_db.recipes import DEFAULT_RECIPES
+    from jsdelta_db.config.recipes import DEFAULT_RECIPES
 
     known = list(DEFAULT_RECIPES)
     return known if dataset in known else [*known, *_constructed_datasets(workspace)]
@@ -157,7 +158,7 @@ def _known_datasets(dataset: str, workspace: "Workspace") -> list[str]:
 
 def _constructed_datasets(workspace: "Workspace") -> dict[str, str]:
     """Return the store's constructed data sets, each with the one that it comes from."""
-    from jsdelta_db.store.datasets import query_datasets
+    from jsdelta_db.queries.datasets import query_datasets
     from jsdelta_db.store.reading import reading
 
     try:

@@ -27,8 +27,8 @@ def ui(
 
     Example: jsdelta ui --port 5000
     """
-    from jsdelta_db.addresses import hide_password
     from jsdelta_db.errors import NothingToDoError, UsageError
+    from jsdelta_db.runtime.redaction import hide_password
 
     workspace = ctx.obj.workspace()
     if workspace.tracking_uri:

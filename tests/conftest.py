@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jsdelta_db.config import AttackConfig
-from jsdelta_db.settings import Workspace, resolve_workspace
+from jsdelta_db.config.attack import AttackConfig
+from jsdelta_db.config.locations import Workspace, resolve_workspace
 
 CIFAR10_DIR = Path(__file__).parents[1].parent / "shared" / "data"
 TINY_STEPS = 10
@@ -57,7 +57,7 @@ def workspace(tmp_path, mlflow_template) -> Workspace:
 
 def tiny_recipe(**changes):
     """Three members that learn just enough for attacks to have something to break."""
-    from jsdelta_db.recipes import get_recipe
+    from jsdelta_db.config.recipes import get_recipe
 
     return get_recipe("digits").override(**{"members": 3, "epochs": 3, **changes})
 
@@ -71,8 +71,9 @@ def tiny_attacks(*levels: int, **changes) -> list[AttackConfig]:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, mlflow_template) -> Workspace:
     """A finished store, made once: three members, the first attacked at two ε. Tests only read it."""
-    from jsdelta_db.pipeline import attack_and_score, train_ensemble
-    from jsdelta_db.workbench import open_workbench
+    from jsdelta_db.pipeline.attack import attack_and_score
+    from jsdelta_db.pipeline.train import train_ensemble
+    from jsdelta_db.workbench.workbench import open_workbench
 
     root = tmp_path_factory.mktemp("tiny")
     shutil.copy(mlflow_template, root / "mlflow.db")
@@ -101,13 +102,14 @@ def four(tiny, tmp_path_factory) -> Workspace:
 
     Tests only read it.
     """
-    from jsdelta_db import planning
-    from jsdelta_db.pipeline import attack_and_score, train_ensemble
-    from jsdelta_db.workbench import open_workbench
+    from jsdelta_db.pipeline.attack import attack_and_score
+    from jsdelta_db.pipeline.evaluation import plan
+    from jsdelta_db.pipeline.train import train_ensemble
+    from jsdelta_db.workbench.workbench import open_workbench
 
     workspace = copy_of(tiny, tmp_path_factory.mktemp("four") / "workspace")
     with pytest.MonkeyPatch.context() as patch, open_workbench(workspace) as bench:
-        patch.setattr(planning, "plan_chunk_size", lambda *given: 16)
+        patch.setattr(plan, "plan_chunk_size", lambda *given: 16)
         train_ensemble(bench, tiny_recipe(members=4), name="four")
         attack_and_score(bench, tiny_attacks(8, images=40), ensemble="four")
     return workspace

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.config import DEFAULT_BETAS, format_eps
-from jsdelta_db.errors import UsageError
+from jsdelta_db.config.eps import format_eps
+from jsdelta_db.config.evaluation import DEFAULT_BETAS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +17,6 @@ JsDeltaByEps = Mapping[tuple[str, float], NDArray[np.float64]]
 
 BIN_WIDTH = 0.025
 TEXT_BINS = np.array([0.0, 0.01, 0.05, 0.10, 0.2, 0.4, 0.6, 0.8, 1.0, np.inf])
-FORMATS = (".png", ".svg")
 LINE_STYLES = (":", "--", "-")
 
 
@@ -53,36 +51,6 @@ def draw_histogram(js_delta: JsDeltaByEps, betas: Sequence[float] = DEFAULT_BETA
 
 def _styles(count: int) -> list[str]:
     return [LINE_STYLES[i % len(LINE_STYLES)] for i in range(count)]
-
-
-def check_figure_path(path: Path) -> None:
-    """Refuse a file that no figure can be written to, before any work is done.
-
-    Raises:
-        UsageError: another ending, or the folder does not exist.
-    """
-    if path.suffix.lower() not in FORMATS:
-        ending = repr(path.suffix) if path.suffix else "nothing"
-        raise UsageError(f"--output {str(path)!r} ends in {ending}; valid is {' or '.join(FORMATS)}")
-    if not path.parent.is_dir():
-        raise UsageError(
-            f"--output {str(path)!r}: the folder {str(path.parent)!r} does not exist; make it first"
-        )
-
-
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG or SVG, by the file's ending.
-
-    Raises:
-        UsageError: see :func:`check_figure_path`.
-    """
-    check_figure_path(path)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise UsageError(
-            f"--output {str(path)!r} can not be written: {error.strerror}; choose another file"
-        ) from error
 
 
 def text_histogram(js_delta: JsDeltaByEps, columns: int = 80) -> list[str]:

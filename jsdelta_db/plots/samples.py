@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jsdelta_db.plots.display import LOW_CONTRAST, QUIET_COLOR, Display
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SOURCE_COLOR, TARGET_COLOR, QUIET_COLOR = "#4878a8", "#c44e52", "#6b6b6b"
+SOURCE_COLOR, TARGET_COLOR = "#4878a8", "#c44e52"
 VERDICT_COLORS = {"bug": "#b35900", "feature": "#2f7d4f", "not successful": QUIET_COLOR}
-LOW_CONTRAST = 0.5  # of [0, 1]: images that use less of it are stretched for display
 LONGEST_LABEL, LONGEST_NAME = 11, 18  # letters: what fits over an image, and beside the bars
 LONGEST_TITLE = 78  # letters at full size
 
@@ -65,33 +66,6 @@ class SamplePicture:
         if self.js_delta is None:
             return "no baseline"
         return "bug" if self.js_delta < beta else "feature"
-
-
-@dataclass(frozen=True, slots=True)
-class Display:
-    """How pixels are shown, the same for all samples of a figure so that rows can be compared.
-
-    Attributes:
-        low, high: pixel values shown as black and white.
-        magnification: of the change, around mid-grey.
-    """
-
-    low: float
-    high: float
-    magnification: int
-
-    @property
-    def contrast(self) -> float:
-        """How much the images are stretched; 1 for not at all."""
-        return 1.0 / (self.high - self.low)
-
-    def image(self, pixels: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return pixels ``(c, h, w)`` as they are shown, ``(h, w, 3)``."""
-        return _as_rgb((pixels.astype(np.float64) - self.low) * self.contrast)
-
-    def change(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return a change ``(c, h, w)`` as it is shown, ``(h, w, 3)``: mid-grey where there is none."""
-        return _as_rgb(0.5 + self.magnification * pixels)
 
 
 def choose_display(samples: Sequence[SamplePicture]) -> Display:
@@ -253,9 +227,3 @@ def _shorten(name: str, letters: int) -> str:
 
 def _change(sample: SamplePicture) -> NDArray[np.float64]:
     return sample.x_adv.astype(np.float64) - sample.x
-
-
-def _as_rgb(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn ``(c, h, w)`` into ``(h, w, 3)``; any other number of channels than 3 is shown as their mean."""
-    shown = pixels if len(pixels) == 3 else np.repeat(pixels.mean(0, keepdims=True), 3, axis=0)
-    return np.moveaxis(shown, 0, -1)

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import JSON, Column, Table, func, select
 from sqlalchemy.orm import Session
 
-from jsdelta_db.config import format_eps
+from jsdelta_db.config.eps import format_eps
 from jsdelta_db.errors import InUseError, UsageError
-from jsdelta_db.leases import describe, is_alive
-from jsdelta_db.store.find import SHORTEST_PREFIX
+from jsdelta_db.runtime.leases import describe, is_alive
+from jsdelta_db.store.references import SHORTEST_PREFIX
 from jsdelta_db.store.relations import batches, conditions, needs, owners, parts, runs
 from jsdelta_db.store.schema import RUNNING, Base
 

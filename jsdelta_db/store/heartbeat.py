@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
-from jsdelta_db.leases import current_owner
+from jsdelta_db.runtime.leases import current_owner
 from jsdelta_db.store.schema import LEASED, RUNNING
 from jsdelta_db.store.session import Store
 

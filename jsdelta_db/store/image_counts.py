@@ -4,15 +4,13 @@ Intervals resample images, so a query has to know how many attempts and successe
 that up anew takes as many numbers as there are attempts; counted once, most evaluations need a bit an image.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.store.columns import Segment, above, fetch_segments, make_segments_of
-from jsdelta_db.store.reading import Reader, fetch_many
-from jsdelta_db.store.selection import EvaluationInfo
+from jsdelta_db.store.segments import Segment
 
 MOST_ROWS = 255  # of bits, whose sum fits into a byte
 
@@ -35,18 +33,6 @@ class ImageCounts(NamedTuple):
     failure: bytes
 
 
-class Counted(NamedTuple):
-    """What fractions and their intervals need of an evaluation.
-
-    Attributes:
-        successes: those segments that can hold a JSΔ below a threshold.
-    """
-
-    evaluation: EvaluationInfo
-    counts: ImageCounts
-    successes: Sequence[Segment]
-
-
 def count_images(segments: Iterable[Segment]) -> ImageCounts:
     """Count the attempts in an evaluation's segments, which have to know their image numbers."""
     index: dict[bool, list[NDArray[np.integer]]] = {True: [], False: []}
@@ -63,31 +49,6 @@ def count_images(segments: Iterable[Segment]) -> ImageCounts:
     largest = int(max(success.max(initial=0), failure.max(initial=0)))
     bits = 1 if largest <= 1 else 8 * np.min_scalar_type(largest).itemsize
     return ImageCounts(n_undefined, bits, _pack(success, bits), _pack(failure, bits))
-
-
-def read_counted(
-    reader: Reader, evaluations: Sequence[EvaluationInfo], betas: Sequence[float]
-) -> Iterator[Counted]:
-    """Yield evaluations in order; what is not stored is made from rows."""
-    counts = _fetch_counts(reader, [each.id for each in evaluations])
-    below = f"success = 1 AND js_delta_min < {above(max(betas))!r}"
-    segments = fetch_segments(reader, counts, ["sample_index"], betas=betas, wanted=below)
-    for each in evaluations:
-        if each.id in counts:
-            yield Counted(each, counts[each.id], segments[each.id])
-        else:
-            made = make_segments_of(reader, each)
-            yield Counted(each, count_images(made), [segment for segment in made if segment.success])
-
-
-def _fetch_counts(reader: Reader, ids: Collection[int]) -> dict[int, ImageCounts]:
-    if not ids:
-        return {}
-    statement = (
-        f"SELECT evaluation_id, {', '.join(ImageCounts._fields)} FROM image_count "  # noqa: S608 numbers of ours
-        f"WHERE evaluation_id IN ({', '.join(map(str, ids))})"
-    )
-    return {evaluation_id: ImageCounts(*values) for evaluation_id, *values in fetch_many(reader, statement)}
 
 
 def add_up(packed: Iterable[tuple[int, bytes]]) -> Sums:

@@ -9,8 +9,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
 from jsdelta_db.errors import StoreError, StoreNotReadyError
+from jsdelta_db.store.derived import list_without_segments, write_segments
 from jsdelta_db.store.schema import HEAD_REVISION
-from jsdelta_db.store.segments import list_without_segments, write_segments
 from jsdelta_db.store.session import (
     Store,
     find_revision,

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from jsdelta_db.store.constants import HEAD_REVISION, VERSION_TABLE
+from jsdelta_db.store.sqlite import BUSY_SECONDS, connect_read_only
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 BATCH_ROWS = 20_000
-BUSY_SECONDS = 30.0  # how long to wait for another process's write
 
 Reader: TypeAlias = Union[sqlite3.Connection, "Connection"]
 
@@ -78,7 +78,7 @@ def fetch_many(reader: Reader, sql: str) -> Sequence[tuple[Any, ...]]:
     driver: Any = reader if isinstance(reader, sqlite3.Connection) else reader.connection.driver_connection
     if isinstance(driver, sqlite3.Connection):
         return driver.execute(sql).fetchall()
-    from jsdelta_db.store.bulk import translated
+    from jsdelta_db.store.inserting import translated
 
     with translated(type(driver).Error, sql), driver.cursor(binary=True) as cursor:
         rows: Sequence[tuple[Any, ...]] = cursor.execute(sql).fetchall()
@@ -119,24 +119,3 @@ def _open_quickly(url: str) -> sqlite3.Connection | None:
         return connection
     connection.close()
     return None
-
-
-def connect_read_only(path: Path, **options: Any) -> sqlite3.Connection:  # noqa: ANN401 sqlite3's own options
-    """Open without the right to write; a store on read-only media has no room for WAL's own files."""
-    # mode=ro would leave WAL's files behind: only a connection that may write takes them away again.
-    connection: sqlite3.Connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, **options
-    )
-    try:
-        connection.execute("PRAGMA query_only = ON")
-        connection.execute("SELECT 1 FROM sqlite_master")
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if not error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
-            raise
-        log = path.with_name(f"{path.name}-wal")
-        if log.is_file() and log.stat().st_size:
-            # Committed rows that a reader of the file alone would pass over.
-            raise sqlite3.OperationalError(f"{log.name} holds rows that can not be read from here") from None
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, **options)
-    return connection

@@ -12,7 +12,8 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from jsdelta_db.errors import StoreError
-from jsdelta_db.leases import current_owner, is_alive
+from jsdelta_db.runtime.leases import current_owner, is_alive
+from jsdelta_db.store.derived import write_segments
 from jsdelta_db.store.schema import (
     FINISHED,
     LEASED,
@@ -28,7 +29,6 @@ from jsdelta_db.store.schema import (
     Model,
     Score,
 )
-from jsdelta_db.store.segments import write_segments
 
 RunRow = TypeVar("RunRow", Model, Ensemble, Attack, Evaluation)
 

@@ -11,10 +11,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool, QueuePool
 
-from jsdelta_db.addresses import redact
 from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
+from jsdelta_db.runtime.redaction import redact
 from jsdelta_db.store.constants import HEAD_REVISION, VERSION_TABLE
-from jsdelta_db.store.reading import BUSY_SECONDS, connect_read_only
+from jsdelta_db.store.sqlite import BUSY_SECONDS, connect_read_only
 
 
 class Store:
@@ -82,37 +82,6 @@ def reading_store(url: str) -> Iterator[Connection]:
             yield connection
     finally:
         store.close()
-
-
-def open_for_writing(url: str) -> Store:
-    """Open a store for work; a SQLite store that is missing is made, an existing one never migrated unasked.
-
-    Raises:
-        StoreNotReadyError: an empty PostgreSQL database, or a schema of another revision.
-        StoreError: it can not be reached or written, or belongs to something else.
-    """
-    parsed = parse_url(url)
-    path = sqlite_path(parsed)
-    if path is not None:
-        if _is_blank(path, parsed):
-            from jsdelta_db.store.migrate import upgrade  # Alembic takes half a second to import
-
-            upgrade(url)
-        else:
-            open_store(url).close()  # opening to write would turn WAL on in what may be somebody else's file
-    return _checked(make_engine(parsed), parsed)
-
-
-def _is_blank(path: Path, url: URL) -> bool:
-    """Whether there is no file, or one without a table: just being made, or left by a killed process."""
-    if not path.exists():
-        return True
-    engine = make_engine(url, read_only=True)
-    try:
-        with reporting(url), engine.connect() as connection:
-            return not inspect(connection).get_table_names()
-    finally:
-        engine.dispose()
 
 
 def _checked(engine: Engine, url: URL) -> Store:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from jsdelta_db.addresses import hide_password, redact
-from jsdelta_db.leases import current_owner, is_alive
-from jsdelta_db.settings import Workspace
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.runtime.leases import current_owner, is_alive
+from jsdelta_db.runtime.redaction import hide_password, redact
+from jsdelta_db.tracking.environment import find_commit, find_user, lock, quiet
 from jsdelta_db.tracking.run_log import KILLED, RunLog
-from jsdelta_db.tracking.surroundings import find_commit, find_user, lock, quiet
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

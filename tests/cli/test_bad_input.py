@@ -505,7 +505,7 @@ def test_disk_full_while_writing_files(tiny_copy, monkeypatch, capsys):
     """A full disk stops the attack with one line; what was there is kept and the same command goes on."""
     rows = query(capsys, tiny_copy)
     with monkeypatch.context() as full:
-        full.setattr("jsdelta_db.chunks.write_atomically", no_space)
+        full.setattr("jsdelta_db.samples.chunks.write_atomically", no_space)
         fails(capsys, tiny_copy, 1, "No space left on device", [*QUICK_ATTACK, "--eps", "5"])
     assert query(capsys, tiny_copy) == rows
     code, _, err = call(capsys, tiny_copy, *QUICK_ATTACK, "--eps", "5")
@@ -517,9 +517,9 @@ def test_disk_full_while_writing_rows(tiny_copy, monkeypatch, capsys):
     """A database that can not grow stops the attack with one line; the same command goes on later."""
     from sqlalchemy import text
 
-    from jsdelta_db.store import write
+    from jsdelta_db.store import attempts
 
-    write_samples = write.write_samples
+    write_samples = attempts.write_samples
 
     def write_to_a_full_disk(session, **rows):
         session.execute(text("PRAGMA max_page_count = 1"))  # SQLite takes it as: no more than now
@@ -527,7 +527,7 @@ def test_disk_full_while_writing_rows(tiny_copy, monkeypatch, capsys):
 
     attack = ["attack", "--steps", "1", "--eps", "5"]
     with monkeypatch.context() as full:
-        full.setattr(write, "write_samples", write_to_a_full_disk)
+        full.setattr(attempts, "write_samples", write_to_a_full_disk)
         fails(capsys, tiny_copy, 1, "free some space and run the same command again", attack)
     code, _, err = call(capsys, tiny_copy, *attack)
     assert code == 0, err
@@ -539,7 +539,7 @@ def test_disk_full_while_training(workspace, monkeypatch, capsys):
     """A checkpoint that can not be written leaves no finished member; the same command goes on."""
     train = ["train", "--members", "1", "--epochs", "1"]
     with monkeypatch.context() as full:
-        full.setattr("jsdelta_db.models.checkpoint.write_atomically", no_space)
+        full.setattr("jsdelta_db.compute.models.checkpoint.write_atomically", no_space)
         fails(capsys, workspace, 1, "No space left on device", train)
     code, out, err = call(capsys, workspace, *train)
     assert code == 0, err
@@ -552,7 +552,7 @@ def test_defect_is_one_line_with_a_way_to_the_traceback(tiny, monkeypatch, capsy
     def break_down(*arguments, **options):
         raise RuntimeError("out of order")
 
-    monkeypatch.setattr("jsdelta_db.store.queries.query_bugs", break_down)
+    monkeypatch.setattr("jsdelta_db.queries.bugs.query_bugs", break_down)
     code, out, err = call(capsys, tiny, "query", "bugs")
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     assert "RuntimeError: out of order" in err

@@ -125,14 +125,14 @@ def test_unreachable_mlflow_keeps_the_password(tiny_copy, monkeypatch, capsys):
 @pytest.mark.parametrize("debug", ["", "1"], ids=["a line", "traceback"])
 def test_defect_keeps_the_password(debug, tiny, monkeypatch, capsys):
     """An error that nobody foresaw may carry an address, too; so may its traceback."""
-    from jsdelta_db.store import queries
+    from jsdelta_db.queries import bugs
 
     def fail(*_):
         raise RuntimeError(f"asked {SERVER} with {PASSWORD}")
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", MLFLOW)
     monkeypatch.setenv("JSDELTA_DEBUG", debug)
-    monkeypatch.setattr(queries, "query_bugs", fail)
+    monkeypatch.setattr(bugs, "query_bugs", fail)
     code, _, err = call(capsys, tiny, "query", "bugs")
     assert (code, PASSWORD in err) == (1, False)
     assert "asked postgresql://me:***@127.0.0.1:1/jsdelta with ***" in err

@@ -7,9 +7,9 @@ import json
 import pytest
 from PIL import Image
 
-from jsdelta_db.store.datasets import DATASET_KEYS, FACT_KEYS
+from jsdelta_db.queries.datasets import DATASET_KEYS, FACT_KEYS
 from tests.cli.test_query import call, parse_table
-from tests.integration.reading import ask, contents
+from tests.reading import ask, contents
 
 BUILD = ["dataset", "build", "det", "--from", "digits", "--name", "made", "--images", "20", "--steps", "2"]
 

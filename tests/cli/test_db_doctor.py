@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from jsdelta_db.recipes import list_recipes, read_recipe_text
+from jsdelta_db.config.recipes import list_recipes, read_recipe_text
 from jsdelta_db.store.constants import HEAD_REVISION
 from tests.cli.test_query import call, parse_table
 

@@ -85,7 +85,7 @@ def test_yes_asks_nothing(tiny_copy, member, capsys, monkeypatch):
 
 def test_nothing_is_deleted_under_a_live_process(tiny_copy, member, capsys):
     """A chunk in the hands of a live process: refused, even with --yes."""
-    from jsdelta_db.leases import current_owner
+    from jsdelta_db.runtime.leases import current_owner
 
     owner = current_owner().replace("\t", "' || char(9) || '")
     execute(

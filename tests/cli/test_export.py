@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from jsdelta_db.export import as_png, file_labels
-from jsdelta_db.pipeline import attack_and_score
-from jsdelta_db.workbench import open_workbench
+from jsdelta_db.pipeline.attack import attack_and_score
+from jsdelta_db.samples.export import as_png, file_labels
+from jsdelta_db.workbench.workbench import open_workbench
 from tests.cli.test_query import call
 from tests.conftest import tiny_attacks
 
@@ -188,8 +188,8 @@ def test_whole_or_not_at_all(target, tiny, tmp_path, monkeypatch, capsys):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jsdelta_db.export.as_png", fail)
-    monkeypatch.setattr("jsdelta_db.files.os.fsync", fail)
+    monkeypatch.setattr("jsdelta_db.samples.export.as_png", fail)
+    monkeypatch.setattr("jsdelta_db.runtime.files.os.fsync", fail)
     code, err = refused(capsys, tiny, "-o", tmp_path / target, "--force")
     assert code == 2
     assert "No space left on device" in err

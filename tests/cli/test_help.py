@@ -49,7 +49,7 @@ def files_at_hand(tiny, tmp_path, monkeypatch):
     import torch
     from torch import nn
 
-    from jsdelta_db import data
+    from jsdelta_db.compute import data
 
     split = data.load("digits", tmp_path).splits["attack"]
     x, label = split.batch(slice(0, 20)).numpy(), split.labels.numpy()[:20]

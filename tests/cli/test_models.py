@@ -8,14 +8,14 @@ import sys
 import pytest
 import torch
 
+from tests import elsewhere
 from tests.cli.test_query import call, parse_table
-from tests.integration import elsewhere
-from tests.integration.reading import ask, contents, judges_of, last_evaluation
+from tests.reading import ask, contents, judges_of, last_evaluation
 
 KEYS = [
     "model", "name", "dataset", "architecture", "method", "seed", "clean_accuracy", "sharpness", "ensembles",
 ]  # fmt: skip
-ADD = ["models", "add", "mine", "--factory", "tests.integration.elsewhere:mlp", "--dataset", "digits"]
+ADD = ["models", "add", "mine", "--factory", "tests.elsewhere:mlp", "--dataset", "digits"]
 
 
 @pytest.fixture
@@ -86,16 +86,16 @@ def test_a_member_of_two_ensembles_is_listed_once(tiny_copy, capsys):
     ("options", "code", "fragment"),
     [
         (
-            ["--factory", "tests.integration.elsewhere:probabilities"],
+            ["--factory", "tests.elsewhere:probabilities"],
             1,
             "returns probabilities (rows add up to 1",
         ),
         (
-            ["--factory", "tests.integration.elsewhere:wide"],
+            ["--factory", "tests.elsewhere:wide"],
             1,
             "does not fit the factory's network: size mis",
         ),
-        (["--factory", "tests.integration.elsewhere:broken"], 1, "could not build the model: no such layer"),
+        (["--factory", "tests.elsewhere:broken"], 1, "could not build the model: no such layer"),
         (["--factory", "nope"], 2, "unknown architecture 'nope'; there is: cnn-small"),
         (["--mean", "0.1,0.2,0.3"], 2, "--mean has 3 values; valid is 1"),
         (["--mean", "128"], 2, "--mean"),

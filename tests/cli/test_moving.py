@@ -73,7 +73,7 @@ def test_no_password_is_shown(tiny_copy, tmp_path, postgres_url, monkeypatch, ca
 
 def test_unfinished_runs_are_counted(tiny_copy, tmp_path, capsys):
     """What stays behind is said on stderr."""
-    from tests.integration.reading import tell
+    from tests.reading import tell
 
     tell(tiny_copy, "UPDATE evaluation SET status = 'pending', finished_at = NULL WHERE id = 2")
     _, _, err = call(capsys, tiny_copy, "db", "export", "-o", str(tmp_path / "backup"))

@@ -8,8 +8,8 @@ import sqlite3
 import pytest
 
 from cli.main import run
-from jsdelta_db.config import DEFAULT_BETAS
-from jsdelta_db.settings import Workspace
+from jsdelta_db.config.evaluation import DEFAULT_BETAS
+from jsdelta_db.config.locations import Workspace
 from jsdelta_db.store.migrate import upgrade
 
 DEFAULT_KEYS = ["dataset", "ensemble", "attacked", "norm", "eps"]

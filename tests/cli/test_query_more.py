@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from jsdelta_db.settings import resolve_workspace
-from jsdelta_db.store.mechanism import STABILITY_KEYS, TRANSFER_KEYS
+from jsdelta_db.config.locations import resolve_workspace
+from jsdelta_db.queries.controls import ASSUMPTION_KEYS, CONTROL_KEYS
+from jsdelta_db.queries.samples import SAMPLE_KEYS
+from jsdelta_db.queries.stability import STABILITY_KEYS
+from jsdelta_db.queries.transfer import TRANSFER_KEYS
 from jsdelta_db.store.migrate import upgrade
-from jsdelta_db.store.outcomes import ASSUMPTION_KEYS, CONTROL_KEYS
-from jsdelta_db.store.samples import SAMPLE_KEYS
 from tests.cli.test_query import DEFAULT_KEYS, call, parse_markdown, parse_table, query
 from tests.conftest import tiny_attacks
 
@@ -33,8 +34,9 @@ FORBIDDEN = {"torch", "mlflow", "sqlalchemy", "alembic", "matplotlib", "scipy", 
 @pytest.fixture(scope="module")
 def looked_at(tiny, tmp_path_factory):
     """The tiny store, its stronger attack looked at with --controls and --stability."""
-    from jsdelta_db.pipeline import Extras, attack_and_score
-    from jsdelta_db.workbench import open_workbench
+    from jsdelta_db.pipeline.attack import attack_and_score
+    from jsdelta_db.pipeline.evaluation.work import Extras
+    from jsdelta_db.workbench.workbench import open_workbench
 
     root = tmp_path_factory.mktemp("looked-at") / "workspace"
     shutil.copytree(tiny.root, root)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jsdelta_db import data
+from jsdelta_db.compute import data
 from tests.cli.test_query import call, parse_table
-from tests.integration.reading import ask, contents, judges_of, last_evaluation
+from tests.reading import ask, contents, judges_of, last_evaluation
 
 
 def attack_uid(workspace, level=8):

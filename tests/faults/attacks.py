@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select, text
 
-from jsdelta_db.settings import Workspace
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.schema import Base
-from jsdelta_db.store.session import open_for_writing, open_store, reading_store
+from jsdelta_db.store.session import open_store, reading_store
 from tests.cli.test_query import call
 from tests.conftest import copy_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jsdelta_db.settings import Workspace
+from jsdelta_db.config.locations import Workspace
 from tests.conftest import copy_of
 from tests.faults.attacks import on_postgresql
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from jsdelta_db import judging, planning
-from jsdelta_db.settings import Workspace
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.pipeline.evaluation import judge as judge_module
+from jsdelta_db.pipeline.evaluation import plan
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE
 from tests.conftest import copy_of
 from tests.faults.attacks import ATTACK, QUICK_ATTACK, error_line, finish, never_stopped, run_here, start
@@ -28,14 +29,14 @@ KEPT = ("sample", "score", "evaluation_baseline", "model", "attack_chunk")
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    monkeypatch.setattr(planning, "plan_chunk_size", lambda *_: CHUNK_SIZE)
+    monkeypatch.setattr(plan, "plan_chunk_size", lambda *_: CHUNK_SIZE)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny, tmp_path_factory) -> dict[str, Any]:
     """The end of an attack in three chunks that nothing disturbed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "plan_chunk_size", lambda *_: CHUNK_SIZE)
+        patch.setattr(plan, "plan_chunk_size", lambda *_: CHUNK_SIZE)
         return never_stopped(tiny, tmp_path_factory.mktemp("undisturbed") / "workspace", QUICK_ATTACK)
 
 
@@ -193,7 +194,7 @@ def test_rights_that_go_in_the_middle_keep_finished_chunks(
     public_workspace, undisturbed, monkeypatch, capsys
 ):
     """Taken away between two chunks: one line, exit 1, the first chunk is kept; given back, the others follow."""
-    judge, calls = judging.judge, []
+    judge, calls = judge_module.judge, []
     taken_away = read_only(public_workspace.root)
 
     def judge_and_lose(*given):
@@ -202,12 +203,12 @@ def test_rights_that_go_in_the_middle_keep_finished_chunks(
             taken_away.__enter__()
         return judge(*given)
 
-    monkeypatch.setattr(judging, "judge", judge_and_lose)
+    monkeypatch.setattr(judge_module, "judge", judge_and_lose)
     try:
         code, _, err = run_here(capsys, public_workspace, *QUICK_ATTACK)
     finally:
         taken_away.__exit__(None, None, None)
-    monkeypatch.setattr(judging, "judge", judge)
+    monkeypatch.setattr(judge_module, "judge", judge)
     assert len(calls) == 2
     assert "can not be" in error_line(code, err)
     kept = rows_of(public_workspace)

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from jsdelta_db.settings import Workspace
+from jsdelta_db.config.locations import Workspace
 from jsdelta_db.store import runs
 from tests.faults.attacks import ATTACK, CHUNKS, PATIENCE, Watch, finish, never_stopped, start
 

@@ -7,8 +7,8 @@ import mlflow
 import pytest
 from sqlalchemy import text
 
-from jsdelta_db.settings import Workspace
-from jsdelta_db.store.session import open_for_writing
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.store.creating import open_for_writing
 from tests.faults.attacks import ATTACK, CHUNKS, assert_same_end, never_stopped, start
 
 # Every claim and every row that anybody tries to insert, noted by the database itself.

@@ -7,20 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from jsdelta_db.files import write_atomically
-from jsdelta_db.settings import Workspace
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.runtime.files import write_atomically
+from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.schema import PENDING, Attack, AttackChunk, Dataset, Evaluation, EvaluationChunk, Model
-from jsdelta_db.store.session import open_for_writing
 from tests.faults.attacks import assert_same_end, end_of
 from tests.faults.writers import EVALUATORS, POINTS, Told, run_together, work, work_in_turn
-from tests.integration.test_schema_rules import (
-    ENGINES,
-    add_attack,
-    add_dataset,
-    add_evaluation,
-    add_model,
-)
+from tests.store.test_schema_rules import ENGINES, add_attack, add_dataset, add_evaluation, add_model
 
 WRITERS = {"sqlite": 4, "postgresql": 8}
 CHUNKS, CHUNK_SIZE = 24, 32

@@ -17,12 +17,16 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
-from jsdelta_db.files import write_atomically
 from jsdelta_db.records import Attempts, Baseline, Control, Samples, Scores
-from jsdelta_db.store import runs, write
+from jsdelta_db.runtime.files import write_atomically
+from jsdelta_db.store import runs
+from jsdelta_db.store.attempts import write_samples, write_scores
+from jsdelta_db.store.baselines import write_evaluation_baselines
+from jsdelta_db.store.controls import write_controls
+from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.heartbeat import heartbeat
 from jsdelta_db.store.schema import Attack, AttackChunk, Evaluation, EvaluationChunk
-from jsdelta_db.store.session import Store, open_for_writing
+from jsdelta_db.store.session import Store
 
 CLASSES = 4
 EVALUATORS = 2
@@ -70,8 +74,8 @@ def _work_off(store: Store, told: Told, uid: str) -> list[tuple[str, int, str]]:
         evaluation = session.scalars(select(Evaluation).where(Evaluation.uid == uid)).one()
         attack = session.get_one(Attack, evaluation.attack_id)
     with store.transaction() as session:
-        write.write_evaluation_baselines(session, evaluation_id=evaluation.id, baselines=BASELINES)
-        write.write_controls(session, evaluation_id=evaluation.id, controls=CONTROLS)
+        write_evaluation_baselines(session, evaluation_id=evaluation.id, baselines=BASELINES)
+        write_controls(session, evaluation_id=evaluation.id, controls=CONTROLS)
 
     def reach(point: str) -> None:
         if point == told.die:
@@ -96,7 +100,7 @@ def _work_off(store: Store, told: Told, uid: str) -> list[tuple[str, int, str]]:
             )
             reach("a sample file is written")
             with store.transaction() as session:
-                write.write_samples(session, attack_id=attack.id, samples=samples)
+                write_samples(session, attack_id=attack.id, samples=samples)
                 chunk = session.get_one(AttackChunk, (attack.id, position))
                 runs.finish_chunk(chunk, uri=path.relative_to(told.root).as_posix(), sha256=sha256)
                 session.flush()
@@ -108,7 +112,7 @@ def _work_off(store: Store, told: Told, uid: str) -> list[tuple[str, int, str]]:
         sha256 = _write_file(path, scores.logits.tobytes(), lambda: reach("half a score file is written"))
         reach("a score file is written")
         with store.transaction() as session:
-            write.write_scores(session, evaluation_id=evaluation.id, scores=scores)
+            write_scores(session, evaluation_id=evaluation.id, scores=scores)
             judged = session.get_one(EvaluationChunk, (evaluation.id, position))
             runs.finish_chunk(judged, uri=path.relative_to(told.root).as_posix(), sha256=sha256)
             session.flush()

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jsdelta_db import data
-from jsdelta_db.attacks import choose_attempts
-from jsdelta_db.attacks.perturb import start_noise
-from jsdelta_db.attacks.targets import choose_images
-from jsdelta_db.config import AttackConfig
-from jsdelta_db.data.dataset import stratified_split
-from jsdelta_db.metrics import combine_baselines, compare_labels, js_divergence
-from jsdelta_db.metrics.divergence import log_probs
+from jsdelta_db.compute import data
+from jsdelta_db.compute.attacks import choose_attempts
+from jsdelta_db.compute.attacks.perturb import start_noise
+from jsdelta_db.compute.attacks.targets import choose_images
+from jsdelta_db.compute.data.dataset import stratified_split
+from jsdelta_db.compute.metrics import combine_baselines, compare_labels, js_divergence
+from jsdelta_db.compute.metrics.divergence import log_probs
+from jsdelta_db.config.attack import AttackConfig
+from jsdelta_db.queries.statistics import wilson
 from jsdelta_db.records import Attempts
-from jsdelta_db.statistics import wilson
+from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.runs import ensure_dataset
-from jsdelta_db.store.session import open_for_writing
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,27 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from jsdelta_db import keyed
-from jsdelta_db.attacks import BALLS, apply_delta, build_objective, choose_attempts, perturb, pgd, prepare
-from jsdelta_db.attacks.targets import choose_images
-from jsdelta_db.config import NORMS, AttackConfig, format_eps, parse_eps
-from jsdelta_db.data import Split
-from jsdelta_db.data.dataset import stratified_split
+from jsdelta_db.compute.attacks import (
+    BALLS,
+    apply_delta,
+    build_objective,
+    choose_attempts,
+    perturb,
+    pgd,
+    prepare,
+)
+from jsdelta_db.compute.attacks.targets import choose_images
+from jsdelta_db.compute.data import Split
+from jsdelta_db.compute.data.dataset import stratified_split
+from jsdelta_db.compute.metrics import compare_labels, js_divergence
+from jsdelta_db.compute.metrics.divergence import log_probs
+from jsdelta_db.compute.models import predict
+from jsdelta_db.config.attack import AttackConfig
+from jsdelta_db.config.checks import NORMS
+from jsdelta_db.config.eps import format_eps, parse_eps
 from jsdelta_db.errors import UsageError
-from jsdelta_db.metrics import compare_labels, js_divergence
-from jsdelta_db.metrics.divergence import log_probs
-from jsdelta_db.models import predict
-from jsdelta_db.statistics import FractionIntervals, wilson
+from jsdelta_db.queries.statistics import FractionIntervals, wilson
+from jsdelta_db.runtime import seeding
 
 from .strategies import (
     BALL_SIZES,
@@ -168,8 +178,8 @@ def test_stratified_split_is_in_proportion(drawn):
 def test_order_of_a_part_is_that_of_the_whole(indices, data):
     """A selection is ordered as it is within any larger one."""
     part = data.draw(st.lists(st.sampled_from(indices), unique=True))
-    whole = keyed.order(np.array(indices), "k").tolist()
-    assert [i for i in whole if i in part] == keyed.order(np.array(part, dtype=np.int64), "k").tolist()
+    whole = seeding.order(np.array(indices), "k").tolist()
+    assert [i for i in whole if i in part] == seeding.order(np.array(part, dtype=np.int64), "k").tolist()
 
 
 @quick
@@ -298,7 +308,7 @@ def test_restarts_never_lower_success(seed, ball_size, restarts, objective, rule
 @given(st.integers(0, 2**31), st.integers(0, 10**6), st.integers(1, 5), st.sampled_from(NORMS))
 def test_draws_are_in_the_unit_ball(seed, index, side, norm):
     """Whatever the key and the shape, to float32 rounding."""
-    draw = BALLS[norm].draw(keyed.generator("start", seed, index), (2, side, 3))
+    draw = BALLS[norm].draw(seeding.generator("start", seed, index), (2, side, 3))
     assert length(torch.from_numpy(draw), norm) <= 1 + 1e-6
 
 

@@ -1,0 +1,45 @@
+"""How many attempts make one batch: chosen once, when an attack is planned."""
+
+import numpy as np
+import torch
+
+from jsdelta_db.compute.attacks.prepare import PreparedModel
+
+CPU_VALUES = 2**18  # input values in a batch: 80 images of 3×32×32; larger is not faster on a CPU
+LARGEST_ON_CPU, LARGEST_ON_GPU = 256, 4096
+STEP = 16  # the most that fits is a multiple of it
+GPU_SHARE = 0.5  # of the free memory: others may be on the device, and blocks are cut unevenly
+
+
+def plan_chunk_size(
+    image_shape: tuple[int, ...], prepared: PreparedModel, n_attempts: int, n_surrogates: int = 0
+) -> int:
+    """Return the batch size for an attack on a model.
+
+    On a CPU the most that fits follows from the image's size; on a GPU from the memory that one gradient
+    step takes. The attempts are then shared out evenly, so that little of the last batch is padding.
+
+    Args:
+        image_shape: channels, height, width.
+        n_attempts: of the whole attack.
+        n_surrogates: models of the same size that a step looks at, too.
+    """
+    if prepared.device.type != "cuda":
+        size, largest = CPU_VALUES // int(np.prod(image_shape)), LARGEST_ON_CPU
+    else:
+        free, _ = torch.cuda.mem_get_info(prepared.device)
+        needed = _bytes_per_image(image_shape, prepared) * (1 + n_surrogates)
+        size, largest = int(GPU_SHARE * free / max(needed, 1.0)), LARGEST_ON_GPU
+    most = max(STEP, min(largest, size // STEP * STEP))
+    chunks = -(-n_attempts // most)
+    return -(-n_attempts // chunks)
+
+
+def _bytes_per_image(image_shape: tuple[int, ...], prepared: PreparedModel) -> float:
+    """Measure what one gradient step allocates."""
+    device = prepared.device
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    x = torch.zeros(STEP, *image_shape, device=device).requires_grad_()
+    torch.autograd.grad(prepared.frozen(x).sum(), x)
+    return (torch.cuda.max_memory_allocated(device) - before) / STEP

@@ -1,0 +1,112 @@
+"""Looked at before any attack: would its outcome mean what it seems to?
+
+Each check that fails says what it saw. The slips they catch make an attack fail or succeed silently:
+probabilities for logits, dropout that is still on, a gradient that never reaches the image.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jsdelta_db.compute.attacks.balls import apply_delta
+from jsdelta_db.compute.models.inference import evaluating
+from jsdelta_db.errors import DataError, ModelOutputError
+from jsdelta_db.records import Attempts
+
+RANGE_TOLERANCE = 1e-6  # float rounding: −3e-8 is black
+
+
+def check_images(x: Tensor, what: str) -> None:
+    """Refuse images that are not numbers in [0, 1].
+
+    Raises:
+        DataError: says the smallest and the largest value.
+    """
+    low, high = (float(bound) for bound in x.aminmax())
+    if not (low >= -RANGE_TOLERANCE and high <= 1.0 + RANGE_TOLERANCE):
+        raise DataError(
+            f"{what} are in [{low:.6g}, {high:.6g}]; valid is [0, 1], with normalization inside the model"
+        )
+
+
+def check_attempts(attempts: Attempts) -> None:
+    """Refuse an attempt that aims at the image's own label: it would pass for a success at once.
+
+    Raises:
+        DataError: names the first image.
+    """
+    wrong = attempts.requested_target == attempts.source_label
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise DataError(
+            f"image {attempts.sample_index[first]} has label {attempts.source_label[first]} and is aimed at "
+            "the same; valid targets are other labels, or -1 for any of them"
+        )
+
+
+def check_model(model: nn.Module, x: Tensor, source_label: Tensor, name: str) -> None:
+    """Refuse a model whose outputs or gradients an attack can not work with.
+
+    Args:
+        x: a few clean images on the model's device, ``(n, c, h, w)`` in [0, 1].
+        source_label: their labels ``(n,)``.
+        name: of the model, for the message.
+
+    Raises:
+        ModelOutputError: says what was seen.
+    """
+    with evaluating(model):
+        with torch.no_grad():
+            logits, again = model(x).float(), model(x).float()
+            try:
+                alone = model(x[:1]).float()
+            except Exception as error:  # forward() may be the user's
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise ModelOutputError(
+                    f"model {name} can not take an image alone ({reason}); does batch norm run in train mode?"
+                ) from error
+        _check_logits(logits, name)
+        scale = float(logits.abs().max()) + 1.0
+        change = float((logits - again).abs().max())
+        if change > 1e-4 * scale:
+            raise ModelOutputError(
+                f"model {name} says something else of the same images each time (by up to {change:.3g}); "
+                "is dropout or noise on in eval mode?"
+            )
+        change = float((logits[:1] - alone).abs().max())
+        if change > 1e-2 * scale:
+            raise ModelOutputError(
+                f"model {name} says something else of an image alone than among others (by {change:.3g}); "
+                "does batch norm run in train mode?"
+            )
+        _check_gradient(model, x, (source_label + 1) % logits.shape[1], name)
+
+
+def _check_logits(logits: Tensor, name: str) -> None:
+    if not torch.isfinite(logits).all():
+        raise ModelOutputError(f"model {name} returns values that are not finite; check its weights")
+    sums = logits.sum(1)
+    if bool((logits >= 0).all()) and float((sums - 1.0).abs().max()) < 1e-3:
+        raise ModelOutputError(
+            f"model {name} returns probabilities (rows add up to {float(sums.mean()):.4f}); "
+            "return logits: leave the softmax out"
+        )
+
+
+def _check_gradient(model: nn.Module, x: Tensor, target: Tensor, name: str) -> None:
+    probe = apply_delta(x, torch.zeros_like(x)).requires_grad_()
+    try:
+        loss = F.cross_entropy(model(probe).float(), target, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, probe)
+    except RuntimeError as error:
+        raise ModelOutputError(
+            f"no gradient of model {name} reaches the image; does its forward() detach it or leave torch?"
+        ) from error
+    if not torch.isfinite(gradient).all():
+        raise ModelOutputError(f"the gradient of model {name} is not finite; check its weights")
+    empty = int((gradient.flatten(1).abs().amax(1) == 0).sum())
+    if empty > len(x) // 2:
+        raise ModelOutputError(
+            f"the gradient of model {name} is zero for {empty} of {len(x)} images; "
+            "an attack that follows it goes nowhere, and its failure would not mean robustness"
+        )

@@ -1,0 +1,24 @@
+"""Data sets: images in [0, 1], labels and stable indices, by name."""
+
+from pathlib import Path
+
+from jsdelta_db.compute.data.dataset import Dataset, Split
+from jsdelta_db.compute.data.digits import load_digits
+from jsdelta_db.compute.data.vision import load_cifar10, load_svhn
+from jsdelta_db.errors import UnknownNameError
+
+__all__ = ["LOADERS", "Dataset", "Split", "load"]
+
+LOADERS = {"digits": load_digits, "cifar10": load_cifar10, "svhn": load_svhn}
+
+
+def load(name: str, data_dir: Path, *, download: bool = False) -> Dataset:
+    """Load a data set; nothing is downloaded unless asked.
+
+    Raises:
+        UnknownNameError: no data set of that name.
+        DataError: its files are missing or damaged.
+    """
+    if name not in LOADERS:
+        raise UnknownNameError("dataset", name, LOADERS)
+    return LOADERS[name](data_dir, download=download)

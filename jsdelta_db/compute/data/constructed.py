@@ -1,0 +1,88 @@
+"""Data sets that were made from another: one file with the train split; all else is the root's."""
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jsdelta_db.compute.data.dataset import Dataset, Split
+from jsdelta_db.errors import DataError
+
+Arrays = dict[str, NDArray[Any]]
+KEYS = ("images", "labels", "index")
+
+
+def write_arrays(path: Path, arrays: Arrays) -> str:
+    """Write arrays as one .npz, whole or not at all, and return its sha256; equal arrays give equal bytes.
+
+    The file is written array by array: a data set of hundreds of megabytes is never there twice.
+
+    Raises:
+        OSError: the disk is full or the folder can not be written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with aside.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type] # NumPy's annotations want no keywords of ours
+            file.flush()
+            os.fsync(file.fileno())
+        digest = _sha256_of(aside)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    return digest
+
+
+def read_part(path: Path) -> Arrays | None:
+    """Return the arrays of a part; None if it is not there or not whole (each array has its checksum)."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in KEYS}
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def check_file(path: Path, sha256: str | None, name: str) -> None:
+    """Make sure that a data set's file is the one that was made.
+
+    Raises:
+        DataError: it is missing or was changed.
+    """
+    if not path.is_file() or _sha256_of(path) != sha256:
+        what = "was changed" if path.is_file() else "is missing"
+        raise DataError(
+            f"dataset {name!r}: its file {path} {what}; restore it from a backup, "
+            "or build another one with another --seed and --name"
+        )
+
+
+def open_file(path: Path, sha256: str | None, name: str, root: Dataset) -> Dataset:
+    """Return a constructed data set: its own train split, and the root's held-out splits and normalization.
+
+    Args:
+        root: the data set at the start of the chain of parents.
+
+    Raises:
+        DataError: the file is missing or was changed.
+    """
+    check_file(path, sha256, name)
+    with np.load(path, allow_pickle=False) as arrays:
+        return with_train_split(root, name, {key: arrays[key] for key in KEYS})
+
+
+def with_train_split(root: Dataset, name: str, arrays: Arrays) -> Dataset:
+    """Return the root with other images to train on: arrays ``images``, ``labels`` and ``index``."""
+    train = Split(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]), arrays["index"])
+    return Dataset(name, root.classes, root.mean, root.std, {**root.splits, "train": train})
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

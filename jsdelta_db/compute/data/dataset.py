@@ -1,0 +1,101 @@
+"""What a data set is to the rest of the code: one tensor per split, in memory."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jsdelta_db.runtime import seeding
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images of one split, as stored: uint8 in 0..255 or float32 in [0, 1].
+
+    Attributes:
+        images: ``(n, c, h, w)``.
+        labels: int64 ``(n,)``.
+        index: stable index of each image in its source, int64 ``(n,)``, ascending.
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def rows_of(self, sample_index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where the images with these stable indices lie in the split."""
+        return np.asarray(np.searchsorted(self.index, sample_index))
+
+    def batch(self, rows: NDArray[np.int64] | slice) -> Tensor:
+        """Return images as float32 in [0, 1], ``(n, c, h, w)``."""
+        return as_unit_range(self.images[rows if isinstance(rows, slice) else torch.from_numpy(rows)])
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set with its splits ``train``, ``baseline`` and ``attack``.
+
+    Attributes:
+        classes: label names, in label order.
+        mean, std: per channel, in [0, 1]: what the networks normalize with.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    splits: Mapping[str, Split]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        channels, height, width = self.splits["train"].images.shape[1:]
+        return channels, height, width
+
+    def fingerprint(self) -> str:
+        """Hash every image, label and index of every split (sha256, 64 hex digits)."""
+        digest = hashlib.sha256(repr((self.name, self.classes)).encode())
+        for name, split in sorted(self.splits.items()):
+            digest.update(f"{name} {tuple(split.images.shape)} {split.images.dtype}".encode())
+            for array in (split.images.numpy(), split.labels.numpy(), split.index):
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def as_unit_range(images: Tensor) -> Tensor:
+    """Turn stored images into float32 in [0, 1]."""
+    return images.to(torch.float32).div_(255.0) if images.dtype == torch.uint8 else images.to(torch.float32)
+
+
+def stratified_split(
+    labels: NDArray[np.int64], sizes: tuple[int, ...], key: str
+) -> tuple[NDArray[np.int64], ...]:
+    """Divide indices 0..n-1 into parts of the given sizes, each with the classes in proportion.
+
+    Fixed by ``key`` alone, whatever the library versions. Sizes must add up to ``n``.
+    """
+    classes = np.unique(labels)
+    lines = [seeding.order(np.flatnonzero(labels == label), key) for label in classes]
+    parts: list[NDArray[np.int64]] = []
+    for size in sizes:
+        left = np.array([len(line) for line in lines])
+        take = _proportional(left, size)
+        parts.append(np.sort(np.concatenate([line[:k] for line, k in zip(lines, take, strict=True)])))
+        lines = [line[k:] for line, k in zip(lines, take, strict=True)]
+    return tuple(parts)
+
+
+def _proportional(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Share ``size`` out in proportion to ``counts`` (largest remainders, the lower label first)."""
+    exact = counts * (size / counts.sum())
+    take: NDArray[np.int64] = np.floor(exact).astype(np.int64)
+    most_wanting = np.argsort(take - exact, kind="stable")[: size - take.sum()]
+    take[most_wanting] += 1
+    return take

@@ -1,0 +1,53 @@
+"""Whether a set of evaluators agrees on clean images: Assumption 3.2 of arXiv 2601.00577."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jsdelta_db.compute.metrics.divergence import js_divergence, log_probs
+from jsdelta_db.records import Control
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How alike evaluators see clean images.
+
+    Attributes:
+        same_label: share of images and pairs of members on which both say the same label; 1 if alone.
+        js: mean divergence between two members' outputs, in bits; 0 if alone.
+        accuracy_spread: largest minus smallest accuracy.
+    """
+
+    same_label: float
+    js: float
+    accuracy_spread: float
+
+    def as_controls(self) -> list[Control]:
+        """Return it as outcomes without a verdict: no number decides what is enough."""
+        values = {
+            "agreement_label": self.same_label,
+            "agreement_js": self.js,
+            "accuracy_spread": self.accuracy_spread,
+        }
+        return [Control(name, value, has_verdict=False) for name, value in values.items()]
+
+
+def measure_agreement(member_logits: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -> Agreement:
+    """Compare members on the same clean images.
+
+    Args:
+        member_logits: each member's logits ``(n, classes)``.
+        labels: ``(n,)``.
+    """
+    said = [logits.argmax(1) for logits in member_logits]
+    log_p = [log_probs(logits) for logits in member_logits]
+    pairs = list(combinations(range(len(said)), 2))
+    accuracies = [float((each == labels).mean()) for each in said]
+    return Agreement(
+        same_label=float(np.mean([(said[i] == said[j]).mean() for i, j in pairs])) if pairs else 1.0,
+        js=float(np.mean([js_divergence(log_p[i], log_p[j]).mean() for i, j in pairs])) if pairs else 0.0,
+        accuracy_spread=max(accuracies) - min(accuracies),
+    )

@@ -1,0 +1,59 @@
+"""From logits to JSΔ: what the evaluators say of one chunk of samples."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jsdelta_db.compute.metrics.divergence import js_divergence, log_mean_probs, log_probs
+from jsdelta_db.records import Baseline, LabelPair, Samples, Scores, label_pair
+
+
+def score(
+    samples: Samples,
+    clean_logits: NDArray[np.float32],
+    adversarial_logits: NDArray[np.float32],
+    baselines: Mapping[LabelPair, Baseline],
+    temperatures: Sequence[float] = (),
+) -> Scores:
+    """Compare each evaluator's outputs on the clean and the adversarial image.
+
+    Args:
+        clean_logits, adversarial_logits: the evaluators' logits, float32 ``(evaluators, n, classes)``.
+        baselines: of this set of evaluators at these temperatures, by label pair.
+        temperatures: one an evaluator, 1 if not given; the attacked model is taken as it is.
+
+    Source: arXiv 2601.00577; JSΔ = mean_k js_k / mean_k ρ_k(y, t).
+    """
+    source, target = samples.attempts.source_label, samples.target_label
+    scale = np.array(temperatures or [1.0] * len(clean_logits), dtype=np.float32)[:, None, None]
+    clean, adversarial = log_probs(clean_logits / scale), log_probs(adversarial_logits / scale)
+    member_js = js_divergence(clean, adversarial)
+    js = member_js.mean(0).numpy()
+    said_clean, said_adversarial = clean_logits.argmax(-1), adversarial_logits.argmax(-1)
+    return Scores(
+        attempts=samples.attempts,
+        js=js,
+        js_of_mean=js_divergence(log_mean_probs(clean), log_mean_probs(adversarial)).numpy(),
+        js_delta=js / _divisors(source, target, baselines),
+        js_attacked=js_divergence(log_probs(samples.clean_logits), log_probs(samples.logits)).numpy(),
+        n_right=(said_clean == source).sum(0),
+        n_at_target=(said_clean == target).sum(0),
+        n_at_target_adv=(said_adversarial == target).sum(0),
+        member_js=member_js.T.to(torch.float32).contiguous().numpy(),
+        logits=adversarial_logits,
+    )
+
+
+def _divisors(
+    source: NDArray[np.int64], target: NDArray[np.int64], baselines: Mapping[LabelPair, Baseline]
+) -> NDArray[np.float64]:
+    """Return ρ per sample, NaN where the label pair has no usable baseline."""
+    pairs = [label_pair(int(y), int(t)) for y, t in zip(source, target, strict=True)]
+    return np.array(
+        [
+            baselines[pair].rho if pair in baselines and baselines[pair].is_defined else np.nan
+            for pair in pairs
+        ]
+    )

@@ -1,0 +1,61 @@
+"""Weights on disk: plain tensors, verified by sha256, loaded without running code from the file."""
+
+import io
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from jsdelta_db.errors import CheckpointError
+from jsdelta_db.runtime.files import sha256_of, write_atomically
+
+
+def save_checkpoint(model: nn.Module, path: Path) -> str:
+    """Write a model's state to ``path`` and return the file's sha256 (equal weights, equal hash)."""
+    buffer = io.BytesIO()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    torch.save(state, buffer)
+    return write_atomically(path, buffer.getvalue())
+
+
+ADVICE = "restore the file from a backup, or train other members with jsdelta train and another --seed"
+
+
+def read_checkpoint(path: Path, sha256: str) -> bytes:
+    """Return a checkpoint's content.
+
+    Raises:
+        CheckpointError: the file is missing or is not the one that was recorded.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} can not be read ({error.strerror}); {ADVICE}") from error
+    found = sha256_of(content)
+    if found != sha256:
+        raise CheckpointError(
+            f"checkpoint {path} was cut short or altered "
+            f"(sha256 {found[:12]}…, recorded {sha256[:12]}…); {ADVICE}"
+        )
+    return content
+
+
+def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:
+    """Load a checkpoint into a freshly built model, in eval mode.
+
+    Raises:
+        CheckpointError: the file is missing, is not the one that was recorded, or does not fit.
+    """
+    content = read_checkpoint(path, sha256)
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's own message advises to run what is inside
+        raise CheckpointError(f"checkpoint {path} does not hold plain weights; {ADVICE}") from error
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, KeyError, TypeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(
+            f"checkpoint {path} does not fit the architecture ({reason}); {ADVICE}"
+        ) from error
+    return model.eval()

@@ -1,0 +1,127 @@
+"""Networks made elsewhere: built by the user's factory, normalized as they say, weights without code."""
+
+import inspect
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jsdelta_db.compute.data import Dataset
+from jsdelta_db.compute.models.networks import Normalized
+from jsdelta_db.compute.models.zoo import check_outputs, find_factory
+from jsdelta_db.errors import CheckpointError, ModelError, UsageError
+
+# Under these names training scripts put the weights into a larger file.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalModel:
+    """How to build a network that was trained elsewhere.
+
+    Attributes:
+        factory: ``module:callable``, or a built-in architecture.
+        mean, std: per channel (or one for all), in [0, 1]: what images are normalized with before the
+            network sees them; 0 and 1 for a network that takes images in [0, 1] as they are.
+    """
+
+    factory: str
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def as_recipe(self) -> dict[str, Any]:
+        """Return what a model's row keeps."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+
+
+def build_external(recipe: Mapping[str, Any], dataset: Dataset) -> nn.Module:
+    """Build a network from a row's recipe, without its weights; it takes images in [0, 1].
+
+    Raises:
+        UsageError: the factory can not be found.
+        ModelError: it failed, or its outputs are not logits of the data set's classes.
+    """
+    factory = find_factory(recipe["factory"])
+    channels, height, _ = dataset.image_shape
+    offered = {"num_classes": len(dataset.classes), "in_channels": channels, "image_size": height}
+    try:
+        network = factory(**_accepted(factory, offered))
+    except Exception as error:  # the factory is the user's: any error is its own
+        raise ModelError(f"--factory {recipe['factory']!r} could not build the model: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise ModelError(
+            f"--factory {recipe['factory']!r} returned {type(network).__name__}; valid is a torch.nn.Module"
+        )
+    model = Normalized(network, *(_per_channel(recipe[key], channels, key) for key in ("mean", "std")))
+    check_outputs(model, dataset, recipe["factory"])
+    return model
+
+
+def load_external(model: nn.Module, path: Path) -> nn.Module:
+    """Load the weights of a training script's file into the network inside; runs no code from it.
+
+    Accepts a bare state dict, one inside a larger file, and names prefixed by ``DataParallel``.
+
+    Raises:
+        CheckpointError: the file can not be read, holds more than tensors, or does not fit.
+    """
+    try:
+        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"--checkpoint {path} can not be read ({error.strerror}); give another file"
+        ) from error
+    except Exception as error:  # torch's own message advises to run what is inside
+        raise CheckpointError(
+            f"--checkpoint {path} does not hold plain weights; save model.state_dict() with torch.save"
+        ) from error
+    state = _find_state(content)
+    if state is None:
+        raise CheckpointError(
+            f"--checkpoint {path} holds no state dict; save model.state_dict() with torch.save"
+        )
+    network = model.get_submodule("network")
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[1] if len(lines) > 1 else lines[0]
+        raise CheckpointError(
+            f"--checkpoint {path} does not fit the factory's network: {reason[:200]}"
+        ) from error
+    return model.eval()
+
+
+def _find_state(content: object) -> dict[str, Tensor] | None:
+    if not isinstance(content, Mapping):
+        return None
+    inner = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), content)
+    if not inner or not all(isinstance(value, Tensor) for value in inner.values()):
+        return None
+    prefix = "module."
+    parallel = all(str(key).startswith(prefix) for key in inner)
+    return {str(key).removeprefix(prefix) if parallel else str(key): value for key, value in inner.items()}
+
+
+def _accepted(factory: object, offered: Mapping[str, int]) -> dict[str, int]:
+    """Return the arguments that a factory takes; all of them where it does not say."""
+    try:
+        parameters = inspect.signature(factory).parameters  # type: ignore[arg-type] # a callable, checked
+    except (TypeError, ValueError):
+        return dict(offered)
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return dict(offered)
+    return {name: value for name, value in offered.items() if name in parameters}
+
+
+def _per_channel(values: Sequence[float], channels: int, name: str) -> tuple[float, ...]:
+    if len(values) not in (1, channels):
+        valid = "1" if channels == 1 else f"1 or {channels}, one a channel"
+        raise UsageError(f"--{name} has {len(values)} values; valid is {valid}")
+    return tuple(values) * (channels if len(values) == 1 else 1)

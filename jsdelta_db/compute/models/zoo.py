@@ -1,0 +1,130 @@
+"""Architectures by name: a plain dict, and the user's own through ``module:callable``."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from jsdelta_db.compute.data import Dataset
+from jsdelta_db.compute.models.inference import evaluating
+from jsdelta_db.compute.models.networks import CifarResNet, Normalized, SmallCNN
+from jsdelta_db.errors import ModelError, ModelOutputError, UnknownNameError, UsageError
+
+Factory = Callable[..., nn.Module]
+
+
+def _cifar_resnet(
+    blocks: int, num_classes: int, in_channels: int, image_size: int, width: int = 16
+) -> nn.Module:
+    del image_size  # global pooling: any size fits
+    return CifarResNet(blocks, num_classes, in_channels, width)
+
+
+def _image_resnet(
+    depth: int, num_classes: int, in_channels: int, image_size: int, width: int = 64
+) -> nn.Module:
+    from jsdelta_db.compute.models.torchvision_networks import small_image_resnet
+
+    del image_size
+    return small_image_resnet(depth, num_classes, in_channels, width)
+
+
+def _vit(num_classes: int, in_channels: int, image_size: int, width: int = 128) -> nn.Module:
+    from jsdelta_db.compute.models.torchvision_networks import small_vit
+
+    return small_vit(num_classes, in_channels, image_size, width)
+
+
+# name -> factory(num_classes, in_channels, image_size[, width]), a network for normalized images
+ARCHITECTURES: dict[str, Factory] = {
+    "cnn-small": SmallCNN,
+    "resnet8": partial(_cifar_resnet, 1),
+    "resnet20": partial(_cifar_resnet, 3),
+    "resnet18": partial(_image_resnet, 18),
+    "resnet50": partial(_image_resnet, 50),
+    "vit-small": _vit,
+}
+
+
+def find_factory(arch: str) -> Factory:
+    """Return the factory of a built-in name or of the user's ``module:callable``.
+
+    Raises:
+        UnknownNameError: no such built-in name.
+        UsageError: the module or the callable can not be found.
+    """
+    module_name, colon, attribute = arch.partition(":")
+    if not colon:
+        if arch not in ARCHITECTURES:
+            raise UnknownNameError("architecture", arch, ARCHITECTURES, "or your own as module:callable")
+        return ARCHITECTURES[arch]
+    if str(Path.cwd()) not in sys.path:  # a console script does not look in the current folder
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        factory = getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:  # the module may be the user's: any error is its own
+        raise UsageError(
+            f"architecture {arch!r} can not be imported ({error}); give module:callable"
+        ) from error
+    if not callable(factory):
+        raise UsageError(f"architecture {arch!r} is not callable; give module:callable")
+    return factory  # type: ignore[no-any-return]
+
+
+def build_model(arch: str, dataset: Dataset, *, width: int | None = None, seed: int = 0) -> nn.Module:
+    """Build a network for a data set, its weights drawn from ``seed``; it takes images in [0, 1].
+
+    Raises:
+        UnknownNameError, UsageError: see :func:`find_factory`.
+        ModelError: the factory failed.
+        ModelOutputError: the network does not return finite logits ``(n, classes)``.
+    """
+    factory = find_factory(arch)
+    channels, height, _ = dataset.image_shape
+    options = {} if width is None else {"width": width}
+    with torch.random.fork_rng(devices=[]):  # initializers draw from the global generator
+        torch.manual_seed(seed)
+        try:
+            network = factory(
+                num_classes=len(dataset.classes), in_channels=channels, image_size=height, **options
+            )
+        except Exception as error:  # the factory may be the user's: any error is its own
+            raise ModelError(f"architecture {arch!r} could not be built: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise ModelError(
+            f"architecture {arch!r} returned {type(network).__name__}; valid is a torch.nn.Module"
+        )
+    model = Normalized(network, dataset.mean, dataset.std)
+    check_outputs(model, dataset, arch)
+    return model
+
+
+@torch.no_grad()
+def check_outputs(model: nn.Module, dataset: Dataset, name: str) -> None:
+    """Refuse a network whose outputs on two images are not finite logits ``(2, classes)``.
+
+    Raises:
+        ModelOutputError: says what was seen.
+    """
+    device = next(model.parameters(), torch.empty(0)).device
+    try:
+        with evaluating(model):
+            logits = model(dataset.splits["baseline"].batch(slice(0, 2)).to(device))
+    except Exception as error:  # forward() may be the user's
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelOutputError(
+            f"model {name!r} can not take images of {dataset.image_shape}: {reason}"
+        ) from error
+    expected = (2, len(dataset.classes))
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
+        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ModelOutputError(
+            f"model {name!r} returns {got} for two images; "
+            f"{dataset.name!r} has {expected[1]} classes, so valid is {expected}"
+        )
+    if not torch.isfinite(logits).all():
+        raise ModelOutputError(f"model {name!r} returns values that are not finite; check its weights")

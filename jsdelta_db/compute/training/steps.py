@@ -1,0 +1,173 @@
+"""One optimizer update, by training method: the methods differ here and nowhere else."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from jsdelta_db.compute.attacks import BALLS, pgd
+from jsdelta_db.compute.models.inference import evaluating
+from jsdelta_db.config.training import TrainConfig
+from jsdelta_db.errors import UnknownNameError
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """What a step works on.
+
+    Attributes:
+        forward: the model under the run's autocast, returning float32 logits.
+        draws: random numbers of the epoch, on the CPU.
+    """
+
+    model: nn.Module
+    forward: Forward
+    optimizer: Optimizer
+    config: TrainConfig
+    draws: torch.Generator
+
+
+# (trainee, images in [0, 1], labels) -> loss and logits before the update
+Step = Callable[[Trainee, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def standard_step(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Descend the cross-entropy on clean images; no label smoothing, which would shrink ρ."""
+    loss, logits = _differentiate(trainee, x, y)
+    trainee.optimizer.step()
+    return loss, logits
+
+
+def adversarial_step(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Descend the cross-entropy on adversarial images: untargeted PGD from a random start.
+
+    One step of 1.25 ε is FGSM with a random start.
+
+    Source: Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks"; Wong et
+    al. 2020, "Fast is better than free".
+    """
+    return standard_step(trainee, perturb_batch(trainee, x, y), y)
+
+
+def perturb_batch(trainee: Trainee, x: Tensor, y: Tensor) -> Tensor:
+    """Move a batch away from its labels, with the model as it is, in eval mode.
+
+    Batch norm in eval mode: the attack meets the network that will be asked later, and leaves its
+    running statistics alone (Pang et al. 2021, "Bag of Tricks for Adversarial Training").
+    """
+    config = trainee.config
+    assert config.train_norm is not None
+    assert config.train_eps is not None
+    assert config.train_steps is not None
+    assert config.train_step_size is not None
+
+    def objective(x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        logits = trainee.forward(x_adv)
+        return -F.cross_entropy(logits, y, reduction="none"), logits
+
+    ball = BALLS[config.train_norm]
+    start = ball.draw_batch(trainee.draws, tuple(x.shape)).to(x.device)
+    with evaluating(trainee.model), _frozen(trainee.model):
+        return pgd(
+            objective, ball(x, config.train_eps), start.contiguous(memory_format=torch.channels_last),
+            step_size=config.train_step_size, steps=config.train_steps,
+        )  # fmt: skip
+
+
+def sam_step(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Descend the loss at the worst nearby weights: up by e = ρ·g/‖g‖, take the gradient there, back down.
+
+    Batch norm's running statistics come from the first pass alone.
+
+    Source: Foret et al. 2021, "Sharpness-Aware Minimization", algorithm 1; adaptive: Kwon et al. 2021.
+    """
+    loss, logits = _differentiate(trainee, x, y)
+    weights = [weight for weight in trainee.model.parameters() if weight.grad is not None]
+    starts = [weight.detach().clone() for weight in weights]  # subtracting e again would not come back
+    _ascend(weights, trainee.config)
+    with _still_statistics(trainee.model):
+        _differentiate(trainee, x, y)
+    with torch.no_grad():
+        for weight, start in zip(weights, starts, strict=True):
+            weight.copy_(start)
+    trainee.optimizer.step()
+    return loss, logits
+
+
+METHODS: dict[str, Step] = {"standard": standard_step, "adversarial": adversarial_step, "sam": sam_step}
+
+
+def find_method(name: str) -> Step:
+    """Return the step of a training method.
+
+    Raises:
+        UnknownNameError: no method of that name.
+    """
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
+    return METHODS[name]
+
+
+def _differentiate(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Leave the gradient of the mean loss in the weights."""
+    logits = trainee.forward(x)
+    loss = F.cross_entropy(logits, y)
+    trainee.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach(), logits.detach()
+
+
+@torch.no_grad()
+def _ascend(weights: list[nn.Parameter], config: TrainConfig) -> None:
+    """Move the weights up the gradient by ρ."""
+    assert config.sam_rho is not None
+    # ASAM measures in units of each weight: T = |w|, and e = ρ·T²g / ‖T·g‖.
+    units = [weight.abs() if config.sam_adaptive else torch.ones_like(weight) for weight in weights]
+    scaled = [unit * _gradient(weight) for unit, weight in zip(units, weights, strict=True)]
+    norm = torch.stack([part.norm() for part in scaled]).norm().clamp_(min=1e-12)
+    for weight, unit, part in zip(weights, units, scaled, strict=True):
+        weight.addcmul_(unit * part, config.sam_rho / norm)
+
+
+def _gradient(weight: nn.Parameter) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Ask for no weight gradients: an attack needs the image's alone."""
+    flags = [weight.requires_grad for weight in model.parameters()]
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight, flag in zip(model.parameters(), flags, strict=True):
+            weight.requires_grad_(flag)
+
+
+@contextmanager
+def _still_statistics(model: nn.Module) -> Iterator[None]:
+    """Keep batch norm's running statistics as they are while it normalizes by the batch."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [module.momentum for module in norms]
+    counts = [
+        module.num_batches_tracked.clone() for module in norms if module.num_batches_tracked is not None
+    ]
+    for module in norms:
+        module.momentum = 0.0
+    try:
+        yield
+    finally:
+        for module, momentum in zip(norms, momenta, strict=True):
+            module.momentum = momentum
+        tracked = [module for module in norms if module.num_batches_tracked is not None]
+        for module, count in zip(tracked, counts, strict=True):
+            assert module.num_batches_tracked is not None
+            module.num_batches_tracked.copy_(count)

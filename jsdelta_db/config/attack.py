@@ -1,0 +1,83 @@
+"""What a run is asked to do: frozen, validated when made, hashed to recognise the same run again."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jsdelta_db.config.checks import DEVICES, DTYPES, NORMS, check, is_positive
+from jsdelta_db.config.eps import largest_eps
+
+OBJECTIVES = ("target", "margin", "bug", "feature")
+SURROGATE_OBJECTIVES = ("bug", "feature")  # these look at held-back models, too
+ATTACK_CHOICES = {
+    "norm": NORMS,
+    "objective": OBJECTIVES,
+    "stop": ("never", "first-hit"),
+    "split": ("train", "baseline", "attack"),
+    "dtype": DTYPES,
+}
+# or one label, by name or number
+TARGET_RULES = ("random", "all", "next", "least-likely", "untargeted")
+
+
+@dataclass(frozen=True, slots=True)
+class AttackConfig:
+    """One attack on one model at one ε; targets and starts depend on ``seed`` and the image alone.
+
+    Args:
+        eps: radius of the ball, in pixel units of [0, 1], in the norm.
+        steps: gradient steps; every sample runs all of them.
+        targets: ``random``, ``all``, ``next``, ``least-likely``, ``untargeted`` or a label number as text.
+        images: how many images of the attack split (None: all); smaller sets are subsets of larger ones.
+        relative_step_size: step size in units of eps/steps; 2.5 lets an iterate cross the ball and return.
+        restarts: how many starts; the best end of each image is kept.
+        objective: ``target``, ``margin``, ``bug`` or ``feature`` (see ``attacks/objectives.py``).
+        stop: ``first-hit`` leaves an image where it first reached its target: other samples, another attack.
+        dtype: of the arithmetic inside the network, as requested; x, δ, logits and loss stay float32.
+    """
+
+    eps: float
+    steps: int = 100
+    targets: str = "random"
+    seed: int = 0
+    images: int | None = None
+    norm: str = "linf"
+    relative_step_size: float = 2.5
+    random_start: bool = True
+    restarts: int = 1
+    objective: str = "target"
+    stop: str = "never"
+    split: str = "attack"
+    dtype: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        limit = largest_eps(self.norm)
+        check("eps", self.eps, is_positive(self.eps) and self.eps <= limit, f"a number in (0, {limit:g}]")
+        check("restarts", self.restarts, self.restarts >= 1, "a whole number from 1")
+        check("steps", self.steps, self.steps >= 1, "a whole number from 1")
+        check(
+            "relative_step_size", self.relative_step_size, is_positive(self.relative_step_size),
+            "a number above 0",
+        )  # fmt: skip
+        for name, choices in ATTACK_CHOICES.items():
+            value = getattr(self, name)
+            check(name, value, value in choices, ", ".join(map(str, choices)))
+        check("images", self.images, self.images is None or self.images >= 1, "a whole number from 1")
+        check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
+
+    @property
+    def step_size(self) -> float:
+        """Length of one step in pixel units."""
+        return self.relative_step_size * self.eps / self.steps
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what an attack's ``config_hash`` is made of, beside the attacked model and the data."""
+        return {"kind": "attack", **asdict(self)}
+
+
+# What robust accuracy means, by data set: one attack, the same for every training method.
+ROBUST_CHECKS = {
+    "digits": AttackConfig(eps=4 / 255, steps=20, targets="untargeted", dtype="float32"),
+    "cifar10": AttackConfig(eps=8 / 255, steps=20, targets="untargeted", images=1000, dtype="float32"),
+    "svhn": AttackConfig(eps=8 / 255, steps=20, targets="untargeted", images=1000, dtype="float32"),
+}

@@ -1,0 +1,59 @@
+"""Construction configuration: a data set made with a trained model."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jsdelta_db.config.checks import DEVICES, DTYPES, check, is_positive
+from jsdelta_db.config.eps import LARGEST_L2
+from jsdelta_db.errors import UsageError
+
+FEATURE_KINDS = ("robust", "nonrobust")  # another image with the features of x
+
+BALL_KINDS = ("rand", "det")  # x itself, moved a little towards another label
+
+CONSTRUCTION_KINDS = (*FEATURE_KINDS, *BALL_KINDS)
+
+
+@dataclass(frozen=True, slots=True)
+class ConstructionConfig:
+    """A data set made with a trained model.
+
+    Args:
+        kind: ``robust``, ``nonrobust``, ``rand`` or ``det``.
+        steps: gradient steps an image.
+        step_size: length of a step, l2.
+        eps: radius of the l2 ball; None for the kinds that have none.
+        images: how many images of the train split (None: all).
+        seed: decides which images are started from, or which labels are drawn.
+    """
+
+    kind: str
+    steps: int
+    step_size: float
+    eps: float | None = None
+    images: int | None = None
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check("kind", self.kind, self.kind in CONSTRUCTION_KINDS, ", ".join(CONSTRUCTION_KINDS))
+        check("steps", self.steps, self.steps >= 1, "a whole number from 1")
+        sized = is_positive(self.step_size) and self.step_size <= LARGEST_L2
+        check("step_size", self.step_size, sized, f"a number in (0, {LARGEST_L2:g}]")
+        check("images", self.images, self.images is None or self.images >= 1, "a whole number from 1")
+        if (self.eps is None) != (self.kind in FEATURE_KINDS):
+            raise UsageError(
+                f"--eps {self.eps} does not fit a {self.kind} data set; {' and '.join(BALL_KINDS)} stay in a "
+                f"ball, {' and '.join(FEATURE_KINDS)} have none"
+            )
+        if self.eps is not None:
+            valid = is_positive(self.eps) and self.eps <= LARGEST_L2
+            check("eps", self.eps, valid, f"a number in (0, {LARGEST_L2:g}]")
+        check("seed", self.seed, self.seed >= 0, "a whole number from 0")
+        check("dtype", self.dtype, self.dtype in DTYPES, ", ".join(DTYPES))
+        check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
+
+    def canonical(self) -> dict[str, Any]:
+        """Return what a data set's ``config_hash`` is made of, beside the model and the data."""
+        return {"kind_of_run": "construction", **asdict(self)}

@@ -1,0 +1,43 @@
+"""Perturbation sizes: read from text, shown as text, and their limits."""
+
+from jsdelta_db.errors import UsageError
+
+LARGEST_L2 = 1000.0  # beyond the diagonal of a 1,000 × 1,000 image; a slip of the keyboard
+
+
+def parse_eps(text: str, norm: str = "linf", option: str = "--eps") -> float:
+    """Read a perturbation size; complaints name the option.
+
+    For linf a bare number is in units of 1/255 (``3`` is 3/255) and a fraction is taken as written
+    (``8/255``); for every other norm a number is as written, in that norm's unit (``0.5``).
+
+    Raises:
+        UsageError: not a number, or outside (0, 1] after conversion (l2: outside (0, 1000]).
+    """
+    valid = (
+        "valid is a number in (0, 255], in units of 1/255, or a fraction such as 8/255"
+        if norm == "linf"
+        else f"valid for {norm} is a number in (0, {LARGEST_L2:g}] such as 0.5"
+    )
+    numerator, slash, denominator = text.strip().partition("/")
+    try:
+        divisor = float(denominator) if slash else 255.0 if norm == "linf" else 1.0
+        eps = float(numerator) / divisor
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{option} {text!r} is not a perturbation size; {valid}") from None
+    if not (0.0 < eps <= largest_eps(norm) and divisor > 0):
+        raise UsageError(f"{option} {text!r} is out of range; {valid}")
+    return eps
+
+
+def largest_eps(norm: str) -> float:
+    """Return the largest radius that makes sense: all of [0, 1] for linf."""
+    return 1.0 if norm == "linf" else LARGEST_L2
+
+
+def format_eps(eps: float, norm: str = "linf") -> str:
+    """Show a stored ε: ``3/255`` where it is a whole number of pixel levels, else the plain number."""
+    levels = eps * 255
+    if norm == "linf" and round(levels) >= 1 and abs(levels - round(levels)) < 1e-6:
+        return f"{round(levels)}/255"
+    return f"{levels:.4g}/255" if norm == "linf" else f"{eps:g}"

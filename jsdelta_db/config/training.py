@@ -1,0 +1,123 @@
+"""Training configuration: everything that decides one member's weights, but the data and the seed."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from jsdelta_db.config.checks import (
+    DEVICES,
+    DTYPES,
+    MOST_EPOCHS,
+    MOST_STEPS,
+    MOST_WIDTH,
+    NORMS,
+    check,
+    is_not_negative,
+    is_positive,
+)
+from jsdelta_db.config.eps import largest_eps
+from jsdelta_db.errors import UsageError
+
+SCHEDULES = ("one-cycle", "constant")
+
+# The settings that belong to one training method alone.
+METHOD_FIELDS = {
+    "adversarial": ("train_norm", "train_eps", "train_steps", "train_step_size"),
+    "sam": ("sam_rho", "sam_adaptive"),
+}
+
+OPTIONAL_FIELDS = {name for names in METHOD_FIELDS.values() for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that decides one member's weights, but the data and the seed.
+
+    Args:
+        width: scales the built-in architectures; None for their own default.
+        crop_padding: largest shift of a random crop in pixels, 0 for none.
+        dtype, device: as requested, before ``auto`` is resolved.
+        train_norm, train_eps, train_steps, train_step_size: of adversarial training's inner attack, the
+            sizes in pixel units; one step is FGSM with a random start. None for the other methods.
+        sam_rho: radius of SAM's ascent step; None for the other methods.
+        sam_adaptive: whether the radius is in units of each weight (ASAM); False of SAM if None.
+    """
+
+    dataset: str
+    arch: str
+    epochs: int
+    method: str = "standard"
+    width: int | None = None
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "one-cycle"
+    crop_padding: int = 0
+    flip: bool = False
+    dtype: str = "auto"
+    device: str = "auto"
+    train_norm: str | None = None
+    train_eps: float | None = None
+    train_steps: int | None = None
+    train_step_size: float | None = None
+    sam_rho: float | None = None
+    sam_adaptive: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.method == "sam" and self.sam_adaptive is None:
+            object.__setattr__(self, "sam_adaptive", False)
+        self._check_method()
+        check("epochs", self.epochs, 1 <= self.epochs <= MOST_EPOCHS, f"1 to {MOST_EPOCHS}")
+        check("width", self.width, self.width is None or 1 <= self.width <= MOST_WIDTH, f"1 to {MOST_WIDTH}")
+        check("batch_size", self.batch_size, self.batch_size >= 1, "a whole number from 1")
+        check("learning_rate", self.learning_rate, is_positive(self.learning_rate), "a finite number above 0")
+        check("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
+        check("weight_decay", self.weight_decay, is_not_negative(self.weight_decay), "a number from 0")
+        check("schedule", self.schedule, self.schedule in SCHEDULES, " or ".join(SCHEDULES))
+        check("crop_padding", self.crop_padding, self.crop_padding >= 0, "a whole number from 0")
+        check("dtype", self.dtype, self.dtype in DTYPES, ", ".join(DTYPES))
+        check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
+
+    def _check_method(self) -> None:
+        """Refuse settings that the method would not obey, and ask for those that it needs."""
+        for method, names in METHOD_FIELDS.items():
+            for name in names:
+                value = getattr(self, name)
+                if method != self.method and value is not None:
+                    raise UsageError(
+                        f"{name} {value!r} belongs to --method {method}, and this is {self.method!r}; "
+                        "leave it out"
+                    )
+                if method == self.method and value is None:
+                    raise UsageError(
+                        f"--method {method} needs {name}; give --{name.replace('_', '-')}, "
+                        "or take a recipe of that method (jsdelta recipes list)"
+                    )
+        if self.method == "adversarial":
+            assert self.train_norm is not None
+            check("train_norm", self.train_norm, self.train_norm in NORMS, ", ".join(NORMS))
+            limit = largest_eps(self.train_norm)
+            for name in ("train_eps", "train_step_size"):
+                value = getattr(self, name)
+                check(name, value, is_positive(value) and value <= limit, f"a number in (0, {limit:g}]")
+            check(
+                "train_steps",
+                self.train_steps,
+                1 <= (self.train_steps or 0) <= MOST_STEPS,
+                f"1 to {MOST_STEPS}",
+            )
+        if self.method == "sam":
+            assert self.sam_rho is not None
+            check("sam_rho", self.sam_rho, is_positive(self.sam_rho), "a finite number above 0")
+
+    def canonical(self, seed: int) -> dict[str, Any]:
+        """Return what a member's ``config_hash`` is made of: of a method's own settings those it has."""
+        settings = {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None or name not in OPTIONAL_FIELDS
+        }
+        return {"kind": "model", "seed": seed, **settings}
+
+
+TRAIN_FIELDS = {field.name for field in fields(TrainConfig)}

@@ -1,6 +1,0 @@
-"""New data sets made with attacks and trained models: D_R, D_NR, D_rand and D_det."""
-
-from jsdelta_db.constructions.build import check_ball, choose_partners, construct
-from jsdelta_db.constructions.sizes import configure
-
-__all__ = ["check_ball", "choose_partners", "configure", "construct"]

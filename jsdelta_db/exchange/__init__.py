@@ -1,0 +1,1 @@
+"""Rows and files between stores and machines: exports, imports, attacks without a database."""

@@ -1,0 +1,152 @@
+"""``jsdelta db export``: a store as Parquet files and the files that its rows name."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.errors import StoreError, UsageError
+from jsdelta_db.exchange.manifest import (
+    FILES,
+    MANIFEST,
+    TABLES,
+    Manifest,
+    TableFile,
+    is_export,
+    table_path,
+    write_manifest,
+)
+from jsdelta_db.exchange.open_source import open_as_source
+from jsdelta_db.exchange.parquet import write_parquet
+from jsdelta_db.exchange.source import BATCH_ROWS, Source, list_files
+from jsdelta_db.exchange.tables import Batch, PortableTable, portable_tables, run_tables
+from jsdelta_db.runtime.files import copy_verified, sha256_of_file
+from jsdelta_db.runtime.progress import Progress
+from jsdelta_db.store.session import parse_url
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export holds: rows, files (None if they were left out), and unfinished runs it lacks."""
+
+    rows: int
+    files: int | None
+    left_out: int
+
+
+def export_store(
+    workspace: Workspace, folder: Path, progress: Progress, *, with_files: bool = True
+) -> Exported:
+    """Write a store as a folder: made aside, put in place when it is whole.
+
+    Args:
+        folder: absent, empty, or an earlier export, which is replaced.
+        with_files: whether checkpoints, logits, chunk files and constructed data sets come along.
+
+    Raises:
+        UsageError: the folder holds something else.
+        StoreError: the store can not be read, a file is missing or altered, or the disk is full.
+    """
+    folder = folder.expanduser().resolve()
+    check_target(folder)
+    with open_as_source(parse_url(workspace.db_url), workspace.root) as source:
+        source.check(run_tables(), with_files=with_files)
+        with _aside(folder) as aside:
+            files = _copy_files(source, aside, progress) if with_files else None
+            tables = write_tables(source, aside, progress)
+            write_manifest(aside, Manifest(tables, files))
+            _put_in_place(aside, folder)
+        return Exported(sum(table.rows for table in tables.values()), files, source.left_out)
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that holds anything but an export.
+
+    Raises:
+        UsageError: names what is there.
+    """
+    if not folder.exists():
+        return
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if not found or (found <= {MANIFEST, TABLES, FILES} and is_export(folder)):
+        return
+    raise UsageError(
+        f"--output {folder} holds {', '.join(sorted(found)[:3])}; valid is a folder that is new, empty or an "
+        "earlier export"
+    )
+
+
+def write_tables(source: Source, folder: Path, progress: Progress) -> dict[str, TableFile]:
+    """Write every table's file below a folder."""
+    (folder / TABLES).mkdir(parents=True, exist_ok=True)
+    tables = {}
+    with progress.task("export rows", sum(len(source.runs(table)) for table in run_tables())) as advance:
+        for table in portable_tables().values():
+            path = table_path(folder, table.name)
+            rows = write_parquet(path, table, _batches(source, table))
+            tables[table.name] = TableFile(rows, sha256_of_file(path))
+            advance(len(source.runs(table)) if table.is_run else 0, table.name)
+    return tables
+
+
+def _batches(source: Source, table: PortableTable) -> Iterator[Batch]:
+    if table.owner is None:
+        rows = [tuple(row[name] for name in table.names) for row in source.runs(table)]
+        yield from (rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS))
+        return
+    for row in source.runs(portable_tables()[table.owner]):
+        yield from source.rows_of(table, row["uid"])
+
+
+def _copy_files(source: Source, folder: Path, progress: Progress) -> int:
+    files = list_files(source)
+    with progress.task("export files", len(files)) as advance:
+        for uri, sha256 in files.items():
+            copy_verified(source.locate(uri), folder / FILES / uri, sha256)
+            advance()
+    return len(files)
+
+
+@contextmanager
+def _aside(folder: Path) -> Iterator[Path]:
+    """Make a folder beside the target, alone with it; take it away if anything fails."""
+    aside = folder.with_name(f".{folder.name}.part")
+    try:
+        aside.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--output {folder} can not be made ({error.strerror}); choose another folder"
+        ) from error
+    lock = os.open(aside, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreError(
+                f"another process is exporting to {folder}; wait for it, or choose another"
+            ) from None
+        try:
+            for left in aside.iterdir():  # by an export that was killed
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield aside
+        except OSError as error:
+            raise StoreError(f"export {folder} can not be written ({error.strerror or error})") from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    """Rename the new export to its place, and only then remove the one that was there."""
+    check_target(folder)
+    before = folder.with_name(f".{folder.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    if folder.exists():
+        folder.rename(before)
+    aside.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)

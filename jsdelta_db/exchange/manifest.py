@@ -1,0 +1,107 @@
+"""The manifest of an export: written last, so that a folder without one is not whole."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jsdelta_db.errors import StoreError, StoreNotReadyError
+from jsdelta_db.exchange.tables import portable_tables
+from jsdelta_db.runtime.files import write_atomically
+from jsdelta_db.runtime.version import installed_version
+from jsdelta_db.store.constants import HEAD_REVISION
+
+FORMAT, VERSION = "jsdelta-export", 1
+MANIFEST, TABLES, FILES = "manifest.json", "tables", "files"  # all that an export's folder holds
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """One table's file: its rows, and the sha256 of its bytes."""
+
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an export says of itself.
+
+    Attributes:
+        files: how many files of the workspace came along; None if they were left out.
+    """
+
+    tables: dict[str, TableFile]
+    files: int | None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest: from now on the export is whole."""
+    facts = {"format": FORMAT, "version": VERSION, "revision": HEAD_REVISION, "jsdelta": installed_version()}
+    content = json.dumps({**facts, **asdict(manifest)}, indent=2) + "\n"
+    write_atomically(folder / MANIFEST, content.encode())
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder has the manifest of an export of ours, whatever else is wrong with it."""
+    try:
+        return bool(_load(folder).get("format") == FORMAT)
+    except StoreError:
+        return False
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of an export.
+
+    Raises:
+        StoreNotReadyError: it is of another schema revision.
+        StoreError: it is no manifest of ours, or tables are missing or unknown.
+    """
+    found = _load(folder)
+    if found.get("format") != FORMAT or found.get("version") != VERSION:
+        raise StoreError(
+            f"{folder / MANIFEST}: format {found.get('format')!r}, version {found.get('version')!r}; "
+            f"this version reads {FORMAT!r}, {VERSION}"
+        )
+    _check_revision(folder, found.get("revision"))
+    try:
+        tables = {
+            str(name): TableFile(int(facts["rows"]), str(facts["sha256"]))
+            for name, facts in found["tables"].items()
+        }
+        files = found["files"] if found["files"] is None else int(found["files"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise StoreError(f"{folder / MANIFEST} is not complete; export again") from None
+    wanted = set(portable_tables())
+    if set(tables) != wanted:
+        differing = ", ".join(sorted(set(tables) ^ wanted))
+        raise StoreError(f"{folder / MANIFEST}: tables missing or unknown: {differing}; export again")
+    return Manifest(tables, files)
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(
+            f"{folder / MANIFEST} can not be read ({type(error).__name__}); export again"
+        ) from None
+    return found if isinstance(found, dict) else {}
+
+
+def _check_revision(folder: Path, revision: object) -> None:
+    if revision == HEAD_REVISION:
+        return
+    if isinstance(revision, str) and revision < HEAD_REVISION:
+        raise StoreNotReadyError(
+            f"export {folder} has schema {revision}, this version needs {HEAD_REVISION}; where it came from, "
+            "run jsdelta db upgrade with this version and jsdelta db export again"
+        )
+    raise StoreNotReadyError(
+        f"export {folder} has schema {revision}, newer than this version's {HEAD_REVISION}; update jsdelta"
+    )
+
+
+def table_path(folder: Path, name: str) -> Path:
+    """Return where an export keeps a table."""
+    return folder / TABLES / f"{name}.parquet"

@@ -1,0 +1,162 @@
+"""Looking after a store: whether it holds together."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import Connection, func, select, text
+
+from jsdelta_db.runtime.files import sha256_of_file
+from jsdelta_db.store.derived import differs
+from jsdelta_db.store.schema import (
+    FINISHED,
+    Attack,
+    AttackChunk,
+    Dataset,
+    Evaluation,
+    EvaluationChunk,
+    EvaluationMember,
+    Model,
+    ModelLogits,
+    Sample,
+    Score,
+)
+from jsdelta_db.store.segments import read_attempts
+
+
+def find_problems(connection: Connection, root: Path) -> Iterator[str]:
+    """Yield one line for whatever does not hold together.
+
+    Looks at the database's own integrity, evaluators against the attacked models, chunks and rows against
+    their plan, scores against samples, columns against rows, and files against their hashes.
+
+    Args:
+        root: the workspace that file paths are relative to.
+    """
+    if connection.dialect.name == "sqlite":
+        for (line,) in connection.execute(text("PRAGMA integrity_check")):
+            if line != "ok":
+                yield f"database: {line}"
+        for table, *_ in connection.execute(text("PRAGMA foreign_key_check")):
+            yield f"database: a row of {table} points to one that is not there"
+    yield from _check_weights(connection)
+    yield from _check_chunks(connection)
+    yield from _check_samples(connection)
+    yield from _check_evaluations(connection)
+    yield from _check_files(connection, root)
+
+
+def _check_weights(connection: Connection) -> Iterator[str]:
+    """Yield evaluators that judge themselves, and copies of a sha256 that are not the model's own.
+
+    The schema refuses both; what came past it (another tool, foreign keys switched off) shows here.
+    """
+    attacked, judge = Model.__table__.alias("attacked"), Model.__table__.alias("judge")
+    attacks = select(Attack.uid).join(attacked, attacked.c.id == Attack.attacked_model_id)
+    other = Attack.attacked_sha256.is_distinct_from(attacked.c.checkpoint_sha256)
+    for (uid,) in connection.execute(attacks.where(other)):
+        yield f"attack {uid}: its attacked_sha256 is not that of its model's checkpoint"
+    evaluations = select(Evaluation.uid).join(Attack, Attack.id == Evaluation.attack_id)
+    for (uid,) in connection.execute(evaluations.where(Evaluation.attacked_sha256 != Attack.attacked_sha256)):
+        yield f"evaluation {uid}: its attacked_sha256 is not that of its attack"
+    members = (
+        select(
+            Evaluation.uid, judge.c.uid, judge.c.checkpoint_sha256, EvaluationMember.model_sha256,
+            EvaluationMember.attacked_sha256, attacked.c.checkpoint_sha256, attacked.c.id == judge.c.id,
+        )
+        .join(EvaluationMember, EvaluationMember.evaluation_id == Evaluation.id)
+        .join(Attack, Attack.id == Evaluation.attack_id)
+        .join(attacked, attacked.c.id == Attack.attacked_model_id)
+        .join(judge, judge.c.id == EvaluationMember.model_id)
+    )  # fmt: skip
+    for uid, model, own, copy, attacked_copy, attacked_own, is_attacked in connection.execute(members):
+        if is_attacked or own == attacked_own:
+            yield f"evaluation {uid}: evaluator {model} has the attacked weights, and can not judge them"
+        if copy != own or attacked_copy != attacked_own:
+            yield f"evaluation {uid}: a sha256 beside evaluator {model} is not that of the model's checkpoint"
+
+
+def _check_chunks(connection: Connection) -> Iterator[str]:
+    """Yield attacks and evaluations whose chunks are not those of the plan: how many, with their attempts."""
+    for run, chunk, parent in (
+        (Attack, AttackChunk, AttackChunk.attack_id),
+        (Evaluation, EvaluationChunk, EvaluationChunk.evaluation_id),
+    ):
+        position, chunk_attempts = chunk.position, chunk.n_attempts
+        statement = (
+            select(
+                run.uid, Attack.n_attempts, Attack.chunk_size, func.count(position), func.max(position),
+                func.coalesce(func.sum(chunk_attempts), 0), func.max(chunk_attempts),
+            )
+            .select_from(run)
+            .join(chunk, parent == run.id)
+            .group_by(run.id, run.uid, Attack.n_attempts, Attack.chunk_size)
+        )  # fmt: skip
+        if run is Evaluation:
+            statement = statement.join(Attack, Attack.id == Evaluation.attack_id)
+        for uid, planned, size, n, last, attempts, largest in connection.execute(statement):
+            if (n, last + 1, attempts) != (-(-planned // size), n, planned) or largest > size:
+                yield (
+                    f"{run.__tablename__} {uid}: {planned} attempts planned in chunks of {size}, "
+                    f"{n} chunks hold {attempts}"
+                )
+
+
+def _check_samples(connection: Connection) -> Iterator[str]:
+    """Yield attacks whose samples are not those of their finished chunks; judged ones are looked at below."""
+    judged = select(Evaluation.attack_id).where(Evaluation.status == FINISHED)
+    finished = (AttackChunk.attack_id == Attack.id) & (AttackChunk.status == FINISHED)
+    of_chunks = select(func.coalesce(func.sum(AttackChunk.n_attempts), 0)).where(finished)
+    samples = select(func.count()).select_from(Sample).where(Sample.attack_id == Attack.id)
+    statement = select(Attack.uid, of_chunks.scalar_subquery(), samples.scalar_subquery())
+    for uid, expected, found in connection.execute(statement.where(Attack.id.not_in(judged))):
+        if expected != found:
+            yield f"attack {uid}: {expected} attempts in finished chunks, {found} samples"
+
+
+def _check_evaluations(connection: Connection) -> Iterator[str]:
+    of_chunks = select(func.coalesce(func.sum(EvaluationChunk.n_attempts), 0)).where(
+        EvaluationChunk.evaluation_id == Evaluation.id, EvaluationChunk.status == FINISHED
+    )
+    statement = select(
+        Evaluation.id, Evaluation.uid, Evaluation.status, Evaluation.attack_id, Attack.n_attempts,
+        of_chunks.scalar_subquery(),
+    ).join(Attack, Attack.id == Evaluation.attack_id)  # fmt: skip
+    for evaluation_id, uid, status, attack_id, planned, in_chunks in connection.execute(statement).all():
+        of_evaluation, of_attack = Score.evaluation_id == evaluation_id, Sample.attack_id == attack_id
+        scores = connection.scalar(select(func.count()).select_from(Score).where(of_evaluation))
+        attempts = read_attempts(
+            connection, evaluation_id=evaluation_id, attack_id=attack_id, names=("success",)
+        )
+        matched = len(attempts["success"])
+        if status != FINISHED:
+            if not scores == matched == in_chunks:
+                yield (
+                    f"evaluation {uid}: {in_chunks} attempts in finished chunks, {scores} scores, "
+                    f"{matched} of them with a sample"
+                )
+            continue
+        samples = connection.scalar(select(func.count()).select_from(Sample).where(of_attack))
+        if not scores == samples == matched == planned:
+            yield (
+                f"evaluation {uid}: {planned} attempts planned, {samples} samples, {scores} scores, "
+                f"{matched} of them belong together"
+            )
+        elif differs(connection, evaluation_id):
+            yield f"evaluation {uid}: its columns are not those of its rows; run jsdelta doctor --repair"
+
+
+def _check_files(connection: Connection, root: Path) -> Iterator[str]:
+    statements = (
+        select(Model.checkpoint_uri, Model.checkpoint_sha256).where(Model.status == FINISHED),
+        select(ModelLogits.uri, ModelLogits.sha256),
+        select(Dataset.uri, Dataset.sha256).where(Dataset.uri.is_not(None), Dataset.status == FINISHED),
+        select(AttackChunk.uri, AttackChunk.sha256).where(AttackChunk.status == FINISHED),
+        select(EvaluationChunk.uri, EvaluationChunk.sha256).where(EvaluationChunk.status == FINISHED),
+    )
+    for statement in statements:
+        for uri, sha256 in connection.execute(statement):
+            path = root / str(uri)
+            if not path.is_file():
+                yield f"file {uri}: missing"
+            elif sha256_of_file(path) != sha256:
+                yield f"file {uri}: altered or cut short"

@@ -1,0 +1,82 @@
+"""What ``jsdelta doctor`` looks at: versions, device, store, tracker, data."""
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.errors import JsdeltaError, StoreNotReadyError
+from jsdelta_db.runtime.version import installed_version
+from jsdelta_db.store.session import open_store, parse_url, show_url
+from jsdelta_db.tracking import Tracker
+
+PACKAGES = ("torch", "torchvision", "sqlalchemy", "alembic", "typer", "rich", "mlflow", "psycopg")
+DATA_FILES = {"cifar10": "cifar-10-batches-py", "svhn": "train_32x32.mat"}
+
+Row = dict[str, str]
+
+
+def diagnose(workspace: Workspace) -> list[Row]:
+    """Return one row per check; ``state`` is ok, missing (nothing there yet) or broken."""
+    rows = [_row("jsdelta", "ok", f"{installed_version()} on Python {sys.version.split()[0]}")]
+    rows += [_package(name) for name in PACKAGES]
+    rows += _computing()
+    rows.append(_row("workspace", "ok" if workspace.root.is_dir() else "missing", str(workspace.root)))
+    rows += [_store(workspace), _tracker(workspace)]
+    return rows + [_data(workspace.data_dir, name, file) for name, file in DATA_FILES.items()]
+
+
+def _row(check: str, state: str, found: str) -> Row:
+    return {"check": check, "state": state, "found": found}
+
+
+def _package(name: str) -> Row:
+    for distribution in (name, f"{name}-skinny"):  # mlflow-skinny serves as well
+        try:
+            return _row(name, "ok", version(distribution))
+        except PackageNotFoundError:
+            continue
+    if name == "psycopg":
+        return _row(name, "missing", "only PostgreSQL needs it: pip install 'jsdelta[postgres]'")
+    return _row(name, "broken", f"not installed: pip install {name}")
+
+
+def _computing() -> list[Row]:
+    import torch
+
+    from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
+
+    device = resolve_device("auto")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    dtype = str(resolve_dtype("auto", device)).removeprefix("torch.")
+    return [
+        _row("device", "ok", f"{device.type} ({name}), {torch.get_num_threads()} threads"),
+        _row("dtype auto", "ok", f"{dtype} inside the networks, by a short probe"),
+    ]
+
+
+def _store(workspace: Workspace) -> Row:
+    try:
+        open_store(workspace.db_url).close()
+    except StoreNotReadyError as error:
+        return _row("store", "missing" if "no store at" in str(error) else "broken", str(error))
+    except JsdeltaError as error:
+        return _row("store", "broken", str(error))
+    return _row("store", "ok", show_url(parse_url(workspace.db_url)))
+
+
+def _tracker(workspace: Workspace) -> Row:
+    if workspace.tracking_uri is None and not (workspace.root / "mlflow.db").exists():
+        return _row("mlflow store", "missing", "made by the first training")
+    failures: list[str] = []
+    tracker = Tracker(workspace, failures.append)
+    runs = tracker.count_runs()
+    if failures:
+        return _row("mlflow store", "broken", failures[0].partition("; results")[0])
+    return _row("mlflow store", "ok", f"{tracker.shown_uri}: {runs} runs")
+
+
+def _data(folder: Path, name: str, file: str) -> Row:
+    there = (folder / file).exists()
+    advice = f"not in {folder}; give --data-dir or JSDELTA_DATA_DIR, or train with --download"
+    return _row(f"data {name}", "ok" if there else "missing", str(folder) if there else advice)

@@ -1,0 +1,131 @@
+"""Mending what an outage of MLflow or a killed process left behind: ``jsdelta doctor --repair``."""
+
+import json
+from collections.abc import Collection
+
+from sqlalchemy import select, update
+
+from jsdelta_db.config.eps import format_eps
+from jsdelta_db.config.evaluation import DEFAULT_BETAS
+from jsdelta_db.queries import bugs
+from jsdelta_db.queries.selection import FACT_KEYS, Selection, list_evaluations
+from jsdelta_db.store.constants import ROBUST_ACCURACY
+from jsdelta_db.store.derived import list_differing, write_segments
+from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Evaluation, Model, ModelMetric
+from jsdelta_db.workbench.workbench import Workbench
+
+
+def repair(bench: Workbench) -> list[str]:
+    """Log finished rows that MLflow does not know yet, close runs whose process is gone, mend segments.
+
+    Returns:
+        One line for each thing mended.
+    """
+    abandoned = bench.tracker.close_abandoned()
+    _forget_runs(bench, abandoned)
+    mended = [f"closed run {run_id} of a process that is gone" for run_id in abandoned]
+    mended += [f"logged member seed {seed}" for seed in _log_models(bench)]
+    mended += [f"logged evaluation {uid}" for uid in _log_evaluations(bench)]
+    mended += [f"rebuilt the columns of evaluation {uid}" for uid in _rebuild_segments(bench)]
+    return mended + [f"logged data set {name}" for name in _log_datasets(bench)]
+
+
+def _forget_runs(bench: Workbench, run_ids: Collection[str]) -> None:
+    """Let finished rows be logged anew whose process was killed before it had logged all of them."""
+    with bench.store.transaction() as session:
+        for table, finished in (
+            (Model, Model.status == FINISHED),
+            (Evaluation, Evaluation.status == FINISHED),
+            (Dataset, Dataset.status == FINISHED),
+            (Attack, Attack.finished_at.is_not(None)),
+        ):
+            session.execute(
+                update(table).where(finished, table.mlflow_run_id.in_(run_ids)).values(mlflow_run_id=None)
+            )
+
+
+def _log_models(bench: Workbench) -> list[int]:
+    with bench.store.transaction() as session:
+        unlogged = session.scalars(
+            select(Model).where(Model.status == FINISHED, Model.mlflow_run_id.is_(None))
+        ).all()
+    logged = []
+    for row in unlogged:
+        run = bench.tracker.start(
+            f"member seed {row.seed}", uid=row.uid, params={**row.recipe, "seed": row.seed}
+        )
+        folder = bench.locate(row.checkpoint_uri or "").parent
+        history = folder / "history.json"
+        for values in json.loads(history.read_text()) if history.exists() else []:
+            epoch = values.pop("epoch")
+            run.metrics(values, step=epoch)
+        with bench.store.transaction() as session:
+            of_model = (ModelMetric.model_id == row.id) & (ModelMetric.name == ROBUST_ACCURACY)
+            robust = session.scalar(select(ModelMetric.value).where(of_model))
+        run.metrics({"clean_accuracy": row.clean_accuracy, "robust_accuracy": robust})
+        run.copy_files(folder)
+        run.finish()
+        with bench.store.transaction() as session:
+            session.get_one(Model, row.id).mlflow_run_id = run.logged_id
+        if run.logged_id:
+            logged.append(row.seed)
+    return logged
+
+
+def _log_evaluations(bench: Workbench) -> list[str]:
+    with bench.store.transaction() as session:
+        unlogged = session.execute(
+            select(Evaluation, Attack)
+            .join(Attack, Attack.id == Evaluation.attack_id)
+            .where(Evaluation.status == FINISHED, Evaluation.mlflow_run_id.is_(None))
+        ).all()
+    logged = []
+    for evaluation, attack in unlogged:
+        with bench.store.reading() as connection:
+            selection = Selection(uids=(evaluation.uid,))
+            table = bugs.query_bugs(connection, DEFAULT_BETAS, (), selection)
+            facts = list_evaluations(connection, selection)[0].facts
+        run = bench.tracker.start(
+            f"attack on {facts['attacked']}, ε = {format_eps(attack.eps, attack.norm)}",
+            uid=evaluation.uid,
+            params={name: facts[name] for name in FACT_KEYS},
+        )
+        for step, metrics in bugs.summary_metrics(table.rows).items():
+            run.metrics(metrics, step=step)
+        run.copy_files(bench.locate(evaluation.artifact_uri or ""))
+        run.finish()
+        with bench.store.transaction() as session:
+            session.get_one(Evaluation, evaluation.id).mlflow_run_id = run.logged_id
+            stored = session.get_one(Attack, attack.id)
+            stored.mlflow_run_id = stored.mlflow_run_id or run.logged_id
+        if run.logged_id:
+            logged.append(evaluation.uid)
+    return logged
+
+
+def _rebuild_segments(bench: Workbench) -> list[str]:
+    """Make the column segments that are missing, or are not what the rows say, from the rows."""
+    with bench.store.reading() as connection:
+        wrong = list_differing(connection)
+    for evaluation_id, _ in wrong:
+        with bench.store.transaction() as session:
+            write_segments(session, evaluation_id)
+    return [uid for _, uid in wrong]
+
+
+def _log_datasets(bench: Workbench) -> list[str]:
+    constructed = (Dataset.kind == "constructed") & (Dataset.status == FINISHED)
+    with bench.store.transaction() as session:
+        rows = session.scalars(select(Dataset).where(constructed, Dataset.mlflow_run_id.is_(None))).all()
+    logged = []
+    for row in rows:
+        run = bench.tracker.start(f"dataset {row.name}", uid=row.uid, params=row.construction or {})
+        digest = (row.fingerprint or "")[:16]
+        run.dataset(name=row.name, digest=digest, source=row.uri or "", context="constructed")
+        run.copy_files(bench.locate(row.uri or "").parent)
+        run.finish()
+        with bench.store.transaction() as session:
+            session.get_one(Dataset, row.id).mlflow_run_id = run.logged_id
+        if run.logged_id:
+            logged.append(row.name)
+    return logged

@@ -1,0 +1,1 @@
+"""Data sets constructed with a trained model."""

@@ -1,0 +1,59 @@
+"""How far a member's training has come, kept in the workspace so that a killed one goes on from there."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.runtime.files import sha256_of, write_atomically
+from jsdelta_db.store.schema import Model
+
+FOLDER = ".training"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptProgress:
+    """What a stopped training left behind.
+
+    Attributes:
+        content: of ``training.Progress``.
+        run_id: of the MLflow run that logged it; None if there was none.
+        folder: of that run's files, relative to the workspace.
+    """
+
+    content: bytes
+    run_id: str | None
+    folder: str
+
+
+class ProgressFile:
+    """One member's file: a line of JSON that says whose it is, then the content."""
+
+    def __init__(self, workspace: Workspace, row: Model) -> None:
+        self.path = workspace.root / FOLDER / f"{row.uid}.pt"
+        self._config_hash = row.config_hash
+
+    def read(self) -> KeptProgress | None:
+        """Return what is kept; None if there is nothing.
+
+        Raises:
+            ValueError: the file is damaged, or of another training.
+        """
+        if not self.path.is_file():
+            return None
+        first, _, content = self.path.read_bytes().partition(b"\n")
+        header = json.loads(first)
+        if not isinstance(header, dict):
+            raise ValueError("no header")
+        if (header.get("config_hash"), header.get("sha256")) != (self._config_hash, sha256_of(content)):
+            raise ValueError("another training's, or altered")
+        return KeptProgress(content, header["run_id"], header["folder"])
+
+    def write(self, kept: KeptProgress) -> None:
+        """Replace what is kept, whole or not at all."""
+        facts = {name: value for name, value in asdict(kept).items() if name != "content"}
+        header = {"config_hash": self._config_hash, "sha256": sha256_of(kept.content), **facts}
+        write_atomically(self.path, json.dumps(header).encode() + b"\n" + kept.content)
+
+    def remove(self) -> None:
+        """Forget it, once the member is finished."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""One attack and its evaluators: roles, plan, work chunk by chunk, controls."""

@@ -1,0 +1,137 @@
+"""Samples made elsewhere, entered like an attack of ours: measured again, not believed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jsdelta_db.compute.attacks import apply_delta, describe_samples
+from jsdelta_db.compute.data import Dataset
+from jsdelta_db.compute.models.inference import BATCH_SIZE, forward
+from jsdelta_db.config.eps import largest_eps
+from jsdelta_db.config.hashing import config_hash
+from jsdelta_db.errors import NothingToDoError
+from jsdelta_db.pipeline.evaluation.plan import PlannedAttack, enter_chunks, possible_pairs
+from jsdelta_db.records import UNTARGETED, Samples
+from jsdelta_db.samples.foreign_file import ForeignSamples
+from jsdelta_db.store import runs
+from jsdelta_db.store.schema import Attack
+from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.workbench.models import LoadedModel
+from jsdelta_db.workbench.workbench import Workbench
+
+LEVEL_TOLERANCE = 1e-6  # float rounding around a whole number of pixel levels
+GIVEN, UNKNOWN = "given", "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What samples from elsewhere turned out to be, beside what was claimed (None: nothing was).
+
+    Attributes:
+        n_skipped: images that the attacked model has wrong before any change.
+        eps, eps_claimed: largest change.
+        success_rate, success_rate_claimed: share of the attempts.
+    """
+
+    n_attempts: int
+    n_skipped: int
+    eps: float
+    success_rate: float
+    eps_claimed: float | None
+    success_rate_claimed: float | None
+
+
+def plan_foreign(
+    bench: Workbench,
+    samples: ForeignSamples,
+    dataset: Dataset,
+    dataset_row: DatasetRow,
+    attacked: LoadedModel,
+) -> tuple[PlannedAttack, Measured]:
+    """Find or make the row of samples from elsewhere; images that the model has wrong are skipped.
+
+    Raises:
+        NothingToDoError: the attacked model has every image wrong.
+    """
+    delta = samples.x_adv - samples.x
+    # x + δ, not x_adv: what is checked is what is stored and scored, to the last bit.
+    clean_logits, logits = (
+        _predict(attacked, images) for images in (samples.x, apply_delta(samples.x, delta))
+    )
+    right = np.flatnonzero(clean_logits.argmax(1) == samples.attempts.source_label)
+    if not len(right):
+        raise NothingToDoError(
+            f"model {attacked.title} calls none of {len(samples.x)} images by their label; "
+            "are the labels and the order of the channels right?"
+        )
+    order = right[
+        np.lexsort((samples.attempts.requested_target[right], samples.attempts.sample_index[right]))
+    ]
+    described = describe_samples(
+        samples.attempts.pick(order), samples.x[order], delta[order],
+        clean_logits[order], logits[order],
+    )  # fmt: skip
+    size = described.linf if samples.norm == "linf" else described.l2
+    eps = _whole_levels(float(size.max()), samples.norm)
+    library, _, version = samples.library.replace("==", " ").partition(" ")
+    key = config_hash(
+        {"kind": "samples", "sha256": samples.fingerprint, "library": samples.library, "norm": samples.norm},
+        [dataset_row.uid, attacked.row.uid],
+    )
+
+    rule = "untargeted" if (described.attempts.requested_target == UNTARGETED).all() else GIVEN
+
+    def new_attack() -> Attack:
+        return Attack(
+            attacked_model_id=attacked.row.id, attacked_sha256=attacked.row.checkpoint_sha256,
+            dataset_id=dataset_row.id, split=samples.split, norm=samples.norm, eps=eps, steps=0,
+            step_size=0.0, random_start=False, restarts=0, target_rule=rule, objective=UNKNOWN,
+            stop=UNKNOWN, seed=0, images=None, library=library, library_version=version.strip(),
+            chunk_size=BATCH_SIZE, n_images=len(samples.x), n_skipped=len(samples.x) - len(order),
+            n_attempts=len(order), requested_device="auto", requested_dtype="float32",
+            device=attacked.device.type, dtype="float32", threads=torch.get_num_threads(),
+        )  # fmt: skip
+
+    with bench.store.transaction() as session:
+        attack = runs.find_or_create(session, Attack, key, new_attack)
+        enter_chunks(session, attack)
+
+    def make(position: int) -> Samples:
+        return described.pick(slice(position * attack.chunk_size, (position + 1) * attack.chunk_size))
+
+    pairs = possible_pairs(described.attempts, len(dataset.classes))
+    return PlannedAttack(attack, attacked, pairs, make), _measure(samples, described, order)
+
+
+def _predict(model: LoadedModel, images: Tensor) -> NDArray[np.float32]:
+    parts = [forward(model.network, part.to(model.device)) for part in torch.split(images, BATCH_SIZE)]
+    return np.concatenate(parts)
+
+
+def _whole_levels(size: float, norm: str) -> float:
+    """Return 8/255 for 8/255 give or take a float's rounding, so that it groups with other attacks' ε.
+
+    Samples that change nothing have the smallest ε there is, not 0: a radius is above 0.
+    """
+    levels = round(size * 255)
+    if norm == "linf" and levels and abs(size - levels / 255) <= LEVEL_TOLERANCE:
+        return levels / 255
+    return min(max(size, LEVEL_TOLERANCE), largest_eps(norm))
+
+
+def _measure(samples: ForeignSamples, described: Samples, order: NDArray[np.int64]) -> Measured:
+    size = described.linf if samples.norm == "linf" else described.l2
+    eps, success = samples.claims.get("eps"), samples.claims.get("success")
+    if success is not None and success.shape != (len(samples.x),):
+        success = None
+    return Measured(
+        n_attempts=len(order),
+        n_skipped=len(samples.x) - len(order),
+        eps=float(size.max()),
+        success_rate=float(described.success.mean()),
+        eps_claimed=float(np.max(eps)) if eps is not None and eps.size else None,
+        success_rate_claimed=None if success is None else float(success[order].astype(bool).mean()),
+    )

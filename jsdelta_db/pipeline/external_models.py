@@ -1,0 +1,155 @@
+"""Networks that were trained elsewhere, entered as models like any other."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from torch import nn
+
+from jsdelta_db.compute import data
+from jsdelta_db.compute.attacks.preflight import check_model
+from jsdelta_db.compute.data import Dataset
+from jsdelta_db.compute.models import save_checkpoint
+from jsdelta_db.compute.models.external import ExternalModel, build_external, load_external
+from jsdelta_db.compute.training import accuracy
+from jsdelta_db.config.hashing import config_hash
+from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.runtime.devices import resolve_device
+from jsdelta_db.runtime.files import sha256_of
+from jsdelta_db.store import runs
+from jsdelta_db.store.schema import FINISHED, Ensemble, Model
+from jsdelta_db.workbench.datasets import enter_dataset
+from jsdelta_db.workbench.models import PREFLIGHT_IMAGES
+from jsdelta_db.workbench.workbench import Workbench
+
+Normalization = tuple[float, ...] | str | None
+NAME = re.compile(r"(?!\d+$)[\w.-]+")  # what no reference could take for seeds or an ensemble's part
+
+
+def add_model(
+    bench: Workbench,
+    name: str,
+    *,
+    factory: str,
+    checkpoint: Path,
+    dataset_name: str,
+    mean: Normalization = None,
+    std: Normalization = None,
+    method: str = "external",
+    seed: int = 0,
+) -> tuple[Model, bool]:
+    """Add a network as a model that may be attacked or judge; the same one is found, not added twice.
+
+    Args:
+        factory: ``module:callable``, called with those of num_classes, in_channels and image_size that
+            it takes.
+        checkpoint: a saved state dict; it is copied into the workspace.
+        mean, std: what images in [0, 1] are normalized with, per channel; ``dataset`` for the data
+            set's own, None for no normalization.
+
+    Returns:
+        The row, and whether it is new.
+
+    Raises:
+        UsageError: a name that is taken or does not exist, or a normalization that is not valid.
+        ModelError: the network can not be built, loaded or used.
+    """
+    dataset, recipe, network, device = open_external(
+        bench.workspace.data_dir, name, factory=factory, checkpoint=checkpoint, dataset_name=dataset_name,
+        mean=mean, std=std,
+    )  # fmt: skip
+    few = dataset.splits["attack"]
+    facts = {"kind": "external", "sha256": sha256_of(checkpoint.read_bytes()), "method": method, "seed": seed}
+    with bench.store.transaction() as session:
+        dataset_row = enter_dataset(session, dataset)
+        key = config_hash({**facts, **recipe}, [dataset_row.uid])
+        known = _find_known(session, name, key)
+    if known is not None:
+        return known, False
+    row = Model(
+        uid=runs.new_uid(), config_hash=key, created_at=runs.now(), finished_at=runs.now(), name=name,
+        dataset_id=dataset_row.id, recipe_name=name, recipe=recipe, architecture=factory, method=method,
+        seed=seed, clean_accuracy=accuracy(network, few, device), status=FINISHED,
+    )  # fmt: skip
+    run = bench.tracker.start(f"model {name}", uid=row.uid, params={**recipe, "method": method, "seed": seed})
+    with run.closing():
+        path = run.folder / "checkpoint.pt"
+        row.checkpoint_sha256, row.checkpoint_uri = save_checkpoint(network, path), bench.relative(path)
+        run.file(path)
+        run.metrics({"clean_accuracy": row.clean_accuracy})
+        row.mlflow_run_id = run.logged_id
+        with bench.store.transaction() as session:
+            session.add(row)
+    return row, True
+
+
+def open_external(
+    data_dir: Path,
+    name: str,
+    *,
+    factory: str,
+    checkpoint: Path,
+    dataset_name: str,
+    mean: Normalization = None,
+    std: Normalization = None,
+) -> tuple[Dataset, dict[str, Any], nn.Module, torch.device]:
+    """Build a network and look at it; needs no store and makes nothing.
+
+    Raises:
+        UsageError, ModelError: see :func:`add_model`.
+    """
+    if not NAME.fullmatch(name) or name in ("first", "all"):
+        raise UsageError(
+            f"model name {name!r} is not valid; choose another of letters, digits, . _ and -, not a number"
+        )
+    if dataset_name not in data.LOADERS:
+        raise UnknownNameError("dataset", dataset_name, data.LOADERS)
+    dataset = data.load(dataset_name, data_dir)
+    recipe = ExternalModel(factory, *_normalization(dataset, mean, std)).as_recipe()
+    network = load_external(build_external(recipe, dataset), checkpoint)
+    device = resolve_device("auto")
+    network.to(device)
+    few = dataset.splits["attack"]
+    x, labels = few.batch(slice(0, PREFLIGHT_IMAGES)), few.labels[:PREFLIGHT_IMAGES]
+    check_model(network, x.to(device), labels.to(device), name)
+    return dataset, recipe, network, device
+
+
+def _normalization(
+    dataset: Dataset, mean: Normalization, std: Normalization
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return what to subtract and what to divide by.
+
+    Raises:
+        UsageError: a value that no normalization has.
+    """
+    means = dataset.mean if mean == "dataset" else mean or (0.0,)
+    stds = dataset.std if std == "dataset" else std or (1.0,)
+    assert not isinstance(means, str)
+    assert not isinstance(stds, str)
+    if not all(0.0 <= value <= 1.0 for value in means):
+        raise UsageError(f"--mean {means} is out of range; valid is [0, 1], the range of the images")
+    if not all(0.0 < value <= 1.0 for value in stds):
+        raise UsageError(f"--std {stds} is out of range; valid is (0, 1], the range of the images")
+    return means, stds
+
+
+def _find_known(session: Session, name: str, key: str) -> Model | None:
+    """Return the model if it was added before.
+
+    Raises:
+        UsageError: another one has this name, or this one has another name.
+    """
+    runs.serialize(session, f"model {name}")
+    named = session.scalars(select(Model).where(Model.name == name)).first()
+    same = session.scalars(select(Model).where(Model.config_hash == key)).first()
+    if session.scalars(select(Ensemble).where(Ensemble.name == name)).first() is not None:
+        raise UsageError(f"there is an ensemble {name!r}; choose another name")
+    if named is not None and (same is None or named.id != same.id):
+        raise UsageError(f"there is another model {name!r} ({named.uid}); choose another name")
+    if same is not None and same.name != name:
+        raise UsageError(f"this model was added as {same.name!r} ({same.uid}); use that name")
+    return same

@@ -1,0 +1,112 @@
+"""Train an ensemble: members of one recipe, each trained once."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from jsdelta_db.compute.models.zoo import find_factory
+from jsdelta_db.compute.training import find_method
+from jsdelta_db.config.recipes import Recipe
+from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.pipeline.ensembles.ensemble import (
+    default_name,
+    measure_ensemble,
+    plan_ensemble,
+    read_robust_accuracies,
+    train_members,
+)
+from jsdelta_db.runtime.devices import resolve_device
+from jsdelta_db.store import runs
+from jsdelta_db.store.schema import FINISHED, Ensemble, Model
+from jsdelta_db.workbench.datasets import open_dataset
+from jsdelta_db.workbench.workbench import Workbench
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedEnsemble:
+    """A finished ensemble and its members, in order.
+
+    Attributes:
+        trained: the seeds that were not there before.
+        robust_accuracies: the members', under the data set's one attack; None where not measured.
+    """
+
+    name: str
+    uid: str
+    members: Sequence[Model]
+    trained: Sequence[int]
+    robust_accuracies: Sequence[float | None]
+
+
+def train_ensemble(
+    bench: Workbench,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    name: str | None = None,
+    download: bool = False,
+    jobs: int = 1,
+) -> TrainedEnsemble:
+    """Train members with seeds ``seed``, ``seed`` + 1, …; finished members are found and reused.
+
+    A member that was stopped goes on from its last epoch. How well the members do, clean and under the
+    data set's one attack, and how far they agree is measured at the end.
+
+    Args:
+        name: of the ensemble; defaults to the recipe's, with the first seed if that is not 0.
+        download: fetch a data set that is missing.
+        jobs: how many members to train at a time, each in a process of its own if more than one.
+
+    Raises:
+        UnknownNameError: no such data set, architecture or method.
+        DataError: the data set's files are missing.
+        TrainingError: a member can not be trained; the others are trained and kept.
+    """
+    check_training(recipe, name=name)
+    config = recipe.train
+    dataset, dataset_row = open_dataset(bench, config.dataset, download=download)
+    name = name or default_name(recipe, seed, dataset_row)
+    planned = plan_ensemble(bench, recipe, seed, name, dataset, dataset_row)
+    ensemble, to_train = planned.row, [row.seed for row in planned.members if row.status != FINISHED]
+    members: Sequence[Model] = planned.members
+    if ensemble.status != FINISHED:
+        run = bench.tracker.start(
+            f"train {ensemble.name}", uid=ensemble.uid,
+            params={"recipe": recipe.name, "members": recipe.members, "first_seed": seed,
+                    "method": config.method, "arch": ", ".join(recipe.archs) or config.arch,
+                    "dataset": config.dataset, "epochs": config.epochs},
+        )  # fmt: skip
+        with run.closing():
+            run.dataset(name=dataset.name, digest=dataset_row.uid, source=dataset.name, context="training")
+            members = train_members(bench, planned, run, jobs)
+            measure_ensemble(bench, planned, members)
+            with bench.store.transaction() as session:
+                done = session.get_one(Ensemble, ensemble.id)
+                done.finished_at, done.mlflow_run_id = runs.now(), run.logged_id
+                runs.leave(done, FINISHED)
+            for member in members:
+                run.metrics({"clean_accuracy": member.clean_accuracy}, step=member.seed)
+    with bench.store.transaction() as session:
+        robust = read_robust_accuracies(session, members, planned.check)
+    return TrainedEnsemble(ensemble.name, ensemble.uid, members, to_train, robust)
+
+
+def check_training(
+    recipe: Recipe, known_datasets: Iterable[str] | None = None, *, name: str | None = None
+) -> None:
+    """Refuse a recipe that this machine and version can not train, before anything is made.
+
+    Args:
+        known_datasets: names to hold the recipe's data set against; None leaves that to the opening.
+        name: of the ensemble, if one is given.
+
+    Raises:
+        UnknownNameError, UsageError: no such data set, architecture, method or device, or no name.
+    """
+    if name is not None and (not name.strip() or name.isdigit() or set(name) & set(":,@")):
+        raise UsageError(f"--name {name!r} is not valid; choose another without : , and @, not a number")
+    if known_datasets is not None and recipe.train.dataset not in known_datasets:
+        raise UnknownNameError("dataset", recipe.train.dataset, known_datasets)
+    for arch in recipe.archs or (recipe.train.arch,):
+        find_factory(arch)
+    find_method(recipe.train.method)
+    resolve_device(recipe.train.device)

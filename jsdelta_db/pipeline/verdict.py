@@ -1,0 +1,113 @@
+"""Judge samples from Python: the same as ``jsdelta score --samples``, from arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from jsdelta_db.compute.data import Dataset
+from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
+from jsdelta_db.config.locations import resolve_workspace
+from jsdelta_db.pipeline.evaluation.foreign import Measured
+from jsdelta_db.pipeline.score import score_foreign
+from jsdelta_db.samples.foreign_file import ForeignSamples, check_samples
+from jsdelta_db.store.reading import fetch, reading
+from jsdelta_db.workbench.workbench import open_workbench
+
+VERDICTS = """
+SELECT sample.sample_index, sample.requested_target, sample.success, score.js_delta
+FROM score
+JOIN evaluation ON evaluation.id = score.evaluation_id
+JOIN sample ON sample.attack_id = evaluation.attack_id
+           AND sample.sample_index = score.sample_index
+           AND sample.requested_target = score.requested_target
+WHERE evaluation.uid = :uid
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an ensemble says of samples, row i for sample i as it was given.
+
+    Attributes:
+        evaluation: uid, for ``jsdelta query bugs --attack``.
+        was_right: the attacked model calls x by its label; if not, the sample was skipped.
+        success: it was, and x_adv is at the target (or any wrong label), ``(n,)``.
+        js_delta: JSΔ ``(n,)``; NaN for skipped samples and label pairs without a baseline.
+        measured: sizes and success as they are, beside what was claimed.
+    """
+
+    evaluation: str
+    was_right: NDArray[np.bool_]
+    success: NDArray[np.bool_]
+    js_delta: NDArray[np.float64]
+    measured: Measured
+
+    def is_bug(self, beta: float = 0.10) -> NDArray[np.bool_]:
+        """Tell which samples are adversarial bugs: successful, with JSΔ < β."""
+        return self.success & (self.js_delta < check_beta(beta))
+
+    def bug_fraction(self, beta: float = 0.10) -> float:
+        """Return the share of bugs among the successes that have a JSΔ; NaN if there are none."""
+        judged = self.success & ~np.isnan(self.js_delta)
+        return float(self.is_bug(beta)[judged].mean()) if judged.any() else float("nan")
+
+
+def judge(
+    x: ArrayLike,
+    x_adv: ArrayLike,
+    label: ArrayLike,
+    target_label: ArrayLike | None = None,
+    *,
+    ensemble: str | None = None,
+    attacked: str | int = "first",
+    evaluators: Sequence[str] = (),
+    library: str = "unknown",
+    norm: str = "linf",
+    temperature: str = "1",
+    workspace: str | Path | None = None,
+    data_dir: str | Path | None = None,
+) -> Verdict:
+    """Store samples that were made elsewhere, let an ensemble judge them, and return what it says.
+
+    Args:
+        x, x_adv: images ``(n, c, h, w)``, both uint8 in 0..255 or both floating in [0, 1].
+        label, target_label: whole numbers ``(n,)``; no targets for untargeted samples.
+        ensemble: name or uid; the newest finished one if None.
+        attacked: the model that they were made against: ``first``, a member's seed or a model.
+        evaluators: who judges; the ensemble's other members if empty.
+        library: what made them, such as ``torchattacks==3.5.1``.
+        workspace: folder of the store; the current one (or ``JSDELTA_HOME``) if None.
+
+    Raises:
+        JsdeltaError: the arrays or a name are not valid; nothing is stored.
+    """
+    given = {"x": x, "x_adv": x_adv, "label": label, "target_label": target_label}
+    arrays = {name: np.asarray(value) for name, value in given.items() if value is not None}
+    place = resolve_workspace(*(Path(part) if part else None for part in (workspace, data_dir)))
+    samples: list[ForeignSamples] = []
+
+    def check(dataset: Dataset) -> ForeignSamples:
+        samples.append(check_samples(arrays, dataset, library=library, norm=norm))
+        return samples[0]
+
+    with open_workbench(place) as bench:
+        judged, measured = score_foreign(
+            bench, check, ensemble=ensemble, attacked=str(attacked), evaluators=evaluators,
+            rules=EvaluationConfig(temperature),
+        )  # fmt: skip
+    with reading(place.db_url) as connection:
+        rows = fetch(connection, VERDICTS, uid=judged.evaluations[0])
+    of_attempt = {(index, target): (success, js_delta) for index, target, success, js_delta in rows}
+    attempts = samples[0].attempts
+    keys = zip(attempts.sample_index.tolist(), attempts.requested_target.tolist(), strict=True)
+    values = [of_attempt.get(key) for key in keys]
+    return Verdict(
+        evaluation=judged.evaluations[0],
+        was_right=np.array([value is not None for value in values]),
+        success=np.array([value is not None and bool(value[0]) for value in values]),
+        js_delta=np.array([np.nan if value is None or value[1] is None else value[1] for value in values]),
+        measured=measured,
+    )

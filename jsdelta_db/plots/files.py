@@ -1,0 +1,42 @@
+"""Figure files: checked before any work, written when it is done."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsdelta_db.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+FORMATS = (".png", ".svg")
+
+
+def check_figure_path(path: Path) -> None:
+    """Refuse a file that no figure can be written to, before any work is done.
+
+    Raises:
+        UsageError: another ending, or the folder does not exist.
+    """
+    if path.suffix.lower() not in FORMATS:
+        ending = repr(path.suffix) if path.suffix else "nothing"
+        raise UsageError(f"--output {str(path)!r} ends in {ending}; valid is {' or '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"--output {str(path)!r}: the folder {str(path.parent)!r} does not exist; make it first"
+        )
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG or SVG, by the file's ending.
+
+    Raises:
+        UsageError: see :func:`check_figure_path`.
+    """
+    check_figure_path(path)
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise UsageError(
+            f"--output {str(path)!r} can not be written: {error.strerror}; choose another file"
+        ) from error

@@ -1,0 +1,193 @@
+"""What is asked of a store first: how many successes were bugs. Read-only, and free of torch."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jsdelta_db.config.evaluation import check_beta
+from jsdelta_db.errors import UsageError
+from jsdelta_db.queries.columns import read_counted, read_segments
+from jsdelta_db.queries.grouping import (
+    LABEL_KEYS,
+    TOO_FEW,
+    Table,
+    bounds,
+    common_norm,
+    find_pooled,
+    resolve_keys,
+    sort_key,
+)
+from jsdelta_db.queries.selection import (
+    ALL_CORRECT,
+    ATTACKED_CORRECT,
+    EvaluationInfo,
+    Row,
+    Selection,
+    list_evaluations,
+)
+from jsdelta_db.queries.statistics import Fraction, Interval, fraction_intervals
+from jsdelta_db.queries.tally import Tally, tally, tally_images
+from jsdelta_db.store.reading import Reader, without_collecting
+
+# Facts, counts and skipped images; None by label: skipped images have no target.
+Group: TypeAlias = tuple[Row, Tally, int | None]
+P = TypeVar("P", bound=tuple[EvaluationInfo, *tuple[Any, ...]])
+
+
+@without_collecting()
+def query_bugs(
+    reader: Reader,
+    betas: Sequence[float],
+    by: Sequence[str] = (),
+    selection: Selection = Selection(),  # noqa: B008 frozen
+) -> Table:
+    """Return the share of bugs among successful attacks, for each group and each β.
+
+    Args:
+        betas: thresholds on JSΔ; a sample is a bug strictly below.
+        by: what to group by (see ``BY_CHOICES``); empty for one row per dataset, ensemble, attacked
+            model, norm and ε, and whatever else differs among the selected attacks.
+
+    Raises:
+        UsageError: a β outside (0, ∞), or an unknown grouping.
+    """
+    for beta in betas:
+        check_beta(beta)
+    betas = [float(beta) for beta in betas]
+    if not betas:
+        raise UsageError("no β is given; give at least one, such as 0.1")
+    evaluations = list_evaluations(reader, selection)
+    keys = resolve_keys(by, evaluations)
+    groups = _tally_groups(reader, evaluations, keys, betas, selection.population)
+    rows = [
+        row for facts, counted, n_skipped in groups for row in _count_bugs(facts, counted, betas, n_skipped)
+    ]
+    _add_intervals(rows, [counted for _, counted, _ in groups], betas)
+    return Table(keys, rows, find_pooled(evaluations, keys) if by else {}, common_norm(evaluations))
+
+
+def summary_metrics(rows: Iterable[Row]) -> dict[int, dict[str, float | None]]:
+    """Return what a tracker logs of the rows of ``query_bugs``: metrics by step = round(255·ε)."""
+    by_step: dict[int, dict[str, float | None]] = {}
+    for row in rows:
+        metrics = by_step.setdefault(round(row["eps"] * 255), {})
+        attempted = row["n_attempted"]
+        metrics["success_rate"] = row["n_success"] / attempted if attempted else None
+        metrics[f"bug_fraction_beta_{row['beta']:g}"] = row["bug_fraction"]
+    return by_step
+
+
+def js_delta_by_eps(
+    reader: Reader,
+    selection: Selection = Selection(),  # noqa: B008 frozen
+) -> dict[tuple[str, float], NDArray[np.float64]]:
+    """Return the JSΔ of all successful samples that have one, by norm and ε, ascending."""
+    found: dict[tuple[str, float], list[NDArray[np.float64]]] = {}
+    evaluations = list_evaluations(reader, selection)
+    names = ("js_delta", "n_right") if selection.population == ALL_CORRECT else ("js_delta",)
+    for evaluation, segments in read_segments(reader, evaluations, names, successes_only=True):
+        pieces = found.setdefault((evaluation.facts["norm"], evaluation.facts["eps"]), [np.zeros(0)])
+        for segment in segments:
+            if segment.is_defined:
+                assert segment.js_delta is not None
+                right = segment.n_right == evaluation.n_evaluators
+                pieces.append(segment.js_delta if len(names) == 1 else segment.js_delta[right])
+    return {key: np.concatenate(found[key]) for key in sorted(found)}
+
+
+def _tally_groups(
+    reader: Reader,
+    evaluations: Sequence[EvaluationInfo],
+    keys: Sequence[str],
+    betas: Sequence[float],
+    population: str,
+) -> list[Group]:
+    """Return the groups in order."""
+    if population == ATTACKED_CORRECT and not set(keys) & set(LABEL_KEYS):
+        groups = _tally_images(reader, evaluations, keys, betas)
+    else:
+        groups = _tally_attempts(reader, evaluations, keys, betas, population)
+    return sorted(groups, key=lambda group: [sort_key(value) for value in group[0].values()])
+
+
+def _tally_images(
+    reader: Reader, evaluations: Sequence[EvaluationInfo], keys: Sequence[str], betas: Sequence[float]
+) -> Iterator[Group]:
+    """Yield groups of whole evaluations: those were counted by image when they were stored."""
+    for values, parts in _group(read_counted(reader, evaluations, betas), keys).items():
+        n_skipped = sum(part.evaluation.n_skipped for part in parts)
+        yield dict(zip(keys, values, strict=True)), tally_images(parts, betas), n_skipped
+
+
+def _tally_attempts(
+    reader: Reader,
+    evaluations: Sequence[EvaluationInfo],
+    keys: Sequence[str],
+    betas: Sequence[float],
+    population: str,
+) -> Iterator[Group]:
+    """Yield groups by label, or of some images only: every attempt is counted."""
+    label_keys = [key for key in keys if key in LABEL_KEYS]
+    run_keys = [key for key in keys if key not in label_keys]
+    names = ["sample_index"]
+    if label_keys:
+        names.append("label_pair")
+    if population != ATTACKED_CORRECT:
+        names.append("n_right")
+    for values, parts in _group(read_segments(reader, evaluations, names, betas=betas), run_keys).items():
+        n_skipped = None if label_keys else sum(evaluation.n_skipped for evaluation, _ in parts)
+        for labels, counted in tally(parts, betas, population, label_keys).items():
+            facts = dict(zip((*run_keys, *label_keys), (*values, *labels), strict=True))
+            yield {key: facts[key] for key in keys}, counted, n_skipped
+
+
+def _group(parts: Iterable[P], keys: Sequence[str]) -> dict[tuple[object, ...], list[P]]:
+    """Gather parts, each led by its evaluation, by the evaluation's facts."""
+    groups: dict[tuple[object, ...], list[P]] = {}
+    for part in parts:
+        groups.setdefault(tuple(part[0].facts[key] for key in keys), []).append(part)
+    return groups
+
+
+def _count_bugs(facts: Row, counted: Tally, betas: Sequence[float], n_skipped: int | None) -> Iterator[Row]:
+    """Return the rows of one group, one for each β; their intervals are still to come."""
+    n_success, n_attempted = int(counted.success.sum()), int(counted.attempted.sum())
+    for place, beta in enumerate(betas):
+        n_bugs = int(counted.bugs[place].sum())
+        yield {
+            **facts,
+            "beta": beta,
+            "n_attempted": n_attempted,
+            "n_skipped": n_skipped,
+            "n_success": n_success,
+            "n_no_baseline": counted.n_undefined,
+            "n_bugs": n_bugs,
+            "bug_fraction": n_bugs / n_success if n_success else None,
+            **bounds("bug_fraction", None),
+            "bug_rate": n_bugs / n_attempted if n_attempted else None,
+            **bounds("bug_rate", None),
+            "interval": None,
+            "too_few": n_success < TOO_FEW,
+        }
+
+
+def _add_intervals(rows: Sequence[Row], groups: Sequence[Tally], betas: Sequence[float]) -> None:
+    """Put the intervals into the rows of all groups, drawn together."""
+    fractions = []
+    for counted in groups:
+        attempted = counted.attempted
+        single = attempted.max(initial=0) <= 1
+        for place in range(len(betas)):
+            bugs = counted.bugs[place]
+            fractions += [Fraction(bugs, counted.success, single), Fraction(bugs, attempted, single)]
+    intervals = iter(fraction_intervals(fractions))
+    for row in rows:
+        of_success, of_attempts = next(intervals), next(intervals)
+        row |= bounds("bug_fraction", of_success) | bounds("bug_rate", of_attempts)
+        row["interval"] = _kinds(of_success, of_attempts)
+
+
+def _kinds(*intervals: Interval | None) -> str | None:
+    return " / ".join(dict.fromkeys(interval.kind for interval in intervals if interval)) or None

@@ -1,0 +1,72 @@
+"""What data sets there are. Read-only."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.store.reading import Reader, fetch
+
+DATASET_KEYS = ("name", "uid", "kind", "construction", "parent", "model", "images", "status")
+# Of a construction, in the order that people read them.
+FACT_KEYS = (
+    *DATASET_KEYS, "ensemble", "member", "method", "note", "steps", "step_size", "eps", "seed", "of",
+    "label_share", "device", "dtype", "chunk_size", "root", "chain", "fingerprint", "file", "sha256",
+)  # fmt: skip
+SHORTEST_PREFIX = 4  # of a uid
+DATASETS = """
+SELECT dataset.uid, dataset.name, dataset.kind, dataset.construction, dataset.status, dataset.seed,
+       dataset.uri, dataset.sha256, dataset.fingerprint, dataset.id, dataset.parent_id
+FROM dataset ORDER BY dataset.id
+"""
+
+
+def query_datasets(reader: Reader) -> list[dict[str, Any]]:
+    """Return all data sets of the store, oldest first, each with ``FACT_KEYS``.
+
+    ``construction`` is the kind of it, ``chain`` the names from the root to the data set; what does not
+    apply is None.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    parents: dict[int, int | None] = {}
+    for uid, name, kind, construction, status, seed, uri, sha256, fingerprint, key, parent in fetch(
+        reader, DATASETS
+    ):
+        facts = json.loads(construction) if isinstance(construction, str) else construction or {}
+        row = {**dict.fromkeys(FACT_KEYS), **{each: facts[each] for each in FACT_KEYS if each in facts}}
+        row |= {
+            "name": name, "uid": uid, "kind": kind, "construction": facts.get("kind"), "status": status,
+            "images": facts.get("n_images"), "seed": seed, "file": uri, "sha256": sha256,
+            "fingerprint": fingerprint,
+        }  # fmt: skip
+        found[key], parents[key] = row, parent
+    for key, row in found.items():
+        chain = [key]
+        while (parent := parents[chain[-1]]) is not None:
+            chain.append(parent)
+        names = [str(found[each]["name"]) for each in reversed(chain)]
+        row |= {"parent": names[-2] if len(names) > 1 else None, "root": names[0], "chain": " > ".join(names)}
+    return list(found.values())
+
+
+def get_dataset(reader: Reader, reference: str, builtin: Iterable[str] = ()) -> dict[str, Any]:
+    """Return one data set by name or unique uid prefix; see :func:`query_datasets`.
+
+    Args:
+        builtin: names that exist even if the store has no row of theirs yet.
+
+    Raises:
+        UsageError: no such data set, or several.
+    """
+    rows = query_datasets(reader)
+    found = [row for row in rows if row["name"] == reference] or [
+        row for row in rows if len(reference) >= SHORTEST_PREFIX and row["uid"].startswith(reference)
+    ]
+    if len(found) > 1:
+        uids = ", ".join(row["uid"] for row in found)
+        raise UsageError(f"dataset {reference!r} names {len(found)}; give one by its uid: {uids}")
+    if not found:
+        raise UnknownNameError(
+            "dataset", reference, dict.fromkeys([*builtin, *(row["name"] for row in rows)])
+        )
+    return found[0]

@@ -1,0 +1,249 @@
+"""Which finished evaluations a query looks at, and the wide facts that it groups by. Read-only."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from jsdelta_db.config.attack import OBJECTIVES
+from jsdelta_db.config.checks import NORMS
+from jsdelta_db.config.evaluation import TEMPERATURES
+from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.records import FILE_SPLIT
+from jsdelta_db.store.constants import FINISHED
+from jsdelta_db.store.reading import Reader, fetch, fetch_many
+
+DEFAULT_KEYS = ("dataset", "ensemble", "attacked", "norm", "eps")
+# What makes attacks of equal default keys different; a column wherever it varies.
+CONFIGURATION_KEYS = (
+    "method", "arch", "targets", "steps", "relative_step_size", "random_start", "restarts", "objective",
+    "stop", "attack_seed", "images", "split", "device", "dtype", "library", "temperature", "baseline",
+)  # fmt: skip
+FACT_KEYS = (*DEFAULT_KEYS, *CONFIGURATION_KEYS, "evaluators", "attack")
+ATTACKED_CORRECT, ALL_CORRECT = POPULATIONS = ("attacked-correct", "all-correct")
+EPS_TOLERANCE = 1e-5  # relative: float rounding, and the digits that a table shows
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which evaluations, and which of their attempts, a query looks at; None leaves a fact open.
+
+    Attributes:
+        ensemble: name or uid prefix of the ensemble whose members judged.
+        dataset, method, norm, objective, library, temperature: names.
+        eps: stored floats.
+        uids: evaluations or attacks, by uid prefix.
+        population: ``attacked-correct``, or ``all-correct`` for the images that every evaluator has right.
+
+    Raises:
+        UnknownNameError: a norm, temperature or population that can not be.
+    """
+
+    ensemble: str | None = None
+    dataset: str | None = None
+    method: str | None = None
+    eps: tuple[float, ...] = ()
+    uids: tuple[str, ...] = ()
+    norm: str | None = None
+    objective: str | None = None
+    library: str | None = None
+    temperature: str | None = None
+    population: str = ATTACKED_CORRECT
+
+    def __post_init__(self) -> None:
+        for name, valid in (("norm", NORMS), ("temperature", TEMPERATURES), ("population", POPULATIONS)):
+            value = getattr(self, name)
+            if value is not None and value not in valid:
+                raise UnknownNameError(name, value, valid)
+
+
+class EvaluationInfo(NamedTuple):
+    """A finished evaluation and the wide facts that queries group by.
+
+    A tuple, since a query makes thousands.
+
+    Attributes:
+        image_set: attacks that share it attack the same images, told apart by ``sample_index``.
+        n_evaluators: how many judged.
+        sharpness: of the attacked model; None if it was not measured.
+        facts: by name, ``FACT_KEYS`` among them.
+    """
+
+    id: int
+    uid: str
+    attack_id: int
+    attack_uid: str
+    attacked_id: int
+    image_set: tuple[int, str, int]
+    classes: tuple[str, ...]
+    n_skipped: int
+    n_attempts: int
+    n_evaluators: int
+    sharpness: float | None
+    facts: Mapping[str, Any]
+
+
+FACTS = {
+    "id": "evaluation.id", "uid": "evaluation.uid", "attack_id": "attack.id", "attack_uid": "attack.uid",
+    "dataset_id": "attack.dataset_id", "attacked_id": "model.id", "attacked_uid": "model.uid",
+    "n_skipped": "attack.n_skipped", "n_attempts": "attack.n_attempts",
+    "step_size": "attack.step_size", "ensemble_uid": "ensemble.uid", "model_name": "model.name",
+    "sharpness": "model.sharpness", "dataset": "dataset.name", "ensemble": "ensemble.name",
+    "attacked": "model.seed", "norm": "attack.norm", "eps": "attack.eps", "method": "model.method",
+    "arch": "model.architecture", "targets": "attack.target_rule", "steps": "attack.steps",
+    "random_start": "attack.random_start", "restarts": "attack.restarts", "objective": "attack.objective",
+    "stop": "attack.stop", "attack_seed": "attack.seed", "images": "attack.images", "split": "attack.split",
+    "device": "attack.requested_device", "dtype": "attack.dtype", "library": "attack.library",
+    "temperature": "evaluation.temperature_rule", "baseline": "evaluation.baseline_rule",
+}  # fmt: skip
+FINISHED_EVALUATIONS = f"""
+SELECT {", ".join(FACTS.values())}
+FROM evaluation
+JOIN attack ON attack.id = evaluation.attack_id
+JOIN model ON model.id = attack.attacked_model_id
+JOIN dataset ON dataset.id = attack.dataset_id
+LEFT JOIN ensemble ON ensemble.id = evaluation.ensemble_id
+WHERE evaluation.status = '{FINISHED}'
+ORDER BY evaluation.id
+"""  # noqa: S608 a constant
+EVALUATORS = "SELECT evaluation_id, model_id FROM evaluation_member ORDER BY evaluation_id, position"
+# Where the names of a fact stand, and those that are valid though no row has them yet.
+NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "dataset": ("SELECT DISTINCT name FROM dataset ORDER BY name", ()),
+    "method": ("SELECT DISTINCT method FROM model ORDER BY method", ()),
+    "objective": ("SELECT DISTINCT objective FROM attack ORDER BY objective", OBJECTIVES),
+    "library": ("SELECT DISTINCT library FROM attack ORDER BY library", ()),
+}
+
+
+def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list[EvaluationInfo]:
+    """Return the finished evaluations that a selection names, oldest first.
+
+    Raises:
+        UnknownNameError: a name that the store does not have.
+    """
+    found = [dict(zip(FACTS, row, strict=True)) for row in fetch_many(reader, FINISHED_EVALUATIONS)]
+    _check_names(reader, selection)
+    found = _select(found, selection)
+    if selection.uids:
+        named = {uid for prefix in selection.uids for uid in _resolve_uid(prefix, found)}
+        found = [row for row in found if named & {row["uid"], row["attack_uid"]}]
+    for row in found:
+        row["attacked"] = row["attacked"] if row["model_name"] is None else row["model_name"]
+    _tell_apart(found, "ensemble", "ensemble_uid", ())
+    _tell_apart(found, "attacked", "attacked_uid", ("dataset", "ensemble", "method", "arch"))
+    evaluators = _evaluators(reader)
+    classes = _classes(reader)
+    return [_info(row, evaluators.get(row["id"], ()), classes[row["dataset_id"]]) for row in found]
+
+
+def count_unfinished(reader: Reader) -> int:
+    """Return how many evaluations are not finished: queries leave them out."""
+    ((count,),) = fetch(reader, "SELECT count(*) FROM evaluation WHERE status <> :status", status=FINISHED)
+    return int(count)
+
+
+def _select(rows: list[Row], selection: Selection) -> list[Row]:
+    """Return the rows that have all that is asked for by name or ε."""
+    for name in ("norm", "temperature", *NAMES):
+        wanted = getattr(selection, name)
+        if wanted is not None:
+            rows = [row for row in rows if row[name] == wanted]
+    if selection.ensemble is not None:
+        rows = [row for row in rows if _is_ensemble(selection.ensemble, row["ensemble"], row["ensemble_uid"])]
+    if selection.eps:
+        rows = [row for row in rows if _is_one_of(row["eps"], selection.eps)]
+    return rows
+
+
+def _is_one_of(found: float, wanted: Iterable[float]) -> bool:
+    return any(math.isclose(found, eps, rel_tol=EPS_TOLERANCE) for eps in wanted)
+
+
+def _is_ensemble(reference: str, name: str | None, uid: str | None) -> bool:
+    return uid is not None and (reference == name or uid.startswith(reference))
+
+
+def _check_names(reader: Reader, selection: Selection) -> None:
+    """Refuse a name that the store does not know: an empty answer would read like "no bugs".
+
+    Raises:
+        UnknownNameError: lists what there is.
+    """
+    if selection.ensemble is not None:
+        ensembles = fetch(reader, "SELECT name, uid FROM ensemble ORDER BY name")
+        if not any(_is_ensemble(selection.ensemble, *ensemble) for ensemble in ensembles):
+            raise UnknownNameError(
+                "ensemble", selection.ensemble, dict.fromkeys(name for name, _ in ensembles)
+            )
+    for what, (sql, valid) in NAMES.items():
+        wanted = getattr(selection, what)
+        if wanted is not None:
+            known = dict.fromkeys((*valid, *(name for (name,) in fetch(reader, sql))))
+            if wanted not in known:
+                raise UnknownNameError(what, wanted, known)
+
+
+def _resolve_uid(prefix: str, rows: Sequence[Row]) -> set[str]:
+    """Return the uid of the one attack or evaluation that a prefix names.
+
+    Raises:
+        UnknownNameError: none.
+        UsageError: several.
+    """
+    named = {row[key] for row in rows for key in ("uid", "attack_uid") if row[key].startswith(prefix)}
+    if not named:
+        raise UnknownNameError("attack", prefix, dict.fromkeys(row["attack_uid"] for row in rows))
+    if len(named) > 1:
+        raise UsageError(
+            f"--attack {prefix!r} names {len(named)}; give one by its uid: {', '.join(sorted(named))}"
+        )
+    return named
+
+
+def _evaluators(reader: Reader) -> dict[int, list[str]]:
+    """Return each evaluation's judges: added models by name, others by seed and the start of the uid."""
+    models = fetch(reader, "SELECT id, name, seed, uid FROM model")
+    names = {model_id: f"{seed}@{uid[:6]}" if name is None else name for model_id, name, seed, uid in models}
+    members: dict[int, list[str]] = {}
+    for evaluation_id, model_id in fetch_many(reader, EVALUATORS):
+        members.setdefault(evaluation_id, []).append(names[model_id])
+    return members
+
+
+def _tell_apart(rows: Iterable[Row], name: str, uid: str, within: tuple[str, ...]) -> None:
+    """Add the start of the uid to a name that stands for several things."""
+    uids: dict[Any, set[str]] = {}
+    pick = itemgetter(name, *within)
+    keys = [(row, pick(row)) for row in rows]
+    for row, key in keys:
+        uids.setdefault(key, set()).add(row[uid])
+    for row, key in keys:
+        if len(uids[key]) > 1:
+            row[name] = f"{row[name]}@{row[uid][:8]}"
+
+
+def _classes(reader: Reader) -> dict[int, tuple[str, ...]]:
+    """Return the names of each data set's classes."""
+    found = fetch(reader, "SELECT id, classes FROM dataset")
+    # JSON: text from SQLite, a list from PostgreSQL.
+    return {key: tuple(json.loads(names) if isinstance(names, str) else names) for key, names in found}
+
+
+def _info(row: Row, evaluators: Sequence[str], classes: tuple[str, ...]) -> EvaluationInfo:
+    # Samples from elsewhere came without their steps.
+    relative = row["step_size"] * row["steps"] / row["eps"] if row["steps"] else None
+    row["relative_step_size"] = None if relative is None else round(relative, 6)
+    row["random_start"] = bool(row["random_start"])
+    row["evaluators"], row["attack"] = " ".join(evaluators), row["attack_uid"]
+    own_images = row["attack_id"] if row["split"] == FILE_SPLIT else 0
+    return EvaluationInfo(
+        id=row["id"], uid=row["uid"], attack_id=row["attack_id"], attack_uid=row["attack_uid"],
+        attacked_id=row["attacked_id"], image_set=(row["dataset_id"], row["split"], own_images),
+        classes=classes, n_skipped=row["n_skipped"], n_attempts=row["n_attempts"],
+        n_evaluators=len(evaluators), sharpness=row["sharpness"], facts=row,
+    )  # fmt: skip

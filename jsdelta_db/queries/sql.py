@@ -1,0 +1,130 @@
+"""One SELECT of the user's own: read-only whatever it says, and stopped after a while."""
+
+import datetime
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from jsdelta_db.errors import StoreError
+from jsdelta_db.queries.sql_statement import check_start, refused, stopped
+from jsdelta_db.store.reading import Reader, reading
+from jsdelta_db.store.sqlite import BUSY_SECONDS
+
+ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
+DESCRIBING = ("table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list")
+STEPS_BETWEEN_LOOKS = 10_000  # of SQLite's virtual machine: far below a millisecond
+# SQLite's codes for what the statement itself got wrong; others are the store's and the reader's to explain.
+OF_THE_STATEMENT = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_TOOBIG)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a statement returned: numbers, texts, None; a BLOB in hex."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def query_sql(url: str, statement: str, timeout: float) -> Found:
+    """Run one reading statement.
+
+    SQLite: a connection opened read-only, whose authorizer lets nothing but reading pass. PostgreSQL: a
+    READ ONLY transaction, rolled back, and a prepared statement, which can not be several.
+
+    Args:
+        timeout: seconds until it is stopped.
+
+    Raises:
+        UsageError: it is not one statement that reads, or the database says what is wrong with it.
+        StoreError: it took too long, or the store can not be read.
+    """
+    check_start(statement)
+    with reading(url) as reader:
+        path = _sqlite_file(reader)
+        if path is None:
+            from jsdelta_db.queries.sql_postgresql import run
+
+            columns, rows = run(reader, statement, timeout)  # type: ignore[arg-type]
+        else:
+            # The reader stays open beside it: only a connection that may write takes WAL's files away again.
+            columns, rows = _run(path, statement, timeout)
+    return Found(tuple(columns), [tuple(map(_plain, row)) for row in rows])
+
+
+def _sqlite_file(reader: Reader) -> Path | None:
+    if isinstance(reader, sqlite3.Connection):
+        return Path(reader.execute("PRAGMA database_list").fetchone()[2])
+    if reader.dialect.name != "sqlite":
+        return None
+    return Path(reader.exec_driver_sql("PRAGMA database_list").one()[2])
+
+
+def _run(path: Path, statement: str, timeout: float) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    deadline = time.monotonic() + timeout
+    with closing(_connect(path)) as connection, _explaining(timeout):
+        connection.set_authorizer(_authorize)
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+        cursor = connection.execute(statement)
+        rows = cursor.fetchall()
+        return [column[0] for column in cursor.description or ()], rows
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open read-only; a store on read-only media has no room for WAL's own files."""
+    for mode in ("mode=ro", "mode=ro&immutable=1"):
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+        )
+        connection.text_factory = lambda content: content.decode(errors="replace")
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master")
+        except sqlite3.OperationalError:
+            connection.close()
+            continue
+        return connection
+    raise StoreError(f"{path} can not be opened to read; check the file, its folder and its rights")
+
+
+def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+    """Say yes to reading; the names of a table's columns are reading, too."""
+    if action == sqlite3.SQLITE_FUNCTION:
+        return sqlite3.SQLITE_DENY if second in ("load_extension", "fts3_tokenizer") else sqlite3.SQLITE_OK
+    describes = action == sqlite3.SQLITE_PRAGMA and (first or "").lower() in DESCRIBING
+    return sqlite3.SQLITE_OK if describes or action in ALLOWED else sqlite3.SQLITE_DENY
+
+
+@contextmanager
+def _explaining(timeout: float) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Warning, sqlite3.ProgrammingError) as error:
+        raise refused(error) from None
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_INTERRUPT:
+            raise stopped(timeout) from None
+        if code in OF_THE_STATEMENT:
+            raise refused(error) from None
+        raise
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 whatever the database returns
+    """Return a value as every output format can show it."""
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, Decimal):
+        value = int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no word for it
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return value if isinstance(value, int | float | str | None) else str(value)

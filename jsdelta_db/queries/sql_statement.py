@@ -1,0 +1,32 @@
+"""The user's statement: what may be asked, and how a refusal reads."""
+
+import re
+
+from jsdelta_db.errors import StoreError, UsageError
+
+# What only reads, on either engine; whatever else is refused before the database sees it.
+STARTS = ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "PRAGMA")
+
+IGNORED = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
+
+
+def stopped(timeout: float) -> StoreError:
+    """Return the error for a statement that took too long."""
+    return StoreError(f"the statement was stopped after {timeout:g} s; ask for less, or give more --timeout")
+
+
+def refused(reason: object) -> UsageError:
+    """Return the error for a statement that the database does not take."""
+    first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
+    return UsageError(
+        f"the statement was refused: {first}; valid is one SELECT; see jsdelta query sql --help"
+    )
+
+
+def check_start(statement: str) -> None:
+    """Refuse a statement that does not begin like one that reads."""
+    match = IGNORED.match(statement)
+    word = re.match(r"\w*", statement[match.end() if match else 0 :])
+    start = word.group().upper() if word else ""
+    if start not in STARTS:
+        raise refused(f"it starts with {start or 'nothing'!r}, and only reading is allowed")

@@ -1,0 +1,181 @@
+"""Attempts counted by image, and by label where asked: all that bug fractions and their intervals need."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jsdelta_db.queries.columns import Counted
+from jsdelta_db.queries.grouping import LABEL_KEYS
+from jsdelta_db.queries.selection import ALL_CORRECT, EvaluationInfo
+from jsdelta_db.store.image_counts import add_up
+from jsdelta_db.store.segments import Segment, Whole
+
+SUCCESS, FAILURE, UNDEFINED, BUGS = range(4)  # rows of counts; from BUGS on one for each β
+OUTCOMES = ("success", "failure")
+MOST_CELLS = 1 << 23  # counted in an array of their own (64 MB); where there could be more they are sorted
+
+Counts = NDArray[np.float64]
+Part = tuple[EvaluationInfo, Sequence[Segment]]
+Piece = tuple[Whole, Whole]  # image numbers and label pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How the attempts of a group fell out, by image.
+
+    Attributes:
+        success, failure: attempts that have a JSΔ, ``(images,)``.
+        bugs: the successes below each β, ``(betas, images)``.
+        n_undefined: attempts without a JSΔ.
+    """
+
+    success: Counts
+    failure: Counts
+    bugs: Counts
+    n_undefined: int
+
+    @property
+    def attempted(self) -> Counts:
+        """Attempts that have a JSΔ, by image."""
+        return np.asarray(self.success + self.failure)
+
+
+def tally_images(parts: Sequence[Counted], betas: Sequence[float]) -> Tally:
+    """Count the attempts of some evaluations from what was counted when they were stored."""
+    by_set: dict[tuple[int, str, int], list[Counted]] = {}
+    for part in parts:
+        by_set.setdefault(part.evaluation.image_set, []).append(part)
+    counts = np.concatenate([_add_up_set(alike, betas) for alike in by_set.values()], axis=1)
+    n_undefined = sum(part.counts.n_undefined for part in parts)
+    return Tally(counts[0], counts[1], counts[2:], n_undefined)
+
+
+def _add_up_set(parts: Sequence[Counted], betas: Sequence[float]) -> Counts:
+    """Return successes, failures and bugs at each β on one set of images, ``(2 + betas, images)``."""
+    rows = [add_up([(part.counts.bits, getattr(part.counts, name)) for part in parts]) for name in OUTCOMES]
+    for beta in betas:
+        below = [np.zeros(0, np.uint8)]
+        for part in parts:
+            for segment in part.successes:
+                first = segment.count_below(beta)
+                if first:
+                    assert segment.sample_index is not None
+                    below.append(segment.sample_index[:first])
+        rows.append(np.bincount(np.concatenate(below)))
+    n_images = max(map(len, rows))
+    return np.stack([np.pad(row, (0, n_images - len(row))) for row in rows]).astype(np.float64)
+
+
+def tally(
+    parts: Sequence[Part], betas: Sequence[float], population: str, label_keys: Sequence[str]
+) -> dict[tuple[str, ...], Tally]:
+    """Count the attempts of some evaluations, divided by label where asked.
+
+    Args:
+        label_keys: some of ``LABEL_KEYS``.
+
+    Returns:
+        By the names of the labels, in the order of the keys; images of different sets count as different.
+    """
+    by_set: dict[tuple[object, ...], list[Part]] = {}
+    for part in parts:
+        by_set.setdefault((part[0].image_set, part[0].classes), []).append(part)
+    found: dict[tuple[str, ...], list[Counts]] = {}
+    for alike in by_set.values():
+        classes = alike[0][0].classes
+        for labels, counts in _count_set(alike, betas, population, label_keys, len(classes)):
+            found.setdefault(tuple(classes[label] for label in labels), []).append(counts)
+    tallies = {}
+    for names, of_sets in found.items():
+        counts = np.concatenate(of_sets, axis=1)
+        n_undefined = int(counts[UNDEFINED].sum())
+        tallies[names] = Tally(counts[SUCCESS], counts[FAILURE], counts[BUGS:], n_undefined)
+    return tallies
+
+
+def _count_set(
+    parts: Sequence[Part],
+    betas: Sequence[float],
+    population: str,
+    label_keys: Sequence[str],
+    n_classes: int,
+) -> Iterator[tuple[tuple[int, ...], Counts]]:
+    """Yield labels and counts by image, of evaluations on one set of images."""
+    gathered = _gather(parts, betas, population, with_labels=bool(label_keys))
+    rows = [(np.concatenate([i for i, _ in some]), np.concatenate([p for _, p in some])) for some in gathered]
+    n_images = 1 + max(int(image.max(initial=0)) for image, _ in rows)
+    if not label_keys:
+        # By number, as in ``tally_images``: the bootstrap draws the same images.
+        yield (), np.stack([np.bincount(image, minlength=n_images) for image, _ in rows]).astype(np.float64)
+        return
+    numbered = [partial(_number, image, pair, n_images) for image, pair in rows]
+    present, counts = _count(numbered, n_classes * n_classes * n_images)
+    pair, image = np.divmod(present, n_images)
+    labels = dict(zip(LABEL_KEYS, np.divmod(pair, n_classes), strict=True))
+    group = pair if len(label_keys) > 1 else labels[label_keys[0]]
+    for value in np.unique(group):
+        some = np.flatnonzero(group == value)
+        _, place = np.unique(image[some], return_inverse=True)
+        by_image = np.stack([np.bincount(place, row) for row in counts[:, some]]).astype(np.float64)
+        yield tuple(int(labels[key][some[0]]) for key in label_keys), by_image
+
+
+def _gather(
+    parts: Sequence[Part], betas: Sequence[float], population: str, *, with_labels: bool
+) -> list[list[Piece]]:
+    """Return image numbers and label pairs piece by piece, for each row of the counts."""
+    none = np.zeros(0, dtype=np.uint8)
+    rows: list[list[Piece]] = [[(none, none)] for _ in range(BUGS + len(betas))]
+    for evaluation, segments in parts:
+        for segment in segments:
+            index, pair = segment.sample_index, segment.label_pair if with_labels else none
+            assert index is not None
+            assert pair is not None
+            n = segment.n
+            if population == ALL_CORRECT:
+                assert segment.n_right is not None
+                right = np.equal(segment.n_right, evaluation.n_evaluators)
+                places = np.concatenate([[0], np.cumsum(right)])  # where the first k go
+                index, pair = index[right], pair[right] if with_labels else none
+                n = places[-1]
+            if segment.low is None:
+                rows[UNDEFINED].append((index, pair))
+                continue
+            rows[SUCCESS if segment.success else FAILURE].append((index, pair))
+            if not segment.success:
+                continue
+            for row, beta in enumerate(betas, BUGS):
+                first = segment.count_below(beta)
+                if population == ALL_CORRECT:
+                    first = places[first]
+                if first:
+                    rows[row].append((index, pair) if first == n else (index[:first], pair[:first]))
+    return rows
+
+
+def _number(image: Whole, pair: Whole, n_images: int) -> NDArray[np.int64]:
+    """Return which cell, of label pair and image, each attempt is counted in."""
+    cells = pair.astype(np.int64)
+    cells *= n_images
+    cells += image
+    return cells
+
+
+def _count(
+    rows: Sequence[Callable[[], NDArray[np.integer]]], n_cells: int
+) -> tuple[NDArray[np.int64], Counts]:
+    """Return the cells that occur, and how often each does in each row ``(rows, cells)``.
+
+    Args:
+        rows: make the cells that a row's attempts are in; one at a time, since each takes 8 bytes an attempt.
+    """
+    if n_cells <= MOST_CELLS:
+        counts = np.stack([np.bincount(cells(), minlength=n_cells) for cells in rows])
+        present = np.flatnonzero(counts[:BUGS].any(axis=0))
+        return present, counts[:, present].astype(np.float64)
+    present = np.unique(np.concatenate([np.unique(cells()) for cells in rows[:BUGS]])).astype(np.int64)
+    places = (np.searchsorted(present, cells()) for cells in rows)
+    return present, np.stack([np.bincount(place, minlength=len(present)) for place in places]).astype(float)

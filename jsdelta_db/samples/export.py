@@ -1,0 +1,211 @@
+"""Stored samples out of the workspace: as arrays that any tool reads, or as pictures."""
+
+import csv
+import io
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.errors import NothingToDoError, UsageError
+from jsdelta_db.runtime.files import write_atomically
+from jsdelta_db.samples.choice import SampleFilter, get_kept
+from jsdelta_db.samples.stored_attack import KeptAttack, KeptImages, KeptRows
+from jsdelta_db.store.session import reading_store
+
+FORMATS = ("npz", "png")
+INDEX = "index.csv"
+PICTURE = re.compile(r"sample_.+_(clean|adv)\.png")
+
+
+def check_target(path: Path, form: str | None, *, force: bool) -> str:
+    """Return the format to write, ``npz`` or ``png``, before any work is done.
+
+    Args:
+        path: an .npz file, or a folder for pictures.
+        form: None to go by the path's ending.
+        force: whether an earlier export's folder may be replaced.
+
+    Raises:
+        UsageError: an ending or format that is not known, or something that must not be overwritten.
+    """
+    if form not in (None, *FORMATS):
+        raise UsageError(f"--format {form!r} is not valid; valid is {' or '.join(FORMATS)}")
+    ending = path.suffix.lower()
+    if form is None and ending not in ("", ".npz") and not path.is_dir():
+        raise UsageError(
+            f"--output {str(path)!r} ends in {path.suffix!r}; valid is .npz, or a folder for PNG files"
+        )
+    chosen = form or ("npz" if ending == ".npz" else "png")
+    if (chosen == "npz") != (ending == ".npz"):
+        wanted = "a file that ends in .npz" if chosen == "npz" else "a folder"
+        raise UsageError(f"--output {str(path)!r} does not fit --format {chosen}; give {wanted}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(
+            f"--output {str(path)!r}: the folder {str(path.parent)!r} does not exist; make it first"
+        )
+    if chosen == "npz" and path.is_dir():
+        raise UsageError(f"--output {str(path)!r} is a folder; give another name")
+    if chosen == "png":
+        _check_folder(path, force=force)
+    return chosen
+
+
+def _check_folder(path: Path, *, force: bool) -> None:
+    """Refuse to write over anything; with ``force`` over anything but an earlier export."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--output {str(path)!r} is a file; give a folder for PNG files")
+    names = sorted(each.name for each in path.iterdir()) if path.is_dir() else []
+    if names and not force:
+        raise UsageError(f"--output {str(path)!r} is not empty; give another folder, or add --force")
+    foreign = [name for name in names if name != INDEX and not PICTURE.fullmatch(name)]
+    if foreign:
+        raise UsageError(
+            f"--output {str(path)!r} holds what is no export ({foreign[0]}), and --force would delete it; "
+            "give another folder"
+        )
+
+
+def export_samples(
+    workspace: Workspace,
+    path: Path,
+    wanted: SampleFilter,
+    *,
+    attack: str | None = None,
+    evaluation: str | None = None,
+    form: str | None = None,
+    force: bool = False,
+) -> int:
+    """Write an attack's samples, whole or not at all, and return how many.
+
+    Args:
+        attack, evaluation: see :func:`jsdelta_db.samples.choice.get_kept`.
+        form, force: see :func:`check_target`.
+
+    Raises:
+        NothingToDoError: no attack, or no sample, is as wanted.
+        UsageError, DataError, CheckpointError: a name, the target, the data set or a kept file is not
+            what it should be.
+    """
+    chosen = check_target(path, form, force=force)
+    with reading_store(workspace.db_url) as connection, Session(connection) as session:
+        kept = get_kept(session, workspace, attack, evaluation)
+        rows = kept.read_rows()
+        rows = rows.pick(wanted.matches(rows, kept.classes))
+        if not len(rows):
+            raise NothingToDoError(_nothing(kept, wanted))
+        images = kept.read_images(rows)
+    try:
+        if chosen == "npz":
+            write_atomically(path, as_npz(kept, rows, images))
+        else:
+            _write_folder(path, kept, rows, images)
+    except OSError as error:
+        raise UsageError(
+            f"--output {str(path)!r} can not be written: {error.strerror}; choose another place"
+        ) from error
+    return len(rows)
+
+
+def _nothing(kept: KeptAttack, wanted: SampleFilter) -> str:
+    attack = kept.attack
+    if wanted.bugs is None:
+        return f"attack {attack.uid} has no successful sample; add --all for those that failed"
+    if kept.evaluation is None:
+        return f"attack {attack.uid} was not judged, so it has no bugs; leave --bugs out, or judge it first"
+    return f"attack {attack.uid} has no bug at β = {wanted.bugs:g}; ask for a higher --bugs"
+
+
+def as_npz(kept: KeptAttack, rows: KeptRows, images: KeptImages) -> bytes:
+    """Return samples as an .npz file that ``jsdelta score --samples`` takes."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        x=images.x,
+        x_adv=images.x_adv,
+        label=rows.source_label,
+        target_label=rows.requested_target,  # aimed at: −1 when untargeted
+        adversarial_label=images.logits.argmax(1),  # what the attacked model says
+        success=rows.success,
+        js_delta=rows.js_delta,
+        confidence=rows.confidence,
+        sample_index=rows.sample_index,
+        eps=np.float64(kept.attack.eps),
+        norm=np.str_(kept.attack.norm),
+        classes=np.array(kept.classes, dtype=np.str_),
+        attack=np.str_(kept.attack.uid),
+        evaluation=np.str_(kept.evaluation.uid if kept.evaluation else ""),
+    )
+    return buffer.getvalue()
+
+
+def _write_folder(path: Path, kept: KeptAttack, rows: KeptRows, images: KeptImages) -> None:
+    """Write pictures and their index into a new folder aside, then put it in place."""
+    path = path.resolve()  # a link keeps its place, and ``.`` gets a name
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    before = aside.with_suffix(".before")
+    try:
+        aside.mkdir()
+        _write_pictures(aside, kept, rows, images)
+        if path.is_dir():
+            path.rename(before)
+        try:
+            aside.rename(path)
+        except BaseException:
+            if before.is_dir():
+                before.rename(path)
+            raise
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _write_pictures(folder: Path, kept: KeptAttack, rows: KeptRows, images: KeptImages) -> None:
+    names = file_labels(kept.classes)
+    head = (
+        "sample_index", "clean", "adversarial", "label", "target_label", "label_name", "target_label_name",
+        "success", "confidence", "js_delta", "norm", "eps",
+    )  # fmt: skip
+    with (folder / INDEX).open("w", encoding="utf-8", newline="") as file:
+        index = csv.writer(file, lineterminator="\n")
+        index.writerow(head)
+        for i in range(len(rows)):
+            source, target = int(rows.source_label[i]), int(rows.target_label[i])
+            stem = f"sample_{rows.sample_index[i]}_{names[source]}_to_{names[target]}"
+            pictures = {f"{stem}_clean.png": images.x[i], f"{stem}_adv.png": images.x_adv[i]}
+            for name, pixels in pictures.items():
+                (folder / name).write_bytes(as_png(pixels))
+            js_delta = float(rows.js_delta[i])
+            index.writerow((
+                int(rows.sample_index[i]), *pictures, source, target, kept.classes[source],
+                kept.classes[target], int(rows.success[i]), float(rows.confidence[i]),
+                "" if np.isnan(js_delta) else js_delta, kept.attack.norm, kept.attack.eps,
+            ))  # fmt: skip
+
+
+def as_png(pixels: NDArray[np.float32]) -> bytes:
+    """Return an image ``(1 or 3, h, w)`` in [0, 1] as an 8-bit PNG, each value rounded to the nearest level.
+
+    Rounding down would move every pixel by half a level on average, and lose attacks of 1/255.
+    """
+    from matplotlib.image import imsave
+
+    levels = np.rint(pixels.astype(np.float64) * 255.0).astype(np.uint8)
+    rgb = np.repeat(levels, 3, axis=0) if len(levels) == 1 else levels
+    buffer = io.BytesIO()
+    imsave(buffer, np.ascontiguousarray(np.moveaxis(rgb, 0, -1)), format="png")  # uint8 stays as it is
+    return buffer.getvalue()
+
+
+def file_labels(classes: Sequence[str]) -> list[str]:
+    """Return the labels as parts of file names: their names where these stay distinct, else numbers."""
+    safe = [re.sub(r"[^\w-]+", "-", name).strip("-_") for name in classes]
+    distinct = len({name.casefold() for name in safe}) == len(safe) and all(safe)
+    return safe if distinct else [str(label) for label in range(len(classes))]

@@ -1,0 +1,185 @@
+"""Samples made elsewhere, at the border: arrays from any tool, looked at before a row is made."""
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jsdelta_db.compute.attacks import BALLS
+from jsdelta_db.compute.attacks.preflight import check_attempts, check_images
+from jsdelta_db.compute.data import Dataset
+from jsdelta_db.compute.data.dataset import as_unit_range
+from jsdelta_db.errors import DataError, UsageError
+from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Attempts
+
+ARRAYS = ("x", "x_adv", "label", "target_label")
+CLAIMS = ("eps", "success")  # what a tool said of its samples, if the file holds it
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSamples:
+    """Samples from elsewhere that passed every check.
+
+    Attributes:
+        x, x_adv: float32 ``(n, c, h, w)`` in [0, 1].
+        attempts: row number or the image's own index, its label, and the label aimed at (−1 for none).
+        split: the data set's split that all images are from; ``file`` if some are not.
+        library: what made them, with its version if that was given.
+        norm: to measure their size in.
+        fingerprint: sha256 of the arrays.
+        claims: what the tool said of ``eps`` and ``success``.
+    """
+
+    x: Tensor
+    x_adv: Tensor
+    attempts: Attempts
+    split: str
+    library: str
+    norm: str
+    fingerprint: str
+    claims: Mapping[str, NDArray[Any]]
+
+
+def read_file(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an .npz file; never runs code from it.
+
+    Raises:
+        DataError: not an .npz file, an array is missing, or one holds Python objects.
+    """
+    advice = f"save it with numpy.savez(file, {', '.join(f'{name}=…' for name in ARRAYS)})"
+    try:
+        # Opened here: of a damaged file NumPy leaves its own handle open.
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise DataError(f"--samples {path} holds a single array; {advice}")
+            names = [name for name in (*ARRAYS, *CLAIMS) if name in arrays.files]
+            found = {name: arrays[name] for name in names}
+            there = ", ".join(arrays.files) or "nothing"
+    except OSError as error:
+        raise DataError(
+            f"--samples {path} can not be read ({error.strerror or error}); give an .npz file"
+        ) from error
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        if "pickle" in str(error).lower() or "object" in str(error).lower():
+            raise DataError(
+                f"--samples {path} holds pickled objects, which could run code; save plain arrays"
+            ) from error
+        raise DataError(f"--samples {path} is not a readable .npz file; {advice}") from error
+    missing = [name for name in ARRAYS[:3] if name not in found]
+    if missing:
+        raise DataError(f"--samples {path} lacks {', '.join(missing)} (it holds {there}); {advice}")
+    return found
+
+
+def check_samples(
+    given: Mapping[str, NDArray[Any]], dataset: Dataset, *, library: str, norm: str = "linf"
+) -> ForeignSamples:
+    """Look at arrays from elsewhere.
+
+    Args:
+        given: ``x`` and ``x_adv``, images ``(n, c, h, w)``, both uint8 in 0..255 or both floating in
+            [0, 1]; ``label``, theirs, ``(n,)``; ``target_label``, the labels aimed at ``(n,)``, −1 or
+            left out for untargeted samples; what the tool claims, if anything: ``eps`` and ``success``.
+
+    Raises:
+        DataError, UsageError: says what is wrong; nothing was stored.
+    """
+    if norm not in BALLS:
+        raise UsageError(f"--norm {norm!r} is not valid; valid is {', '.join(BALLS)}")
+    arrays = {name: given[name] for name in ARRAYS if name in given}
+    arrays.setdefault("target_label", np.full(np.shape(given["label"]), UNTARGETED))
+    _check_shapes(arrays, dataset)
+    x, x_adv = (_as_images(arrays[name], name) for name in ("x", "x_adv"))
+    source, target = (_as_labels(arrays[name], name, dataset) for name in ("label", "target_label"))
+    split, index = _find_images(x, source, target, dataset)
+    attempts = Attempts(index, source, target)
+    check_attempts(attempts)
+    digest = hashlib.sha256()
+    for part in (x.numpy(), x_adv.numpy(), source, target):
+        digest.update(np.ascontiguousarray(part).data)
+    claims = {name: np.asarray(given[name]) for name in CLAIMS if name in given}
+    return ForeignSamples(x, x_adv, attempts, split, library, norm, digest.hexdigest(), claims)
+
+
+def _check_shapes(arrays: Mapping[str, NDArray[Any]], dataset: Dataset) -> None:
+    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1 or not lengths["x"]:
+        shown = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise DataError(
+            f"the arrays have different lengths or none ({shown}); valid is one row a sample in each"
+        )
+    for name in ("x", "x_adv"):
+        if arrays[name].shape[1:] != dataset.image_shape:
+            raise DataError(
+                f"{name} has images of {arrays[name].shape[1:]}; {dataset.name!r} has {dataset.image_shape} "
+                "(channels, height, width)"
+            )
+    kinds = {name: arrays[name].dtype for name in ("x", "x_adv")}
+    if (kinds["x"] == np.uint8) != (kinds["x_adv"] == np.uint8):
+        raise DataError(
+            f"x is {kinds['x']} and x_adv is {kinds['x_adv']}; valid is uint8 for both or floating for both"
+        )
+
+
+def _as_images(array: NDArray[Any], name: str) -> Tensor:
+    if array.dtype == np.uint8:
+        return as_unit_range(torch.from_numpy(np.ascontiguousarray(array)))
+    if not np.issubdtype(array.dtype, np.floating):
+        raise DataError(f"{name} is {array.dtype}; valid is uint8 in 0..255 or floating in [0, 1]")
+    bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
+    if len(bad):
+        raise DataError(f"{name} of sample {bad[0]} holds values that are not finite; valid is [0, 1]")
+    images = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    check_images(images, f"the values of {name}")
+    return images.clamp(0.0, 1.0)  # a copy: the array is the caller's
+
+
+def _as_labels(array: NDArray[Any], name: str, dataset: Dataset) -> NDArray[np.int64]:
+    lowest = UNTARGETED if name == "target_label" else 0
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise DataError(
+            f"{name} is {array.dtype} of shape {array.shape}; valid are whole numbers, one a sample"
+        )
+    labels = array.astype(np.int64)
+    bad = np.flatnonzero((labels < lowest) | (labels >= len(dataset.classes)))
+    if len(bad):
+        raise DataError(
+            f"{name} of sample {bad[0]} is {labels[bad[0]]}; valid for {dataset.name!r} is {lowest} to "
+            f"{len(dataset.classes) - 1}"
+        )
+    if name == "target_label" and len(set((labels == UNTARGETED).tolist())) > 1:
+        raise DataError(
+            "target_label is -1 for some samples only; give targeted and untargeted samples apart"
+        )
+    return labels
+
+
+def _find_images(
+    x: Tensor, source: NDArray[np.int64], target: NDArray[np.int64], dataset: Dataset
+) -> tuple[str, NDArray[np.int64]]:
+    """Recognise the data set's own images, so that samples pair up with other attacks' image by image."""
+    rows = np.arange(len(x), dtype=np.int64)
+    for name in ("attack", "baseline", "train"):
+        split = dataset.splits[name]
+        of_image = {_image_key(image): i for i, image in enumerate(split.batch(slice(None)))}
+        found = np.array([of_image.get(_image_key(image), -1) for image in x])
+        if (found < 0).any() or (split.labels.numpy()[found] != source).any():
+            continue
+        index = split.index[found]
+        if len(set(zip(index.tolist(), target.tolist(), strict=True))) == len(x):
+            return name, index
+        break  # an image twice towards one label: only the row tells the two apart
+    return FILE_SPLIT, rows
+
+
+def _image_key(image: Tensor) -> bytes:
+    """Name an image by its pixels, to a tenth of a level: writers round differently."""
+    return bytes((image * 2550.0).round().to(torch.int16).numpy().data)

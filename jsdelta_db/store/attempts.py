@@ -1,0 +1,175 @@
+"""Per-sample rows and baselines on their way in; the caller's transaction commits them."""
+
+from collections.abc import Mapping
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.orm import Session
+
+from jsdelta_db.errors import StoreError
+from jsdelta_db.records import Attempts, LabelPair, Samples, Scores, label_pair
+from jsdelta_db.store.inserting import insert_rows
+from jsdelta_db.store.schema import Base, Sample, Score
+
+MOST_IMAGES = 1 << 26  # of a split: ImageNet has fifty times fewer
+
+
+def write_samples(session: Session, *, attack_id: int, samples: Samples) -> None:
+    """Store one chunk of attempts.
+
+    Raises:
+        StoreError: a value is not finite.
+    """
+    attempts = samples.attempts
+    _check_image_numbers(attempts.sample_index)
+    columns = {
+        "sample_index": attempts.sample_index,
+        "requested_target": attempts.requested_target,
+        "source_label": attempts.source_label,
+        "target_label": samples.target_label,
+        "success": samples.success.astype(np.int64),
+        "confidence": samples.confidence,
+        "linf": samples.linf,
+        "l2": samples.l2,
+    }
+    _insert_arrays(session, Sample, {"attack_id": attack_id}, columns)
+
+
+def _check_image_numbers(sample_index: NDArray[np.int64]) -> None:
+    """Refuse image numbers that queries could not count by.
+
+    Raises:
+        StoreError: names the first.
+    """
+    wrong = sample_index[(sample_index < 0) | (sample_index >= MOST_IMAGES)]
+    if len(wrong):
+        raise StoreError(f"sample_index {wrong[0]} is not valid; valid are 0 to {MOST_IMAGES - 1}")
+
+
+def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> None:
+    """Store one chunk of scores; a missing JSΔ (NaN) becomes NULL.
+
+    Raises:
+        StoreError: another value is not finite.
+    """
+    columns = {
+        "sample_index": scores.attempts.sample_index,
+        "requested_target": scores.attempts.requested_target,
+        "js": scores.js,
+        "js_of_mean": scores.js_of_mean,
+        "js_attacked": scores.js_attacked,
+        "n_right": scores.n_right,
+        "n_at_target": scores.n_at_target,
+        "n_at_target_adv": scores.n_at_target_adv,
+    }
+    attempts = scores.attempts.sample_index
+    # Undefined is NaN alone; and a member's NaN would hide in the packed column.
+    _check_finite(Score, "js_delta", np.nan_to_num(scores.js_delta, posinf=np.inf, neginf=-np.inf), attempts)
+    _check_finite(Score, "member_js", scores.member_js.sum(axis=1), attempts)
+    ready: dict[str, list[Any]] = {
+        "js_delta": _with_nulls(scores.js_delta),
+        "member_js": _packed(scores.member_js),
+    }
+    _insert_arrays(session, Score, {"evaluation_id": evaluation_id}, columns, ready)
+
+
+def read_samples(
+    session: Session,
+    *,
+    attack_id: int,
+    sample_index: NDArray[np.int64],
+    requested_target: NDArray[np.int64],
+) -> dict[str, NDArray[Any]]:
+    """Return the stored columns of some attempts, in their order, ``source_label`` among them.
+
+    Raises:
+        StoreError: one of them is not there.
+    """
+    names = ("source_label", "target_label", "success", "confidence", "linf", "l2")
+    statement = select(
+        Sample.sample_index, Sample.requested_target, *(getattr(Sample, name) for name in names)
+    ).where(
+        Sample.attack_id == attack_id,
+        Sample.sample_index.between(int(sample_index.min()), int(sample_index.max())),
+    )
+    stored = {(row[0], row[1]): row[2:] for row in session.execute(statement)}
+    keys = list(zip(sample_index.tolist(), requested_target.tolist(), strict=True))
+    missing = next((key for key in keys if key not in stored), None)
+    if missing is not None:
+        raise StoreError(
+            f"the sample of image {missing[0]} towards {missing[1]} is gone; see jsdelta db check"
+        )
+    columns = dict(zip(names, map(np.array, zip(*(stored[key] for key in keys), strict=True)), strict=True))
+    return {**columns, "success": columns["success"].astype(bool)}
+
+
+def list_label_pairs(session: Session, *, attack_id: int) -> set[LabelPair]:
+    """Return the label pairs that an attack's samples have."""
+    rows = session.execute(
+        select(Sample.source_label, Sample.target_label).where(Sample.attack_id == attack_id).distinct()
+    )
+    return {label_pair(source, target) for source, target in rows}
+
+
+def write_stability(
+    session: Session, *, attack_id: int, attempts: Attempts, stability: NDArray[np.float64]
+) -> None:
+    """Store the stability of samples ``(n,)`` that are there already."""
+    columns = (attempts.sample_index, attempts.requested_target, stability)
+    rows = [
+        {"a": attack_id, "i": index, "t": target, "value": value}
+        for index, target, value in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+    key = (Sample.attack_id == bindparam("a")) & (Sample.sample_index == bindparam("i"))
+    statement = update(Sample).where(key, Sample.requested_target == bindparam("t"))
+    session.connection().execute(statement.values(stability=bindparam("value")), rows)
+
+
+def count_without_stability(session: Session, *, attack_id: int) -> int:
+    """Return how many successful samples of an attack have no stability yet."""
+    missing = (Sample.attack_id == attack_id) & (Sample.success == 1) & Sample.stability.is_(None)
+    return session.scalar(select(func.count()).select_from(Sample).where(missing)) or 0
+
+
+def _insert_arrays(
+    session: Session,
+    table: type[Base],
+    constants: Mapping[str, int],
+    columns: Mapping[str, NDArray[Any]],
+    ready: Mapping[str, list[Any]] | None = None,
+) -> None:
+    """Insert columns of equal length: arrays are checked and turned into Python values, lists are ready."""
+    for name, column in columns.items():
+        _check_finite(table, name, column, columns["sample_index"])
+    lists = [column.tolist() for column in columns.values()] + list((ready or {}).values())
+    same = [repeat(value, len(lists[0])) for value in constants.values()]
+    insert_rows(session, table, (*constants, *columns, *(ready or {})), list(zip(*same, *lists, strict=True)))
+
+
+def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:
+    """Return the values with None for NaN."""
+    listed: list[float | None] = values.tolist()
+    for row in np.flatnonzero(np.isnan(values)):
+        listed[row] = None
+    return listed
+
+
+def _packed(values: NDArray[np.float32]) -> list[bytes]:
+    """Return each row of ``(n, evaluators)`` as float32 in little-endian."""
+    packed, width = values.astype("<f4").tobytes(), 4 * values.shape[1]
+    return [packed[start : start + width] for start in range(0, len(packed), width)]
+
+
+def _check_finite(
+    table: type[Base], name: str, column: NDArray[Any], sample_index: NDArray[np.int64]
+) -> None:
+    """Refuse NaN and infinity, naming the first image that has one."""
+    bad = np.flatnonzero(~np.isfinite(column))
+    if len(bad):
+        raise StoreError(
+            f"{table.__tablename__}.{name} of image {sample_index[bad[0]]} is {column[bad[0]]}; "
+            "only finite values are stored"
+        )

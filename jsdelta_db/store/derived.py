@@ -1,0 +1,87 @@
+"""What queries read instead of rows on its way in, and held against the rows that it comes from."""
+
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, text
+from sqlalchemy.orm import Session
+
+from jsdelta_db.store.image_counts import ImageCounts, count_images
+from jsdelta_db.store.inserting import driver_connection, insert_rows, is_sqlite
+from jsdelta_db.store.reading import Reader
+from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Evaluation, ImageCount, ScoreSegment
+from jsdelta_db.store.segments import BLOBS, Segment, make_segments
+
+OF_SEGMENT = ("n", "success", "js_delta_min", "js_delta_max", *BLOBS)
+OF_COUNTS = ImageCounts._fields
+
+
+def write_segments(session: Session, evaluation_id: int) -> int:
+    """Store an evaluation's segments and counts by image, made from its rows, in place of those there are.
+
+    Returns:
+        How many attempts they hold.
+    """
+    # The driver's own rows: SQLAlchemy's take twice as long to fetch.
+    reader = driver_connection(session) if is_sqlite(session) else session.connection()
+    segments, counts = _make(session.connection(), reader, evaluation_id)
+    for table in (ScoreSegment, ImageCount):
+        session.execute(delete(table).where(table.evaluation_id == evaluation_id))
+    rows = [(evaluation_id, position, *row) for position, row in enumerate(segments)]
+    insert_rows(session, ScoreSegment, ("evaluation_id", "position", *OF_SEGMENT), rows)
+    insert_rows(session, ImageCount, ("evaluation_id", *OF_COUNTS), [(evaluation_id, *counts)])
+    return sum(row[0] for row in segments)
+
+
+def list_without_segments(connection: Connection) -> list[int]:
+    """Return the finished evaluations that have none, by id: an older version's, or imported ones."""
+    with_segments = select(ImageCount.evaluation_id)
+    statement = select(Evaluation.id).where(
+        Evaluation.status == FINISHED, Evaluation.id.not_in(with_segments)
+    )
+    return list(connection.scalars(statement.order_by(Evaluation.id)))
+
+
+def list_differing(connection: Connection) -> list[tuple[int, str]]:
+    """Return id and uid of the finished evaluations whose segments are not what their rows make."""
+    finished = select(Evaluation.id, Evaluation.uid).where(Evaluation.status == FINISHED)
+    rows = connection.execute(finished.order_by(Evaluation.id)).all()
+    return [(row.id, row.uid) for row in rows if differs(connection, row.id)]
+
+
+def differs(connection: Connection, evaluation_id: int) -> bool:
+    """Tell whether an evaluation's segments or counts are missing, or not what its rows make."""
+    segments = _stored(connection, "score_segment", OF_SEGMENT, evaluation_id, "position")
+    counts = _stored(connection, "image_count", OF_COUNTS, evaluation_id, "evaluation_id")
+    made_segments, made_counts = _make(connection, connection, evaluation_id)
+    return (segments, counts) != (made_segments, [made_counts])
+
+
+def _stored(
+    connection: Connection, table: str, names: tuple[str, ...], evaluation_id: int, order: str
+) -> list[tuple[Any, ...]]:
+    statement = text(
+        f"SELECT {', '.join(names)} FROM {table} "  # noqa: S608 names from the schema
+        f"WHERE evaluation_id = :id ORDER BY {order}"
+    )
+    return [tuple(row) for row in connection.execute(statement, {"id": evaluation_id})]
+
+
+def _make(
+    connection: Connection, reader: Reader, evaluation_id: int
+) -> tuple[list[tuple[Any, ...]], tuple[Any, ...]]:
+    """Return the rows of both tables, without the evaluation's id."""
+    statement = (
+        select(Evaluation.attack_id, Dataset.classes)
+        .join(Attack, Attack.id == Evaluation.attack_id)
+        .join(Dataset, Dataset.id == Attack.dataset_id)
+        .where(Evaluation.id == evaluation_id)
+    )
+    attack_id, classes = connection.execute(statement).one()
+    made = make_segments(reader, evaluation_id=evaluation_id, attack_id=attack_id, n_classes=len(classes))
+    return [_row(segment) for segment in made], tuple(count_images(made))
+
+
+def _row(segment: Segment) -> tuple[Any, ...]:
+    """Return what the table holds of a segment, in the order of ``OF_SEGMENT``."""
+    blobs = (getattr(segment, name).tobytes() for name in BLOBS)
+    return segment.n, int(segment.success), segment.low, segment.high, *blobs

@@ -1,0 +1,111 @@
+"""Many rows at once, through each database's own door: what SQLAlchemy has no words for."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, DateTime, Double, Integer, LargeBinary, SmallInteger, Text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from jsdelta_db.store.schema import Base
+
+FEWEST = 100  # rows for which PostgreSQL's COPY pays
+# What PostgreSQL calls the schema's types, the narrower first: a SmallInteger is an Integer, too.
+TYPES = (
+    (SmallInteger, "int2"), (BigInteger, "int8"), (Integer, "int4"), (Double, "float8"), (Text, "text"),
+    (LargeBinary, "bytea"), (Boolean, "bool"), (DateTime, "timestamptz"),
+)  # fmt: skip
+
+
+def is_sqlite(session: Session) -> bool:
+    """Tell which of the two databases a session writes to."""
+    return session.get_bind().dialect.name == "sqlite"
+
+
+def driver_connection(session: Session) -> Any:  # noqa: ANN401 sqlite3's or psycopg's
+    """Return the driver's connection that the session's transaction runs on."""
+    return session.connection().connection.driver_connection
+
+
+@contextmanager
+def translated(errors: type[Exception], statement: str) -> Iterator[None]:
+    """Let the driver's errors look as if they had come through SQLAlchemy."""
+    try:
+        yield
+    except errors as error:
+        raise DBAPIError.instance(statement, None, error, errors) from error
+
+
+def copy_rows(
+    session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> bool:
+    """Store rows by PostgreSQL's binary COPY.
+
+    Returns:
+        Whether they are stored; nothing is, where they are few, where COPY has no word for a column's
+        type, or where a key is there already: COPY can not skip a row.
+    """
+    types = [_type_name(table, name) for name in columns]
+    if len(rows) < FEWEST or None in types:
+        return False
+    import psycopg
+
+    statement = f"COPY {table.__tablename__} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
+    savepoint = session.begin_nested()
+    try:
+        with (
+            translated(psycopg.Error, statement),
+            driver_connection(session).cursor() as cursor,
+            cursor.copy(statement) as copy,
+        ):
+            copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
+    except DBAPIError as error:
+        if not isinstance(error.orig, psycopg.errors.UniqueViolation):
+            raise
+        savepoint.rollback()
+        return False
+    savepoint.commit()
+    return True
+
+
+def _type_name(table: type[Base], column: str) -> str | None:
+    of_column = table.__table__.columns[column].type
+    return next((name for kind, name in TYPES if isinstance(of_column, kind)), None)
+
+
+def insert_rows(
+    session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Insert rows of plain Python values; rows whose key is there already stay as they are.
+
+    Goes to the driver: SQLAlchemy's way to it takes as long as SQLite does to store the rows.
+    """
+    if not rows:
+        return
+    mark = "?" if is_sqlite(session) else "%s"
+    statement = (
+        f"INSERT INTO {table.__tablename__} ({', '.join(columns)}) "  # noqa: S608 names from the schema
+        f"VALUES ({', '.join([mark] * len(columns))}) ON CONFLICT DO NOTHING"
+    )
+    connection = driver_connection(session)
+    if is_sqlite(session):
+        with translated(sqlite3.Error, statement):
+            connection.executemany(statement, rows)
+    elif not copy_rows(session, table, columns, rows):
+        session.connection().exec_driver_sql(statement, list(rows))
+
+
+def replace_rows(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, in place of those with the same key: two processes may come to store the same."""
+    if not rows:
+        return
+    insert = sqlite.insert if is_sqlite(session) else postgresql.insert
+    key = [column.name for column in table.__table__.primary_key]
+    statement = insert(table).values(list(rows))
+    values = {name: statement.excluded[name] for name in rows[0] if name not in key}
+    session.execute(statement.on_conflict_do_update(index_elements=key, set_=values))

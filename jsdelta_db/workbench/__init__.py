@@ -1,0 +1,1 @@
+"""An open workspace: store, tracker, progress; its data sets and models in use."""

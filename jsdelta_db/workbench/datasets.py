@@ -1,0 +1,103 @@
+"""What a verb opens before it plans: the data set, the models, and a look at both."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jsdelta_db.compute import data
+from jsdelta_db.compute.data import Dataset
+from jsdelta_db.compute.data.constructed import open_file
+from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.queries.datasets import SHORTEST_PREFIX
+from jsdelta_db.store import runs
+from jsdelta_db.store.constants import CONSTRUCTED
+from jsdelta_db.store.schema import FINISHED
+from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.workbench.workbench import Workbench
+
+
+def open_dataset(bench: Workbench, name: str, *, download: bool = False) -> tuple[Dataset, DatasetRow]:
+    """Load a data set, builtin or constructed, and find or make its row.
+
+    Args:
+        name: of a data set, or the start of a constructed one's uid.
+        download: fetch a builtin one that is missing.
+
+    Raises:
+        UnknownNameError: no such data set.
+        UsageError: it is not finished, or the builtin one it starts from is not the one it was made from.
+        DataError: its files are missing or were changed.
+    """
+    if name in data.LOADERS:
+        dataset = data.load(name, bench.workspace.data_dir, download=download)
+        with bench.store.transaction() as session:
+            return dataset, enter_dataset(session, dataset)
+    with bench.store.transaction() as session:
+        row = get_constructed(session, name)
+    return open_row(bench, row, download=download), row
+
+
+def open_row(bench: Workbench, row: DatasetRow, *, download: bool = False) -> Dataset:
+    """Load the data set of a row; of a constructed one the held-out splits are its root's.
+
+    Raises:
+        UsageError, DataError: see :func:`open_dataset`.
+    """
+    with bench.store.transaction() as session:
+        root_row = root_of(session, row)
+    root = data.load(root_row.name, bench.workspace.data_dir, download=download)
+    check_fingerprint(root, root_row)
+    if row.id == root_row.id:
+        return root
+    return open_file(bench.locate(row.uri or ""), row.sha256, row.name, root)
+
+
+def get_constructed(session: Session, reference: str) -> DatasetRow:
+    """Return a finished constructed data set by name or unique uid prefix.
+
+    Raises:
+        UnknownNameError: there is none.
+        UsageError: several have the prefix, or it is not finished.
+    """
+    rows = session.scalars(
+        select(DatasetRow).where(DatasetRow.kind == CONSTRUCTED).order_by(DatasetRow.id)
+    ).all()
+    found = [row for row in rows if row.name == reference] or [
+        row for row in rows if len(reference) >= SHORTEST_PREFIX and row.uid.startswith(reference)
+    ]
+    if not found:
+        raise UnknownNameError("dataset", reference, [*data.LOADERS, *(row.name for row in rows)])
+    if len(found) > 1:
+        uids = ", ".join(row.uid for row in found)
+        raise UsageError(f"dataset {reference!r} names {len(found)}; give one by its uid: {uids}")
+    if found[0].status != FINISHED:
+        raise UsageError(
+            f"dataset {found[0].name!r} is not finished; go on with the same jsdelta dataset build as before"
+        )
+    return found[0]
+
+
+def root_of(session: Session, row: DatasetRow) -> DatasetRow:
+    """Return the builtin data set at the start of a data set's chain of parents; itself if it has none."""
+    while row.parent_id is not None:
+        row = session.get_one(DatasetRow, row.parent_id)
+    return row
+
+
+def enter_dataset(session: Session, dataset: Dataset) -> DatasetRow:
+    """Find or make a data set's row."""
+    return runs.ensure_dataset(
+        session, name=dataset.name, classes=dataset.classes, fingerprint=dataset.fingerprint()
+    )
+
+
+def check_fingerprint(dataset: Dataset, row: DatasetRow) -> None:
+    """Refuse other data than a row's.
+
+    Raises:
+        UsageError: the fingerprints differ.
+    """
+    if dataset.fingerprint() != row.fingerprint:
+        raise UsageError(
+            f"dataset {dataset.name!r} is not the one the ensemble was trained on "
+            f"({dataset.fingerprint()[:16]}, recorded {row.uid}); check --data-dir"
+        )

@@ -1,0 +1,196 @@
+"""A finished model in use: its network, loaded when first needed, and what is kept of its outputs."""
+
+import io
+from collections.abc import Callable, Iterable
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from jsdelta_db.compute import data
+from jsdelta_db.compute.attacks import PreparedModel, prepare
+from jsdelta_db.compute.attacks.preflight import check_model
+from jsdelta_db.compute.data import Dataset
+from jsdelta_db.compute.metrics import compare_labels, fit_temperature
+from jsdelta_db.compute.models import build_model, load_checkpoint, predict
+from jsdelta_db.compute.models.checkpoint import read_checkpoint
+from jsdelta_db.compute.models.external import build_external
+from jsdelta_db.compute.models.sharpness import RADIUS, sharpness
+from jsdelta_db.compute.models.zoo import check_outputs
+from jsdelta_db.config.evaluation import TEMPERATURE_ONE
+from jsdelta_db.config.training import TrainConfig
+from jsdelta_db.errors import StoreError
+from jsdelta_db.records import ImageMeans, LabelPair
+from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
+from jsdelta_db.runtime.files import sha256_of, write_atomically
+from jsdelta_db.store import runs
+from jsdelta_db.store.baselines import write_model_baselines
+from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.store.schema import Model, ModelLogits, ModelMetric, RhoBaseline
+from jsdelta_db.workbench.datasets import check_fingerprint
+from jsdelta_db.workbench.workbench import Workbench
+
+
+class LoadedModel:
+    """A model of the store and one data set; what was computed of it before is read, not computed again.
+
+    Attributes:
+        row: the model.
+        dataset: what it is asked about.
+    """
+
+    def __init__(
+        self, bench: Workbench, row: Model, dataset: Dataset, dataset_id: int, device: torch.device
+    ) -> None:
+        self.row, self.dataset, self.device = row, dataset, device
+        self._bench, self._dataset_id = bench, dataset_id
+        self._logits: dict[str, NDArray[np.float32]] = {}
+        self._prepared: dict[str, PreparedModel] = {}
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.row.name or f"seed {self.row.seed}"
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network with its verified weights, in eval mode on the device; takes images in [0, 1].
+
+        Raises:
+            CheckpointError: the file is missing, cut short or altered.
+            ModelOutputError: its outputs are not finite logits.
+        """
+        network = _build(self.row, self.dataset)
+        path = self._bench.locate(self.row.checkpoint_uri or "")
+        load_checkpoint(network, path, self.row.checkpoint_sha256 or "")
+        check_outputs(network, self.dataset, f"{self.row.architecture}, {self.title}")
+        # Channels last is the faster order for convolutions, and the one the attack's batches come in.
+        return network.to(self.device).to(memory_format=torch.channels_last)
+
+    def check_weights(self) -> None:
+        """Make sure that its weights are there and whole, before anything is planned with it.
+
+        Raises:
+            CheckpointError: the file is missing, cut short or altered.
+        """
+        read_checkpoint(self._bench.locate(self.row.checkpoint_uri or ""), self.row.checkpoint_sha256 or "")
+
+    def prepared(self, dtype: str) -> PreparedModel:
+        """Return what gradient steps run on, with this dtype inside."""
+        if dtype not in self._prepared:
+            self._prepared[dtype] = prepare(self.network, self.device, resolve_dtype(dtype, self.device))
+        return self._prepared[dtype]
+
+    def logits(self, split: str) -> NDArray[np.float32]:
+        """Return its clean logits on a whole split ``(n, classes)``: kept once, computed if not there."""
+        if split not in self._logits:
+            self._logits[split] = self._read_logits(split)
+        return self._logits[split]
+
+    def _read_logits(self, split: str) -> NDArray[np.float32]:
+        key = {"model_id": self.row.id, "dataset_id": self._dataset_id, "split": split}
+        with self._bench.store.transaction() as session:
+            kept = session.get(ModelLogits, key)
+        if kept is not None:
+            path = self._bench.locate(kept.uri)
+            content = path.read_bytes() if path.exists() else b""
+            if sha256_of(content) == kept.sha256:
+                return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+        logits = predict(self.network, self.dataset.splits[split], self.device)
+        buffer = io.BytesIO()
+        np.save(buffer, logits, allow_pickle=False)
+        path = self._bench.locate(self.row.checkpoint_uri or "").with_name(f"logits-{split}.npy")
+        sha256 = write_atomically(path, buffer.getvalue())
+        with self._bench.store.transaction() as session:
+            runs.serialize(session, f"logits of {self.row.uid}, {split}")
+            session.merge(ModelLogits(**key, uri=self._bench.relative(path), sha256=sha256))
+        self._bench.tracker.reattach(self.row.mlflow_run_id, path.parent).file(path)
+        return logits
+
+    def measure_sharpness(self) -> None:
+        """Measure how sharp its minimum is on the baseline split, and store it, once."""
+        with self._bench.store.transaction() as session:
+            if session.get_one(Model, self.row.id).sharpness is not None:
+                return
+        split = self.dataset.splits["baseline"]
+        value = sharpness(self.network, split, self.device)
+        with self._bench.store.transaction() as session:
+            session.get_one(Model, self.row.id).sharpness = value
+            session.merge(
+                ModelMetric(
+                    model_id=self.row.id, dataset_id=self._dataset_id, split="baseline", name="sharpness",
+                    norm="l2", eps=RADIUS, steps=1, value=value, n=len(split),
+                )
+            )  # fmt: skip
+
+    def temperature(self, rule: str) -> float:
+        """Return its softmax temperature: 1, or the likeliest on the baseline split."""
+        if rule == TEMPERATURE_ONE:
+            return 1.0
+        return fit_temperature(self.logits("baseline"), self.dataset.splits["baseline"].labels.numpy())
+
+    def baselines(self, pairs: Iterable[LabelPair], temperature_rule: str) -> dict[LabelPair, ImageMeans]:
+        """Return its baselines for some label pairs: kept once per rule, computed if not there."""
+        key = {
+            "model_id": self.row.id, "dataset_id": self._dataset_id, "split": "baseline",
+            "temperature_rule": temperature_rule,
+        }  # fmt: skip
+        wanted = set(pairs)
+        with self._bench.store.transaction() as session:
+            stored = session.query(RhoBaseline).filter_by(**key).all()
+        means = {}
+        for kept in stored:
+            values = np.frombuffer(kept.image_means, dtype="<f8")
+            means[kept.label_low, kept.label_high] = ImageMeans(values[: kept.n_low], values[kept.n_low :])
+        missing = sorted(wanted - set(means))
+        if missing:
+            logits = self.logits("baseline") / np.float32(self.temperature(temperature_rule))
+            labels = self.dataset.splits["baseline"].labels.numpy()
+            computed = compare_labels(logits, labels, missing)
+            with self._bench.store.transaction() as session:
+                runs.serialize(session, f"baselines of {self.row.uid}")
+                write_model_baselines(session, key=key, means=computed)
+            means.update(computed)
+        return {pair: means[pair] for pair in wanted if pair in means}
+
+
+def _build(row: Model, dataset: Dataset) -> nn.Module:
+    if row.name is not None:  # added, not trained here
+        return build_external(row.recipe, dataset)
+    try:
+        config = TrainConfig(**row.recipe)
+    except TypeError as error:
+        raise StoreError(
+            f"the recipe of model {row.uid} can not be read ({error}); see jsdelta db check"
+        ) from error
+    return build_model(config.arch, dataset, width=config.width, seed=row.seed)
+
+
+PREFLIGHT_IMAGES = 8  # enough to see what is wrong with a model
+
+
+def open_models(
+    bench: Workbench, dataset_row: DatasetRow, device: str
+) -> tuple[Dataset, Callable[[Model], LoadedModel]]:
+    """Load a builtin data set, and return what loads its models, each once."""
+    dataset = data.load(dataset_row.name, bench.workspace.data_dir)
+    check_fingerprint(dataset, dataset_row)
+    resolved = resolve_device(device)
+    loaded: dict[int, LoadedModel] = {}
+
+    def load(row: Model) -> LoadedModel:
+        if row.id not in loaded:
+            loaded[row.id] = LoadedModel(bench, row, dataset, dataset_row.id, resolved)
+        return loaded[row.id]
+
+    return dataset, load
+
+
+def look_at_model(model: LoadedModel, split: str) -> None:
+    """Look at a model before it is attacked."""
+    images = model.dataset.splits[split]
+    few = slice(0, min(PREFLIGHT_IMAGES, len(images)))
+    x, labels = images.batch(few), images.labels[few]
+    check_model(model.network, x.to(model.device), labels.to(model.device), model.title)

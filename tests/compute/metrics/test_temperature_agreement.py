@@ -1,0 +1,125 @@
+"""One temperature per model, and whether evaluators agree on clean images."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import jensenshannon
+
+from jsdelta_db.compute.metrics.agreement import Agreement, measure_agreement
+from jsdelta_db.compute.metrics.temperature import HIGHEST, LOWEST, fit_temperature
+
+
+def softmax(logits):
+    """Probabilities in float64."""
+    logits = logits.astype(np.float64)
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def draw(n=4000, classes=5, spread=2.0, seed=0):
+    """Logits, and labels drawn from what they say: T = 1 is right, up to sampling."""
+    generator = np.random.default_rng(seed)
+    logits = (generator.standard_normal((n, classes)) * spread).astype(np.float32)
+    labels = np.array([generator.choice(classes, p=row) for row in softmax(logits)])
+    return logits, labels
+
+
+def loss(logits, labels, temperature):
+    """Mean −log p at a temperature."""
+    probs = softmax(logits / temperature)
+    return -np.log(probs[np.arange(len(labels)), labels]).mean()
+
+
+# ---- temperature
+
+
+def test_a_calibrated_model_has_temperature_1():
+    """Labels drawn from the model's own outputs are likeliest at T = 1."""
+    assert fit_temperature(*draw()) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("factor", [0.25, 3.0, 8.0])
+def test_a_sharper_model_has_that_higher_temperature(factor):
+    """Logits times k need T times k: softmax(k·z / (k·T)) is the same."""
+    logits, labels = draw()
+    expected = fit_temperature(logits, labels) * factor
+    assert fit_temperature(logits * np.float32(factor), labels) == pytest.approx(expected, rel=1e-3)
+
+
+def test_two_classes_have_a_closed_form():
+    """With logits ±a and a share p of right labels, p = 1/(1 + exp(−2a/T)) gives T = 2a / ln(p/(1−p))."""
+    logits = np.tile(np.array([[1.5, -1.5]], dtype=np.float32), (100, 1))
+    labels = np.repeat([0, 1], [80, 20])
+    assert fit_temperature(logits, labels) == pytest.approx(3.0 / np.log(4.0), rel=1e-4)
+
+
+def test_no_other_temperature_is_likelier():
+    """The likelihood on a fine grid has no better place."""
+    logits, labels = draw(n=300, seed=3)
+    fitted = loss(logits, labels, fit_temperature(logits, labels))
+    grid = [loss(logits, labels, temperature) for temperature in np.geomspace(LOWEST, HIGHEST, 400)]
+    assert fitted <= min(grid) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("label", "low", "high"), [(0, LOWEST, 0.2), (1, HIGHEST * 0.99, HIGHEST)], ids=["never wrong", "always"]
+)
+def test_temperature_stays_in_its_range(label, low, high):
+    """A model that is never wrong would want T = 0, one that is always wrong T = ∞: the bounds hold."""
+    logits = np.tile(np.array([[2.0, -2.0]], dtype=np.float32), (20, 1))
+    assert low <= fit_temperature(logits, np.full(20, label)) <= high
+
+
+def test_large_logits_do_not_overflow():
+    """Logits in the thousands, which exp() can not take, still have a finite temperature."""
+    logits, labels = draw(n=200)
+    assert LOWEST <= fit_temperature(logits * np.float32(1000), labels) <= HIGHEST
+
+
+# ---- agreement
+
+
+def test_members_that_say_the_same_agree():
+    """The same outputs: full agreement, no divergence, no spread."""
+    logits, labels = draw(n=50)
+    same = measure_agreement([logits, logits.copy(), logits.copy()], labels)
+    assert same == Agreement(same_label=1.0, js=0.0, accuracy_spread=0.0)
+
+
+def test_members_that_never_agree():
+    """Sure of different labels: no agreement, one bit apart, and the accuracies' spread."""
+    eye = np.eye(2, dtype=np.float32) * 100
+    labels = np.array([0, 0, 0, 1])
+    apart = measure_agreement([eye[[0, 0, 0, 0]], eye[[1, 1, 1, 1]]], labels)
+    assert (apart.same_label, apart.accuracy_spread) == (0.0, 0.5)
+    assert apart.js == pytest.approx(1.0, abs=1e-12)
+
+
+def test_agreement_is_the_mean_over_pairs_of_members():
+    """Against SciPy and counting by hand, on three members that differ."""
+    members = [draw(n=30, seed=seed)[0] for seed in range(3)]
+    labels = np.arange(30) % 5
+    found = measure_agreement(members, labels)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    same = np.mean([(members[i].argmax(1) == members[j].argmax(1)).mean() for i, j in pairs])
+    js = np.mean(
+        [jensenshannon(softmax(members[i]), softmax(members[j]), base=2, axis=1) ** 2 for i, j in pairs]
+    )
+    accuracies = [(member.argmax(1) == labels).mean() for member in members]
+    assert found.same_label == pytest.approx(same, abs=1e-15)
+    assert found.js == pytest.approx(js, rel=1e-9)
+    assert found.accuracy_spread == max(accuracies) - min(accuracies)
+    assert 0 < found.same_label < 1
+
+
+def test_one_member_agrees_with_itself():
+    """Alone there is nobody to differ from."""
+    logits, labels = draw(n=20)
+    assert measure_agreement([logits], labels) == Agreement(1.0, 0.0, 0.0)
+
+
+def test_agreement_has_no_verdict():
+    """No number decides how much agreement is enough: it is only shown."""
+    controls = Agreement(0.9, 0.1, 0.02).as_controls()
+    assert [(each.name, each.value, each.passed) for each in controls] == [
+        ("agreement_label", 0.9, None), ("agreement_js", 0.1, None), ("accuracy_spread", 0.02, None),
+    ]  # fmt: skip

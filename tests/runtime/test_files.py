@@ -1,0 +1,89 @@
+"""Files are written whole or not at all."""
+
+import errno
+import hashlib
+import os
+import socket
+
+import pytest
+
+from jsdelta_db.errors import CheckpointError
+from jsdelta_db.runtime.files import copy_verified, sha256_of, sha256_of_file, write_atomically
+
+GONE = 2**22 + 1  # no process has this number: it is above the largest that Linux allows
+
+
+def test_content_and_hash(tmp_path):
+    """The file holds the bytes, the folders above it are made, and the sha256 comes back."""
+    path = tmp_path / "a" / "b" / "file.bin"
+    content = bytes(range(256)) * 3
+    assert hashlib.sha256(content).hexdigest() == write_atomically(path, content)
+    assert content == path.read_bytes()
+    assert [path] == list(path.parent.iterdir())
+
+
+def test_sha256_of_known_bytes():
+    """The hash of nothing and of 'abc' are those of FIPS 180-4's examples."""
+    assert sha256_of(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert sha256_of(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_an_older_file_is_replaced(tmp_path):
+    """The new content takes the old one's place."""
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch, failure, old):
+    """A full disk or Ctrl-C in the middle keeps the older file and leaves no half-written one."""
+    path = tmp_path / "file"
+    if old is not None:
+        write_atomically(path, old)
+
+    def fail(descriptor):
+        raise failure
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(type(failure)):
+        write_atomically(path, b"new")
+    assert ([path] if old else []) == list(tmp_path.iterdir())
+    assert old is None or old == path.read_bytes()
+
+
+def test_what_a_killed_process_left_aside_is_taken_away(tmp_path):
+    """A half-written copy of the same file goes if its process is gone, and stays while the process lives."""
+    path, host = tmp_path / "file", socket.gethostname()
+    living = tmp_path / f".file.{host}.{os.getppid()}.part"
+    elsewhere = tmp_path / f".file.another-{host}.1.part"
+    other_file = tmp_path / f".file2.{host}.{GONE}.part"
+    for left in (tmp_path / f".file.{host}.{GONE}.part", living, elsewhere, other_file):
+        left.write_bytes(b"ha")
+    write_atomically(path, b"half or whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, living, elsewhere, other_file])
+
+
+def test_a_file_in_the_way_is_an_os_error(tmp_path):
+    """A folder that can not be made is an OSError, which the command line turns into one line."""
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(OSError, match=r"File exists|Not a directory"):
+        write_atomically(tmp_path / "a" / "file", b"new")
+
+
+def test_a_copy_is_what_a_row_says_or_is_not_made(tmp_path):
+    """A file is copied whole if its hash is right; else it is named, and nothing is left where it was to go."""
+    source, target = tmp_path / "source.bin", tmp_path / "deep" / "target.bin"
+    content = b"weights" * 400_000  # more than is copied at a time
+    source.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"source\.bin is missing or altered"):
+        copy_verified(source, target, sha256_of(b"other"))
+    with pytest.raises(CheckpointError, match=r"gone\.bin is missing"):
+        copy_verified(tmp_path / "gone.bin", target, sha256_of(content))
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["source.bin"]
+    copy_verified(source, target, sha256_of(content))
+    assert target.read_bytes() == content
+    assert sha256_of_file(target) == sha256_of(content)
+    assert sha256_of_file(tmp_path / "gone.bin") == ""

@@ -194,7 +194,7 @@ def scan_in_sql(url: str, truth: Truth, beta: float) -> dict[str, float]:
 
 
 def count_with_duckdb(truth: Truth, betas: Sequence[float]) -> dict[str, Any]:
-    """Count a Parquet file of the same rows with DuckDB; nulls and a note where it can not be had."""
+    """Count a Parquet file of the same rows with DuckDB; nulls and a note where it cannot be had."""
     say("DuckDB: writing and counting a Parquet file")
     with TemporaryDirectory() as folder:
         file = Path(folder) / "attempts.parquet"

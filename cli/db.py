@@ -79,4 +79,4 @@ def stats(
     write_rows(rows, ("kind", "status", "rows", "bytes"), form)
     note(f"{show_url(parse_url(url))}: {size / 1e6:.1f} MB")
     if not sizes:
-        note("this build of SQLite can not tell the size of a table (dbstat), only that of the whole file")
+        note("this build of SQLite cannot tell the size of a table (dbstat), only that of the whole file")

@@ -118,7 +118,7 @@ def run(arguments: list[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             return _report_defect(error)
         _drop_output()
-        _say(f"the output can not be written: {error.strerror}; choose another place")
+        _say(f"the output cannot be written: {error.strerror}; choose another place")
         return EXIT_FAILURE
     except Exception as error:  # noqa: BLE001 a defect: still one line, with a way to the traceback
         return _report_defect(error)

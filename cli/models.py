@@ -66,7 +66,7 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | str | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(
-            f"--{option} {text!r} is not valid; valid are numbers such as 0.5 or 0.49,0.48,0.45, or dataset"
+            f"--{option} {text!r} is not valid: must be numbers such as 0.5 or 0.49,0.48,0.45, or dataset"
         ) from None
 
 

@@ -34,9 +34,9 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
         try:
             number = int(text)
         except ValueError:
-            raise typer.BadParameter(f"{text!r} is not valid; valid is {valid}") from None
+            raise typer.BadParameter(f"{text!r} is not valid: must be {valid}") from None
         if number < low or (high is not None and number > high):
-            raise typer.BadParameter(f"{number} is out of range; valid is {valid}")
+            raise typer.BadParameter(f"{number} is out of range: must be {valid}")
         return number
 
     return parse
@@ -48,7 +48,7 @@ def parse_beta(text: str) -> float:
         return check_beta(float(text))
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is not a number; valid is a number above 0, such as 0.01"
+            f"{text!r} is not a number: must be a number above 0, such as 0.01"
         ) from None
 
 

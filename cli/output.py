@@ -125,7 +125,7 @@ def write_rows(
         norm: of ε, where the rows do not say it; "" if there are several.
 
     Raises:
-        UsageError: the file's folder does not exist or can not be written.
+        UsageError: the file's folder does not exist or cannot be written.
     """
     _write(render_rows(rows, keys, form, header=header, facts=facts, norm=norm), output)
 
@@ -141,7 +141,7 @@ def write_plain(
     """Write rows whose columns have no meaning here; of equal names the later ones get a number.
 
     Raises:
-        UsageError: the file's folder does not exist or can not be written.
+        UsageError: the file's folder does not exist or cannot be written.
     """
     names: list[str] = []
     for column in columns:
@@ -164,7 +164,7 @@ def _write(text: str, output: Path | None) -> None:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"--output {str(output)!r} can not be written: {error.strerror}; choose another file"
+            f"--output {str(output)!r} cannot be written: {error.strerror}; choose another file"
         ) from error
 
 

@@ -22,7 +22,7 @@ def parse_timeout(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= LONGEST:
-        raise typer.BadParameter(f"{text!r} is not valid; valid is a number of seconds up to {LONGEST:g}")
+        raise typer.BadParameter(f"{text!r} is not valid: must be a number of seconds up to {LONGEST:g}")
     return seconds
 
 

@@ -42,7 +42,7 @@ def ui(
             probe.bind((host, port))
         except OSError as error:
             raise UsageError(
-                f"--port {port} on {host} can not be used ({error.strerror}); try --port {port + 1}"
+                f"--port {port} on {host} cannot be used ({error.strerror}); try --port {port + 1}"
             ) from error
     typer.echo(f"http://{host}:{port}")
     sys.stdout.flush()  # the server takes over from here

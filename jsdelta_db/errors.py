@@ -8,11 +8,11 @@
     ├── NothingToDoError            the store holds nothing that the command could work on
     ├── InUseError                  what is to be deleted is needed, or worked on
     ├── DataError                   a data set is missing or not what it should be
-    ├── ModelError                  a network or its checkpoint can not be used
+    ├── ModelError                  a network or its checkpoint cannot be used
     │   ├── CheckpointError         the file is missing, cut short or altered
     │   └── ModelOutputError        its outputs are not finite logits of the right shape
     ├── TrainingError               a training run came to nothing (the loss is not finite)
-    └── StoreError                  the database can not be reached, read or written
+    └── StoreError                  the database cannot be reached, read or written
         └── StoreNotReadyError      no store yet, or a schema of another revision
 
 Messages are one line: what, the value got, what is valid, the next command. Only ``cli/main.py``
@@ -51,7 +51,7 @@ class DataError(JsdeltaError):
 
 
 class ModelError(JsdeltaError):
-    """A network or its checkpoint can not be used."""
+    """A network or its checkpoint cannot be used."""
 
 
 class CheckpointError(ModelError):
@@ -67,7 +67,7 @@ class TrainingError(JsdeltaError):
 
 
 class StoreError(JsdeltaError):
-    """The database can not be reached, read or written."""
+    """The database cannot be reached, read or written."""
 
 
 class StoreNotReadyError(StoreError):

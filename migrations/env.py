@@ -13,7 +13,7 @@ context.configure(
     target_metadata=Base.metadata,
     version_table=VERSION_TABLE,
     compare_type=True,
-    render_as_batch=True,  # SQLite can not alter a column in place
+    render_as_batch=True,  # SQLite cannot alter a column in place
     # Others may share a PostgreSQL database: what is not ours is not drift.
     include_name=lambda name, kind, _: kind != "table" or name in Base.metadata.tables,
 )

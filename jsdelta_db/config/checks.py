@@ -19,7 +19,7 @@ def check(name: str, value: object, ok: bool, valid: str) -> None:
         UsageError: names the value and what it must be.
     """
     if not ok:
-        raise UsageError(f"{name} {value!r} is not valid; valid is {valid}")
+        raise UsageError(f"{name} {value!r} is not valid: must be {valid}")
 
 
 def is_positive(value: float) -> bool:

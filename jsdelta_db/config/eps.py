@@ -15,7 +15,7 @@ def parse_eps(text: str, norm: str = "linf", option: str = "--eps") -> float:
         UsageError: not a number, or outside (0, 1] after conversion (l2: outside (0, 1000]).
     """
     valid = (
-        "valid is a number in (0, 255], in units of 1/255, or a fraction such as 8/255"
+        "must be a number in (0, 255], in units of 1/255, or a fraction such as 8/255"
         if norm == "linf"
         else f"valid for {norm} is a number in (0, {LARGEST_L2:g}] such as 0.5"
     )
@@ -24,9 +24,9 @@ def parse_eps(text: str, norm: str = "linf", option: str = "--eps") -> float:
         divisor = float(denominator) if slash else 255.0 if norm == "linf" else 1.0
         eps = float(numerator) / divisor
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{option} {text!r} is not a perturbation size; {valid}") from None
+        raise UsageError(f"{option} {text!r} is not a perturbation size: {valid}") from None
     if not (0.0 < eps <= largest_eps(norm) and divisor > 0):
-        raise UsageError(f"{option} {text!r} is out of range; {valid}")
+        raise UsageError(f"{option} {text!r} is out of range: {valid}")
     return eps
 
 

@@ -19,7 +19,7 @@ def check_beta(beta: float) -> float:
         UsageError: not in (0, ∞).
     """
     if not (math.isfinite(beta) and beta > 0.0):
-        raise UsageError(f"β = {beta:g} is out of range; valid is a number above 0, such as 0.01 or 0.10")
+        raise UsageError(f"β = {beta:g} is out of range: must be a number above 0, such as 0.01 or 0.10")
     return beta
 
 

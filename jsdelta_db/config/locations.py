@@ -39,9 +39,7 @@ def resolve_workspace(folder: Path | None = None, data_dir: Path | None = None) 
     if root.exists() and not root.is_dir():
         raise UsageError(f"--workspace {root} is not a folder; give a folder (it is made where missing)")
     if "?" in str(root):
-        raise UsageError(
-            f"--workspace {root} holds a '?', which a database's address can not; choose another"
-        )
+        raise UsageError(f"--workspace {root} holds a '?', which a database's address cannot; choose another")
     data = data_dir or Path(os.environ.get("JSDELTA_DATA_DIR") or root / "data")
     return Workspace(
         root=root,

@@ -46,7 +46,7 @@ def find_here(connection: Connection, table: PortableTable) -> dict[str, Here]:
 
 
 def refuse_conflicts(connection: Connection, source: Source, tables: Iterable[PortableTable]) -> None:
-    """Look for runs that can not be merged, before anything is written.
+    """Look for runs that cannot be merged, before anything is written.
 
     Raises:
         StoreError: a run that somebody works on here, or one of which both sides have other results.

@@ -49,7 +49,7 @@ def export_store(
 
     Raises:
         UsageError: the folder holds something else.
-        StoreError: the store can not be read, a file is missing or altered, or the disk is full.
+        StoreError: the store cannot be read, a file is missing or altered, or the disk is full.
     """
     folder = folder.expanduser().resolve()
     check_target(folder)
@@ -75,7 +75,7 @@ def check_target(folder: Path) -> None:
     if not found or (found <= {MANIFEST, TABLES, FILES} and is_export(folder)):
         return
     raise UsageError(
-        f"--output {folder} holds {', '.join(sorted(found)[:3])}; valid is a folder that is new, empty or an "
+        f"--output {folder} holds {', '.join(sorted(found)[:3])}: must be a folder that is new, empty or an "
         "earlier export"
     )
 
@@ -119,7 +119,7 @@ def _aside(folder: Path) -> Iterator[Path]:
         aside.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"--output {folder} can not be made ({error.strerror}); choose another folder"
+            f"--output {folder} cannot be made ({error.strerror}); choose another folder"
         ) from error
     lock = os.open(aside, os.O_RDONLY)
     try:
@@ -134,7 +134,7 @@ def _aside(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             yield aside
         except OSError as error:
-            raise StoreError(f"export {folder} can not be written ({error.strerror or error})") from error
+            raise StoreError(f"export {folder} cannot be written ({error.strerror or error})") from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     finally:

@@ -29,7 +29,7 @@ def import_store(
         files_from: see :func:`jsdelta_db.exchange.open_source.open_source`.
 
     Raises:
-        UsageError, StoreError: the source is not there or not whole, or can not be merged; then nothing
+        UsageError, StoreError: the source is not there or not whole, or cannot be merged; then nothing
             has changed.
     """
     with open_source(reference, workspace, files_from) as source:

@@ -84,7 +84,7 @@ def _load(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
-            f"{folder / MANIFEST} can not be read ({type(error).__name__}); export again"
+            f"{folder / MANIFEST} cannot be read ({type(error).__name__}); export again"
         ) from None
     return found if isinstance(found, dict) else {}
 

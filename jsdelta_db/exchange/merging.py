@@ -66,7 +66,7 @@ def merge(
     """Merge some run tables of a source that was checked, and what belongs to them.
 
     Raises:
-        StoreError: something can not be merged.
+        StoreError: something cannot be merged.
     """
     with bench.store.reading() as connection:
         refuse_conflicts(connection, source, tables)
@@ -298,7 +298,7 @@ class _Merger:
             if smallest is not None and not low <= smallest <= largest < end:
                 wrong = smallest if smallest < low else largest
                 raise StoreError(
-                    f"attack {row['uid']}: {column.key} {wrong} is not valid; valid are {low} to {end - 1}"
+                    f"attack {row['uid']}: {column.key} {wrong} is not valid: must be {low} to {end - 1}"
                 )
 
     def _finish(self, table: PortableTable, row: Row, run_id: int, chunks: dict[str, list[Row]]) -> None:

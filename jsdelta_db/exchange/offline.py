@@ -84,7 +84,7 @@ def offline_workspace(workspace: Workspace, folder: Path) -> Workspace:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if (found and not (STORE in found and found <= OURS)) or (folder.exists() and not folder.is_dir()):
         raise UsageError(
-            f"--output {folder} holds {', '.join(sorted(found)[:3]) or 'no folder'}; valid is a folder that "
+            f"--output {folder} holds {', '.join(sorted(found)[:3]) or 'no folder'}: must be a folder that "
             "is new, empty or of an earlier attack --offline"
         )
     return Workspace(folder / FILES, f"sqlite:///{folder / STORE}", None, workspace.data_dir)
@@ -159,5 +159,5 @@ def _make_export(place: Workspace, progress: Progress) -> None:
             os.close(lock)
     except OSError as error:
         raise StoreError(
-            f"{folder} can not be written ({error.strerror or error}); run the same command again"
+            f"{folder} cannot be written ({error.strerror or error}); run the same command again"
         ) from error

@@ -27,7 +27,7 @@ def open_source(reference: str, workspace: Workspace, files_from: Path | None = 
 
     Raises:
         UsageError: there is nothing like that, or it is the destination.
-        StoreNotReadyError, StoreError: it is of another revision, not whole, or can not be read.
+        StoreNotReadyError, StoreError: it is of another revision, not whole, or cannot be read.
     """
     folder = Path(reference).expanduser()
     if "://" not in reference and (folder / MANIFEST).is_file():
@@ -35,7 +35,7 @@ def open_source(reference: str, workspace: Workspace, files_from: Path | None = 
         return
     url = parse_url(_url_of(reference, folder))
     if _is_same(url, parse_url(workspace.db_url)):
-        raise UsageError(f"SOURCE is the store that rows are to go to, {show_url(url)}; valid is another one")
+        raise UsageError(f"SOURCE is the store that rows are to go to, {show_url(url)}: must be another one")
     path = sqlite_path(url)
     with open_as_source(url, files_from or (workspace.root if path is None else path.parent)) as source:
         yield source
@@ -49,7 +49,7 @@ def open_as_source(url: URL, root: Path) -> Iterator[Source]:
         root: the workspace that its file paths are relative to.
 
     Raises:
-        StoreNotReadyError, StoreError: it is of another revision, or can not be read.
+        StoreNotReadyError, StoreError: it is of another revision, or cannot be read.
     """
     try:
         store = open_store(url.render_as_string(hide_password=False))
@@ -70,7 +70,7 @@ def _url_of(reference: str, folder: Path) -> str:
             parse_url(reference)
         except UsageError:
             raise UsageError(
-                f"SOURCE is not a database URL of a kind that jsdelta knows; valid is {VALID}"
+                f"SOURCE is not a database URL of a kind that jsdelta knows: must be {VALID}"
             ) from None
         return reference
     for path in (folder, folder / "jsdelta.db"):
@@ -81,7 +81,7 @@ def _url_of(reference: str, folder: Path) -> str:
             f"{folder} holds neither {MANIFEST} nor jsdelta.db: no export or workspace, or an export or an "
             "attack --offline that was stopped; run the command that made it again"
         )
-    raise UsageError(f"SOURCE {reference!r} is not there; valid is {VALID}")
+    raise UsageError(f"SOURCE {reference!r} is not there: must be {VALID}")
 
 
 def _is_same(one: URL, other: URL) -> bool:

@@ -85,7 +85,7 @@ def read_runs(path: Path, table: PortableTable) -> list[Row]:
     """Return the rows of a run table's file.
 
     Raises:
-        StoreError: the file can not be read, or has other columns, types or values than it should.
+        StoreError: the file cannot be read, or has other columns, types or values than it should.
     """
     documents = [each.name for each in table.columns if isinstance(each.column.type, JSON)]
     rows = []
@@ -111,7 +111,7 @@ def read_parquet(path: Path, table: PortableTable) -> Iterator[Batch]:
     """Yield the rows of a table's file, a few thousand at a time.
 
     Raises:
-        StoreError: the file can not be read, or has other columns, types or values than it should.
+        StoreError: the file cannot be read, or has other columns, types or values than it should.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -121,11 +121,11 @@ def read_parquet(path: Path, table: PortableTable) -> Iterator[Batch]:
         for name in [*wanted.names, *found.names]:
             if wanted.names.count(name) != found.names.count(name):
                 what = "is missing" if name in wanted.names else "is unknown"
-                raise StoreError(f"{path}: column {name} {what}; valid are {', '.join(wanted.names)}")
+                raise StoreError(f"{path}: column {name} {what}: must be {', '.join(wanted.names)}")
         for field in wanted:
             if found.field(field.name).type != field.type:
                 raise StoreError(
-                    f"{path}: column {field.name} is {found.field(field.name).type}, valid is {field.type}"
+                    f"{path}: column {field.name} is {found.field(field.name).type}, must be {field.type}"
                 )
         for batch in file.iter_batches(BATCH_ROWS, columns=wanted.names):
             arrays: Sequence[pa.Array] = [batch.column(name) for name in wanted.names]
@@ -142,7 +142,7 @@ def _reporting(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StoreError(f"{path} can not be read as Parquet ({reason}); export again") from error
+        raise StoreError(f"{path} cannot be read as Parquet ({reason}); export again") from error
 
 
 def _check_values(path: Path, column: PortableColumn, array: "pa.Array") -> None:

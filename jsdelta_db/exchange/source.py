@@ -204,6 +204,6 @@ def check_uri(where: Path | str, uri: str | None, *, is_file: bool = True) -> No
     outside = path.is_absolute() or not path.parts or any(part.startswith(".") for part in path.parts)
     if outside or set("\\\0") & set(uri) or (is_file and path.suffix not in SUFFIXES):
         raise StoreError(
-            f"{where} names {uri!r}; valid are paths inside the workspace"
+            f"{where} names {uri!r}: must be paths inside the workspace"
             + (f" that end in {', '.join(SUFFIXES)}" if is_file else "")
         )

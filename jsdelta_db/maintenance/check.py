@@ -70,7 +70,7 @@ def _check_weights(connection: Connection) -> Iterator[str]:
     )  # fmt: skip
     for uid, model, own, copy, attacked_copy, attacked_own, is_attacked in connection.execute(members):
         if is_attacked or own == attacked_own:
-            yield f"evaluation {uid}: evaluator {model} has the attacked weights, and can not judge them"
+            yield f"evaluation {uid}: evaluator {model} has the attacked weights, and cannot judge them"
         if copy != own or attacked_copy != attacked_own:
             yield f"evaluation {uid}: a sha256 beside evaluator {model} is not that of the model's checkpoint"
 

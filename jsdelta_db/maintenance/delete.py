@@ -109,7 +109,7 @@ def _run_folder(bench: Workbench, uri: str) -> Path | None:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file; one that can not be removed is left over."""
+    """Remove a file; one that cannot be removed is left over."""
     try:
         if path.is_dir() and not path.is_symlink():
             return False

@@ -80,7 +80,7 @@ def size_in_bytes(connection: Connection) -> int:
 
 
 def table_sizes(connection: Connection) -> dict[str, int]:
-    """Return each table's bytes, its indexes counted in; empty where this build of SQLite can not tell."""
+    """Return each table's bytes, its indexes counted in; empty where this build of SQLite cannot tell."""
     sizes = SQLITE_SIZES if connection.dialect.name == "sqlite" else POSTGRESQL_SIZES
     try:
         found = {str(name): int(size) for name, size in connection.execute(text(sizes))}

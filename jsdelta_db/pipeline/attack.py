@@ -52,7 +52,7 @@ def attack_and_score(
     Raises:
         NothingToDoError: no ensemble, or no image that could be attacked.
         UsageError: no such model, nobody left to judge, or a setting that does not fit.
-        ModelError: a checkpoint, outputs or gradients can not be used.
+        ModelError: a checkpoint, outputs or gradients cannot be used.
     """
     if extras.stability and not keeps_samples:
         raise UsageError("--stability looks at the samples again; leave --no-save-samples out")

@@ -55,7 +55,7 @@ def add_model(
 
     Raises:
         UsageError: a name that is taken or does not exist, or a normalization that is not valid.
-        ModelError: the network can not be built, loaded or used.
+        ModelError: the network cannot be built, loaded or used.
     """
     dataset, recipe, network, device = open_external(
         bench.workspace.data_dir, name, factory=factory, checkpoint=checkpoint, dataset_name=dataset_name,
@@ -131,9 +131,9 @@ def _normalization(
     assert not isinstance(means, str)
     assert not isinstance(stds, str)
     if not all(0.0 <= value <= 1.0 for value in means):
-        raise UsageError(f"--mean {means} is out of range; valid is [0, 1], the range of the images")
+        raise UsageError(f"--mean {means} is out of range: must be [0, 1], the range of the images")
     if not all(0.0 < value <= 1.0 for value in stds):
-        raise UsageError(f"--std {stds} is out of range; valid is (0, 1], the range of the images")
+        raise UsageError(f"--std {stds} is out of range: must be (0, 1], the range of the images")
     return means, stds
 
 

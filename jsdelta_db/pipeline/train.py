@@ -59,7 +59,7 @@ def train_ensemble(
     Raises:
         UnknownNameError: no such data set, architecture or method.
         DataError: the data set's files are missing.
-        TrainingError: a member can not be trained; the others are trained and kept.
+        TrainingError: a member cannot be trained; the others are trained and kept.
     """
     check_training(recipe, name=name)
     config = recipe.train
@@ -93,7 +93,7 @@ def train_ensemble(
 def check_training(
     recipe: Recipe, known_datasets: Iterable[str] | None = None, *, name: str | None = None
 ) -> None:
-    """Refuse a recipe that this machine and version can not train, before anything is made.
+    """Refuse a recipe that this machine and version cannot train, before anything is made.
 
     Args:
         known_datasets: names to hold the recipe's data set against; None leaves that to the opening.

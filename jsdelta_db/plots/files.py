@@ -20,7 +20,7 @@ def check_figure_path(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         ending = repr(path.suffix) if path.suffix else "nothing"
-        raise UsageError(f"--output {str(path)!r} ends in {ending}; valid is {' or '.join(FORMATS)}")
+        raise UsageError(f"--output {str(path)!r} ends in {ending}: must be {' or '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise UsageError(
             f"--output {str(path)!r}: the folder {str(path.parent)!r} does not exist; make it first"
@@ -38,5 +38,5 @@ def save_figure(figure: "Figure", path: Path) -> None:
         figure.savefig(path, dpi=150)
     except OSError as error:
         raise UsageError(
-            f"--output {str(path)!r} can not be written: {error.strerror}; choose another file"
+            f"--output {str(path)!r} cannot be written: {error.strerror}; choose another file"
         ) from error

@@ -40,7 +40,7 @@ class Selection:
         population: ``attacked-correct``, or ``all-correct`` for the images that every evaluator has right.
 
     Raises:
-        UnknownNameError: a norm, temperature or population that can not be.
+        UnknownNameError: a norm, temperature or population that cannot be.
     """
 
     ensemble: str | None = None

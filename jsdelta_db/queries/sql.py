@@ -36,14 +36,14 @@ def query_sql(url: str, statement: str, timeout: float) -> Found:
     """Run one reading statement.
 
     SQLite: a connection opened read-only, whose authorizer lets nothing but reading pass. PostgreSQL: a
-    READ ONLY transaction, rolled back, and a prepared statement, which can not be several.
+    READ ONLY transaction, rolled back, and a prepared statement, which cannot be several.
 
     Args:
         timeout: seconds until it is stopped.
 
     Raises:
         UsageError: it is not one statement that reads, or the database says what is wrong with it.
-        StoreError: it took too long, or the store can not be read.
+        StoreError: it took too long, or the store cannot be read.
     """
     check_start(statement)
     with reading(url) as reader:
@@ -89,7 +89,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             connection.close()
             continue
         return connection
-    raise StoreError(f"{path} can not be opened to read; check the file, its folder and its rights")
+    raise StoreError(f"{path} cannot be opened to read; check the file, its folder and its rights")
 
 
 def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:

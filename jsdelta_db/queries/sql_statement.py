@@ -18,9 +18,7 @@ def stopped(timeout: float) -> StoreError:
 def refused(reason: object) -> UsageError:
     """Return the error for a statement that the database does not take."""
     first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-    return UsageError(
-        f"the statement was refused: {first}; valid is one SELECT; see jsdelta query sql --help"
-    )
+    return UsageError(f"the statement was refused: {first}: must be one SELECT; see jsdelta query sql --help")
 
 
 def check_start(statement: str) -> None:

@@ -17,7 +17,7 @@ def resolve_device(requested: str) -> torch.device:
     """
     has_cuda = torch.cuda.is_available()
     if requested == "cuda" and not has_cuda:
-        raise UsageError("--device 'cuda' is not available here; valid is cpu or auto")
+        raise UsageError("--device 'cuda' is not available here: must be cpu or auto")
     if not has_cuda or requested == "cpu":
         return torch.device("cpu")
     # Success is checked and scoring runs in float32, the same way each time: no TF32, no racing kernels.
@@ -34,7 +34,7 @@ def resolve_dtype(requested: str, device: torch.device) -> torch.dtype:
     """
     if requested == "bfloat16" and not has_bfloat16(device.type):
         raise UsageError(
-            f"--dtype 'bfloat16' is not available on this {device.type}; valid is float32 or auto"
+            f"--dtype 'bfloat16' is not available on this {device.type}: must be float32 or auto"
         )
     if requested == "auto":
         return torch.bfloat16 if bfloat16_pays(device.type) else torch.float32

@@ -21,7 +21,7 @@ def write_atomically(path: Path, content: bytes) -> str:
     What a process that was killed over the same file had left aside is taken away.
 
     Raises:
-        OSError: the disk is full or the folder can not be written; nothing is left behind.
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     with _writing_aside(path) as file:
         file.write(content)
@@ -45,7 +45,7 @@ def copy_verified(source: Path, target: Path, sha256: str | None) -> None:
 
     Raises:
         CheckpointError: it is missing or altered.
-        OSError: the copy can not be written; nothing is left behind.
+        OSError: the copy cannot be written; nothing is left behind.
     """
     if not source.is_file():
         raise CheckpointError(f"{source} is missing or altered; restore the file from a backup")

@@ -36,11 +36,11 @@ def check_target(path: Path, form: str | None, *, force: bool) -> str:
         UsageError: an ending or format that is not known, or something that must not be overwritten.
     """
     if form not in (None, *FORMATS):
-        raise UsageError(f"--format {form!r} is not valid; valid is {' or '.join(FORMATS)}")
+        raise UsageError(f"--format {form!r} is not valid: must be {' or '.join(FORMATS)}")
     ending = path.suffix.lower()
     if form is None and ending not in ("", ".npz") and not path.is_dir():
         raise UsageError(
-            f"--output {str(path)!r} ends in {path.suffix!r}; valid is .npz, or a folder for PNG files"
+            f"--output {str(path)!r} ends in {path.suffix!r}: must be .npz, or a folder for PNG files"
         )
     chosen = form or ("npz" if ending == ".npz" else "png")
     if (chosen == "npz") != (ending == ".npz"):
@@ -108,7 +108,7 @@ def export_samples(
             _write_folder(path, kept, rows, images)
     except OSError as error:
         raise UsageError(
-            f"--output {str(path)!r} can not be written: {error.strerror}; choose another place"
+            f"--output {str(path)!r} cannot be written: {error.strerror}; choose another place"
         ) from error
     return len(rows)
 

@@ -65,7 +65,7 @@ def read_file(path: Path) -> dict[str, NDArray[Any]]:
             there = ", ".join(arrays.files) or "nothing"
     except OSError as error:
         raise DataError(
-            f"--samples {path} can not be read ({error.strerror or error}); give an .npz file"
+            f"--samples {path} cannot be read ({error.strerror or error}); give an .npz file"
         ) from error
     except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
         if "pickle" in str(error).lower() or "object" in str(error).lower():
@@ -93,7 +93,7 @@ def check_samples(
         DataError, UsageError: says what is wrong; nothing was stored.
     """
     if norm not in BALLS:
-        raise UsageError(f"--norm {norm!r} is not valid; valid is {', '.join(BALLS)}")
+        raise UsageError(f"--norm {norm!r} is not valid: must be {', '.join(BALLS)}")
     arrays = {name: given[name] for name in ARRAYS if name in given}
     arrays.setdefault("target_label", np.full(np.shape(given["label"]), UNTARGETED))
     _check_shapes(arrays, dataset)
@@ -114,7 +114,7 @@ def _check_shapes(arrays: Mapping[str, NDArray[Any]], dataset: Dataset) -> None:
     if len(set(lengths.values())) > 1 or not lengths["x"]:
         shown = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(
-            f"the arrays have different lengths or none ({shown}); valid is one row a sample in each"
+            f"the arrays have different lengths or none ({shown}): must be one row a sample in each"
         )
     for name in ("x", "x_adv"):
         if arrays[name].shape[1:] != dataset.image_shape:
@@ -125,7 +125,7 @@ def _check_shapes(arrays: Mapping[str, NDArray[Any]], dataset: Dataset) -> None:
     kinds = {name: arrays[name].dtype for name in ("x", "x_adv")}
     if (kinds["x"] == np.uint8) != (kinds["x_adv"] == np.uint8):
         raise DataError(
-            f"x is {kinds['x']} and x_adv is {kinds['x_adv']}; valid is uint8 for both or floating for both"
+            f"x is {kinds['x']} and x_adv is {kinds['x_adv']}: must be uint8 for both or floating for both"
         )
 
 
@@ -133,10 +133,10 @@ def _as_images(array: NDArray[Any], name: str) -> Tensor:
     if array.dtype == np.uint8:
         return as_unit_range(torch.from_numpy(np.ascontiguousarray(array)))
     if not np.issubdtype(array.dtype, np.floating):
-        raise DataError(f"{name} is {array.dtype}; valid is uint8 in 0..255 or floating in [0, 1]")
+        raise DataError(f"{name} is {array.dtype}: must be uint8 in 0..255 or floating in [0, 1]")
     bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
     if len(bad):
-        raise DataError(f"{name} of sample {bad[0]} holds values that are not finite; valid is [0, 1]")
+        raise DataError(f"{name} of sample {bad[0]} holds values that are not finite: must be [0, 1]")
     images = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     check_images(images, f"the values of {name}")
     return images.clamp(0.0, 1.0)  # a copy: the array is the caller's
@@ -146,7 +146,7 @@ def _as_labels(array: NDArray[Any], name: str, dataset: Dataset) -> NDArray[np.i
     lowest = UNTARGETED if name == "target_label" else 0
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise DataError(
-            f"{name} is {array.dtype} of shape {array.shape}; valid are whole numbers, one a sample"
+            f"{name} is {array.dtype} of shape {array.shape}: must be whole numbers, one a sample"
         )
     labels = array.astype(np.int64)
     bad = np.flatnonzero((labels < lowest) | (labels >= len(dataset.classes)))

@@ -46,7 +46,7 @@ def _check_image_numbers(sample_index: NDArray[np.int64]) -> None:
     """
     wrong = sample_index[(sample_index < 0) | (sample_index >= MOST_IMAGES)]
     if len(wrong):
-        raise StoreError(f"sample_index {wrong[0]} is not valid; valid are 0 to {MOST_IMAGES - 1}")
+        raise StoreError(f"sample_index {wrong[0]} is not valid: must be 0 to {MOST_IMAGES - 1}")
 
 
 def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> None:

@@ -20,7 +20,7 @@ def open_for_writing(url: str) -> Store:
 
     Raises:
         StoreNotReadyError: an empty PostgreSQL database, or a schema of another revision.
-        StoreError: it can not be reached or written, or belongs to something else.
+        StoreError: it cannot be reached or written, or belongs to something else.
     """
     parsed = parse_url(url)
     path = sqlite_path(parsed)

@@ -64,7 +64,7 @@ class Freed:
 
 
 def plan_deletion(session: Session, reference: str) -> Deletion:
-    """Find a run by uid or unique prefix, and all that can not be without it.
+    """Find a run by uid or unique prefix, and all that cannot be without it.
 
     Raises:
         UsageError: no such run, or several.

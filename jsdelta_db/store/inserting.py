@@ -46,7 +46,7 @@ def copy_rows(
 
     Returns:
         Whether they are stored; nothing is, where they are few, where COPY has no word for a column's
-        type, or where a key is there already: COPY can not skip a row.
+        type, or where a key is there already: COPY cannot skip a row.
     """
     types = [_type_name(table, name) for name in columns]
     if len(rows) < FEWEST or None in types:

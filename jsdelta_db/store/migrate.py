@@ -46,7 +46,7 @@ def upgrade(url: str, revision: str = "head") -> tuple[str | None, Path | None]:
 
     Raises:
         StoreNotReadyError: the schema is newer than this version of jsdelta.
-        StoreError: the database can not be reached or belongs to something else.
+        StoreError: the database cannot be reached or belongs to something else.
     """
     parsed = parse_url(url)
     path = sqlite_path(parsed)
@@ -102,7 +102,7 @@ def _copy_aside(path: Path, backup: Path) -> None:
         with closing(sqlite3.connect(path)) as store, closing(sqlite3.connect(backup)) as copy:
             store.backup(copy)
     except sqlite3.Error as error:
-        raise StoreError(f"backup {backup} can not be written ({error}); nothing was upgraded") from error
+        raise StoreError(f"backup {backup} cannot be written ({error}); nothing was upgraded") from error
 
 
 def _make_folder(folder: Path) -> None:
@@ -110,5 +110,5 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"folder {folder} can not be made ({error.strerror}); choose another --workspace"
+            f"folder {folder} cannot be made ({error.strerror}); choose another --workspace"
         ) from error

@@ -28,7 +28,7 @@ def reading(url: str) -> Iterator[Reader]:
 
     Raises:
         StoreNotReadyError: there is none yet, or its schema is of another revision.
-        StoreError: it can not be reached or read, or belongs to something else.
+        StoreError: it cannot be reached or read, or belongs to something else.
     """
     connection = _open_quickly(url)
     if connection is None:

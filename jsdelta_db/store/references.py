@@ -135,7 +135,7 @@ def _by_seed(ensemble: Ensemble, members: Sequence[Model], seeds: str) -> list[M
     of_seed = {row.seed: row for row in members}
     if not wanted or not set(wanted) <= set(of_seed):
         raise UsageError(
-            f"{seeds!r} names no members of {ensemble.name!r}; valid are seeds such as "
+            f"{seeds!r} names no members of {ensemble.name!r}: must be seeds such as "
             f"{ensemble.name}:{','.join(map(str, of_seed))}"
         )
     return [of_seed[seed] for seed in dict.fromkeys(wanted)]
@@ -159,7 +159,7 @@ def _get_model(session: Session, reference: str, home: Ensemble | None) -> Model
     ensembles = ", ".join(row.name for row in _finished_ensembles(session)) or "none"
     added = ", ".join(row.name for row in finished if row.name) or "none"
     raise UsageError(
-        f"{reference!r} is no model or ensemble; valid are {seeds}ensembles: {ensembles}; "
+        f"{reference!r} is no model or ensemble: must be {seeds}ensembles: {ensembles}; "
         f"added models: {added}; or a model's uid"
     )
 

@@ -31,7 +31,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A run that can not be without another: two columns of one table say which.
+    """A run that cannot be without another: two columns of one table say which.
 
     Attributes:
         dependent: whose ids are in ``dependent_id``.

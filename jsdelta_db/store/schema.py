@@ -258,7 +258,7 @@ class Evaluation(Run, Lease, Base):
 
 
 class EvaluationMember(Base):
-    """An evaluator; the attacked model's weights can not be one, and none counts twice."""
+    """An evaluator; the attacked model's weights cannot be one, and none counts twice."""
 
     __tablename__ = "evaluation_member"
     __table_args__ = (

@@ -58,7 +58,7 @@ def open_store(url: str) -> Store:
 
     Raises:
         StoreNotReadyError: there is none yet, or its schema is of another revision.
-        StoreError: it can not be reached, or belongs to something else.
+        StoreError: it cannot be reached, or belongs to something else.
     """
     parsed = parse_url(url)
     path = sqlite_path(parsed)
@@ -100,15 +100,15 @@ def parse_url(url: str) -> URL:
     Raises:
         UsageError: it is not one, or not of a database that jsdelta knows.
     """
-    valid = "valid is sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+    valid = "must be sqlite:///FILE or postgresql://USER@HOST/DATABASE"
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # ValueError: a port that is no number
-        raise UsageError(f"JSDELTA_DB_URL is not a database URL; {valid}") from None
+        raise UsageError(f"JSDELTA_DB_URL is not a database URL: {valid}") from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise UsageError(f"JSDELTA_DB_URL names {parsed.get_backend_name()!r}; {valid}")
+        raise UsageError(f"JSDELTA_DB_URL names {parsed.get_backend_name()!r}: {valid}")
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise UsageError(f"JSDELTA_DB_URL names no file; {valid}")
+        raise UsageError(f"JSDELTA_DB_URL names no file: {valid}")
     if "@" in (parsed.host or ""):  # the host is what would be shown
         raise UsageError("the database URL has an @ in its user or password; write it %40")
     if parsed.drivername == "postgresql":
@@ -244,12 +244,12 @@ def translate(error: SQLAlchemyError, url: URL) -> StoreError:
     reason = redact(reason, [url.render_as_string(hide_password=False)])
     path = sqlite_path(url)
     if path is None:
-        verb = "can not be reached" if isinstance(error, OperationalError) else "failed"
+        verb = "cannot be reached" if isinstance(error, OperationalError) else "failed"
         return StoreError(f"{show_url(url)} {verb}: {reason}; check JSDELTA_DB_URL and that the server runs")
     if "not a database" in reason or "malformed" in reason:
         return StoreError(f"{path} is damaged or no SQLite file ({reason}); restore a backup")
     if "full" in reason:
-        return StoreError(f"{path} can not grow: {reason}; free some space and run the same command again")
+        return StoreError(f"{path} cannot grow: {reason}; free some space and run the same command again")
     return StoreError(
-        f"{path} can not be opened or written: {reason}; check the file, its folder and its rights"
+        f"{path} cannot be opened or written: {reason}; check the file, its folder and its rights"
     )

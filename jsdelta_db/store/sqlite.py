@@ -23,6 +23,6 @@ def connect_read_only(path: Path, **options: Any) -> sqlite3.Connection:  # noqa
         log = path.with_name(f"{path.name}-wal")
         if log.is_file() and log.stat().st_size:
             # Committed rows that a reader of the file alone would pass over.
-            raise sqlite3.OperationalError(f"{log.name} holds rows that can not be read from here") from None
+            raise sqlite3.OperationalError(f"{log.name} holds rows that cannot be read from here") from None
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, **options)
     return connection

@@ -52,7 +52,7 @@ class Tracker:
         return hide_password(self.uri)
 
     def count_runs(self) -> int | None:
-        """Return how many runs MLflow has of ours, None if it can not be reached."""
+        """Return how many runs MLflow has of ours, None if it cannot be reached."""
         return self.attempt(lambda client: len(client.search_runs([self._experiment_id], max_results=10_000)))
 
     def attempt(self, call: Callable[["MlflowClient"], Result], then: str = LOG_LATER) -> Result | None:
@@ -203,7 +203,7 @@ class Tracker:
 
 
 def _has_owner(run: "Run") -> bool:
-    """Whether the process that works on a run lives; of other hosts we can not tell, and say yes."""
+    """Whether the process that works on a run lives; of other hosts we cannot tell, and say yes."""
     return is_alive(run.data.tags.get(OWNER_TAG), time.time())
 
 

@@ -163,7 +163,7 @@ def _build(row: Model, dataset: Dataset) -> nn.Module:
         config = TrainConfig(**row.recipe)
     except TypeError as error:
         raise StoreError(
-            f"the recipe of model {row.uid} can not be read ({error}); see jsdelta db check"
+            f"the recipe of model {row.uid} cannot be read ({error}); see jsdelta db check"
         ) from error
     return build_model(config.arch, dataset, width=config.width, seed=row.seed)
 

@@ -52,7 +52,7 @@ def open_workbench(
         is_tracked: whether MLflow is told; without it rows wait for ``jsdelta doctor --repair``.
 
     Raises:
-        StoreError: the store can not be reached, written, or is not at this version's revision.
+        StoreError: the store cannot be reached, written, or is not at this version's revision.
     """
     reporter: Progress = progress or Silent()
     url = parse_url(workspace.db_url)
@@ -69,7 +69,7 @@ def open_workbench(
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise StoreError(
-            f"a file can not be written: {error.strerror or error}{where}; what was finished is kept"
+            f"a file cannot be written: {error.strerror or error}{where}; what was finished is kept"
         ) from error
     finally:
         _release(store, workspace.db_url)

@@ -19,18 +19,18 @@ FACTORY = ["--factory", "nope:make", "--checkpoint", "nope.pt"]
 
 # What is wrong as typed: seen before anything is opened or made.
 TYPED = [
-    (["attack", "--eps", "0"], "--eps '0' is out of range; valid is a number in (0, 255]"),
+    (["attack", "--eps", "0"], "--eps '0' is out of range: must be a number in (0, 255]"),
     (["attack", "--eps", "-1"], "--eps '-1' is out of range"),
     (["attack", "--eps", "256"], "--eps '256' is out of range"),
     (["attack", "--eps", "2/1"], "--eps '2/1' is out of range"),
-    (["attack", "--eps", "abc"], "--eps 'abc' is not a perturbation size; valid is"),
+    (["attack", "--eps", "abc"], "--eps 'abc' is not a perturbation size: must be "),
     (["attack", "--eps", "8/0"], "--eps '8/0' is not a perturbation size"),
     (["attack", "--eps", "nan"], "--eps 'nan' is out of range"),
     (["attack", "--eps", "inf"], "--eps 'inf' is out of range"),
     (["attack", "--eps", ""], "--eps '' is not a perturbation size"),
     (["attack", "--eps", "3", "--eps", "0"], "--eps '0' is out of range"),
     (["attack"], "jsdelta attack needs a radius: --eps 3 (3/255), or several; see jsdelta attack --help"),
-    (["attack", "--eps", "3", "--norm", "l1"], "norm 'l1' is not valid; valid is linf, l2"),
+    (["attack", "--eps", "3", "--norm", "l1"], "norm 'l1' is not valid: must be linf, l2"),
     (
         ["attack", "--eps", "0", "--norm", "l2"],
         "--eps '0' is out of range; valid for l2 is a number in (0, 1000]",
@@ -41,17 +41,17 @@ TYPED = [
     ),
     (
         ["attack", "--eps", "3", "--objective", "nope"],
-        "objective 'nope' is not valid; valid is target, margin,",
+        "objective 'nope' is not valid: must be target, margin,",
     ),
-    (["attack", "--eps", "3", "--stop", "soon"], "stop 'soon' is not valid; valid is never, first-hit"),
-    (["attack", "--eps", "3", "--restarts", "0"], "0 is out of range; valid is a whole number from 1"),
+    (["attack", "--eps", "3", "--stop", "soon"], "stop 'soon' is not valid: must be never, first-hit"),
+    (["attack", "--eps", "3", "--restarts", "0"], "0 is out of range: must be a whole number from 1"),
     (["attack", "--eps", "3", "--relative-step-size", "0"], "relative_step_size 0.0 is not valid"),
     (["attack", "--eps", "3", "--relative-step-size", "nan"], "relative_step_size nan is not valid"),
     (
         ["attack", "--eps", "3", "--dtype", "float16"],
-        "dtype 'float16' is not valid; valid is auto, float32, bf",
+        "dtype 'float16' is not valid: must be auto, float32, bf",
     ),
-    (["attack", "--eps", "3", "--temperature", "2"], "--temperature '2' is not valid; valid is 1 or fit"),
+    (["attack", "--eps", "3", "--temperature", "2"], "--temperature '2' is not valid: must be 1 or fit"),
     (
         ["attack", "--eps", "3", "--untargeted", "--targets", "next"],
         "--untargeted aims at no label, and --ta",
@@ -61,13 +61,13 @@ TYPED = [
     (["score", "--attack", "abcd", "--samples", "x.npz"], "needs either --attack UID"),
     (
         ["score", "--attack", "abcd", "--temperature", "hot"],
-        "--temperature 'hot' is not valid; valid is 1 or",
+        "--temperature 'hot' is not valid: must be 1 or",
     ),
     (["models", "add"], "Missing argument 'name'"),
     (["models", "add", "mine"], "Missing option '--factory'"),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--std", "a"],
-        "--std 'a' is not valid; valid are",
+        "--std 'a' is not valid: must be ",
     ),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--mean", ""],
@@ -76,37 +76,37 @@ TYPED = [
     (["models", "add", "mine", *FACTORY, "--dataset", "nope"], "unknown dataset 'nope'; there is: digits"),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--std", "0"],
-        "is out of range; valid is (0, 1]",
+        "is out of range: must be (0, 1]",
     ),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--seed", "x"],
-        "'x' is not valid; valid is a wh",
+        "'x' is not valid: must be a wh",
     ),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits"],
-        "architecture 'nope:make' can not be imported",
+        "architecture 'nope:make' cannot be imported",
     ),
     (["models", "list", "--format", "xml"], "'table', 'csv', 'json', 'jsonl', 'markdown'"),
-    (["attack", "--eps", "3", "--device", "tpu"], "device 'tpu' is not valid; valid is auto, cpu, cuda"),
-    (["attack", "--eps", "3", "--steps", "0"], "0 is out of range; valid is a whole number from 1"),
-    (["attack", "--eps", "3", "--images", "0"], "0 is out of range; valid is a whole number from 1"),
-    (["attack", "--eps", "3", "--seed", "x"], "'x' is not valid; valid is a whole number"),
-    (["query", "bugs", "--beta", "0"], "β = 0 is out of range; valid is a number above 0"),
+    (["attack", "--eps", "3", "--device", "tpu"], "device 'tpu' is not valid: must be auto, cpu, cuda"),
+    (["attack", "--eps", "3", "--steps", "0"], "0 is out of range: must be a whole number from 1"),
+    (["attack", "--eps", "3", "--images", "0"], "0 is out of range: must be a whole number from 1"),
+    (["attack", "--eps", "3", "--seed", "x"], "'x' is not valid: must be a whole number"),
+    (["query", "bugs", "--beta", "0"], "β = 0 is out of range: must be a number above 0"),
     (["query", "bugs", "--beta", "-1"], "β = -1 is out of range"),
     (["query", "bugs", "--beta", "nan"], "β = nan is out of range"),
     (["query", "bugs", "--beta", "inf"], "β = inf is out of range"),
-    (["query", "bugs", "--beta", "x"], "'x' is not a number; valid is a number above 0"),
+    (["query", "bugs", "--beta", "x"], "'x' is not a number: must be a number above 0"),
     (["query", "bugs", "--format", "xml"], "'table', 'csv', 'json', 'jsonl', 'markdown'"),
     (["plot", "histogram", "--beta", "0"], "β = 0 is out of range"),
-    (["plot", "histogram", "-o", "figure.gif"], "ends in '.gif'; valid is .png or .svg"),
-    (["train", "--seed", "x"], "'x' is not valid; valid is a whole number from 0"),
-    (["train", "--seed", "1.5"], "'1.5' is not valid; valid is a whole number from 0"),
-    (["train", "--seed", "-1"], "-1 is out of range; valid is a whole number from 0"),
-    (["train", "--seed", "99999999999"], "99999999999 is out of range; valid is a whole number"),
-    (["train", "--members", "0"], "0 is out of range; valid is a whole number from 1"),
-    (["train", "--epochs", "0"], "0 is out of range; valid is a whole number from 1"),
-    (["train", "--epochs", "99999999999999999999"], "out of range; valid is a whole number from 1 to 100000"),
-    (["train", "--width", "100000"], "out of range; valid is a whole number from 1 to 4096"),
+    (["plot", "histogram", "-o", "figure.gif"], "ends in '.gif': must be .png or .svg"),
+    (["train", "--seed", "x"], "'x' is not valid: must be a whole number from 0"),
+    (["train", "--seed", "1.5"], "'1.5' is not valid: must be a whole number from 0"),
+    (["train", "--seed", "-1"], "-1 is out of range: must be a whole number from 0"),
+    (["train", "--seed", "99999999999"], "99999999999 is out of range: must be a whole number"),
+    (["train", "--members", "0"], "0 is out of range: must be a whole number from 1"),
+    (["train", "--epochs", "0"], "0 is out of range: must be a whole number from 1"),
+    (["train", "--epochs", "99999999999999999999"], "out of range: must be a whole number from 1 to 100000"),
+    (["train", "--width", "100000"], "out of range: must be a whole number from 1 to 4096"),
     (
         ["train", "--method", "adversarial", "--train-norm", "l1"],
         "unknown --train-norm 'l1'; there is: linf, l2",
@@ -118,12 +118,12 @@ TYPED = [
     (["train", "--dataset", "nope"], "unknown dataset 'nope'; there is: digits, cifar10, svhn"),
     (["train", "--recipe", "digits", "--dataset", "nope"], "unknown dataset 'nope'; there is: digits"),
     (["train", "--arch", "nope"], "unknown architecture 'nope'; there is: cnn-small, resnet8"),
-    (["train", "--arch", "no_such_module:make"], "architecture 'no_such_module:make' can not be imported"),
-    (["train", "--arch", "json:nothing"], "architecture 'json:nothing' can not be imported"),
+    (["train", "--arch", "no_such_module:make"], "architecture 'no_such_module:make' cannot be imported"),
+    (["train", "--arch", "json:nothing"], "architecture 'json:nothing' cannot be imported"),
     (["train", "--method", "nope"], "unknown method 'nope'; there is: standard, adversarial, sam"),
     (
         ["train", "--method", "sam", "--sam-rho", "0"],
-        "sam_rho 0.0 is not valid; valid is a finite number above 0",
+        "sam_rho 0.0 is not valid: must be a finite number above 0",
     ),
     (["train", "--method", "sam", "--sam-rho", "-1"], "sam_rho -1.0 is not valid"),
     (["train", "--method", "sam", "--sam-rho", "nan"], "sam_rho nan is not valid"),
@@ -132,7 +132,7 @@ TYPED = [
         "belongs to --method adversarial, and this is 'standard'; add --method adversarial or leave it out",
     ),
     (["train", "--sam-adaptive"], "sam_adaptive True belongs to --method sam"),
-    (["train", "--method", "adversarial", "--train-eps", "0"], "--train-eps '0' is out of range; valid is"),
+    (["train", "--method", "adversarial", "--train-eps", "0"], "--train-eps '0' is out of range: must be "),
     (["train", "--method", "adversarial", "--train-eps", "x"], "--train-eps 'x' is not a perturbation size"),
     (
         ["train", "--method", "adversarial", "--train-step-size", "300"],
@@ -140,7 +140,7 @@ TYPED = [
     ),
     (
         ["train", "--method", "adversarial", "--train-steps", "0"],
-        "0 is out of range; valid is a whole number",
+        "0 is out of range: must be a whole number",
     ),
     (
         ["train", "--method", "adversarial", "--train-norm", "l2"],
@@ -150,15 +150,15 @@ TYPED = [
         ["train", "--recipe", "digits", "--method", "sam"],
         "--method sam needs sam_rho; give --sam-rho, or take",
     ),
-    (["train", "--recipe", "none.toml"], "--recipe 'none.toml' can not be read (No such file or directory)"),
+    (["train", "--recipe", "none.toml"], "--recipe 'none.toml' cannot be read (No such file or directory)"),
     (["train", "--arch", "resnet8", "--arch", "nope"], "unknown architecture 'nope'; there is: cnn-small"),
-    (["train", "--width", "8", "--width", "0"], "0 is out of range; valid is a whole number from 1"),
-    (["train", "--jobs", "0"], "0 is out of range; valid is a whole number from 1"),
+    (["train", "--width", "8", "--width", "0"], "0 is out of range: must be a whole number from 1"),
+    (["train", "--jobs", "0"], "0 is out of range: must be a whole number from 1"),
     (["query", "ensembles", "--format", "xml"], "'table', 'csv', 'json', 'jsonl', 'markdown'"),
-    (["train", "--device", "tpu"], "device 'tpu' is not valid; valid is auto, cpu, cuda"),
-    (["train", "--dtype", "float8"], "dtype 'float8' is not valid; valid is auto, float32, bfloat16"),
+    (["train", "--device", "tpu"], "device 'tpu' is not valid: must be auto, cpu, cuda"),
+    (["train", "--dtype", "float8"], "dtype 'float8' is not valid: must be auto, float32, bfloat16"),
     (["recipes", "show", "nope"], "unknown recipe 'nope'; there is:"),
-    (["ui", "--port", "70000"], "70000 is out of range; valid is a whole number from 1 to 65535"),
+    (["ui", "--port", "70000"], "70000 is out of range: must be a whole number from 1 to 65535"),
     (["trian"], "No such command 'trian'"),
     (["query", "bugz"], "No such command 'bugz'"),
     (["query", "bugs", "--bet", "1"], "No such option: --bet"),
@@ -170,24 +170,24 @@ ASKED = [
     (
         ["attack", "--eps", "3", "--attacked", "9"],
         2,
-        "--attacked '9' is no model or ensemble; valid are seeds of 'digits': 0, 1, 2; ensembles: digits;",
+        "--attacked '9' is no model or ensemble: must be seeds of 'digits': 0, 1, 2; ensembles: digits;",
     ),
     (["attack", "--eps", "3", "--attacked", "bad"], 2, "or a model's uid; or first, or all"),
     (["attack", "--eps", "3", "--evaluators", "digits"], 2, "(seed 0, "),
     (
         ["attack", "--eps", "3", "--evaluators", "digits:1"],
         2,
-        "--evaluators names 1 model; valid are 2 or more",
+        "--evaluators names 1 model: must be 2 or more",
     ),
     (
         ["attack", "--eps", "3", "--evaluators", "digits:9"],
         2,
-        "'9' names no members of 'digits'; valid are seeds",
+        "'9' names no members of 'digits': must be seeds",
     ),
     (
         ["attack", "--eps", "3", "--evaluators", "nope"],
         2,
-        "'nope' is no model or ensemble; valid are seeds of",
+        "'nope' is no model or ensemble: must be seeds of",
     ),
     (
         ["attack", "--eps", "3", "--surrogates", "1"],
@@ -210,17 +210,17 @@ ASKED = [
     (
         ["score", "--samples", "none.npz"],
         1,
-        "none.npz can not be read (No such file or directory); give an .npz",
+        "none.npz cannot be read (No such file or directory); give an .npz",
     ),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits"],
         2,
-        "architecture 'nope:make' can not be imported",
+        "architecture 'nope:make' cannot be imported",
     ),
     (
         ["models", "add", "m", "--factory", "cnn-small", "--checkpoint", "none.pt", "--dataset", "digits"],
         1,
-        "none.pt can not be read (No such file or directory); give another file",
+        "none.pt cannot be read (No such file or directory); give another file",
     ),
     (
         ["attack", "--eps", "3", "--targets", "nope"],
@@ -235,7 +235,7 @@ ASKED = [
     (["query", "bugs", "--by", "colour"], 2, "unknown --by 'colour'; there is: dataset, ensemble"),
     (["query", "bugs", "--by", "eps,eps"], 2, "names something twice"),
     (["query", "bugs", "--eps", "0"], 2, "--eps '0' is out of range"),
-    (["query", "bugs", "-o", "no/such/folder/bugs.csv"], 2, "can not be written: No such file or directory"),
+    (["query", "bugs", "-o", "no/such/folder/bugs.csv"], 2, "cannot be written: No such file or directory"),
     (["plot", "histogram", "-o", "no/such/folder/figure.png"], 2, "does not exist; make it first"),
     (["plot", "histogram", "--eps", "5"], 1, "nothing to draw; run jsdelta attack"),
     (["train", "--dataset", "cifar10", "--data-dir", "no/such/folder"], 1, "--data-dir or JSDELTA_DATA_DIR"),
@@ -282,7 +282,7 @@ def contents(workspace):
 def test_what_is_typed_wrong_is_one_line_and_makes_nothing(
     arguments, fragment, tmp_path, monkeypatch, capsys
 ):
-    """A value that can not be right is refused with exit 2 before a store or a folder is made."""
+    """A value that cannot be right is refused with exit 2 before a store or a folder is made."""
     monkeypatch.chdir(tmp_path)
     err = fails(capsys, tmp_path / "none", 2, fragment, arguments)
     assert len(err.splitlines()) == 1
@@ -314,7 +314,7 @@ def test_cuda_is_refused_where_there_is_none(tiny_copy, monkeypatch, capsys):
             capsys,
             tiny_copy,
             2,
-            "--device 'cuda' is not available here; valid is cpu or auto",
+            "--device 'cuda' is not available here: must be cpu or auto",
             [*command, "--device", "cuda"],
         )
 
@@ -323,14 +323,14 @@ def test_cuda_is_refused_where_there_is_none(tiny_copy, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("url", "code", "fragment"),
     [
-        ("nonsense", 2, "JSDELTA_DB_URL is not a database URL; valid is sqlite:///FILE or postgresql://"),
+        ("nonsense", 2, "JSDELTA_DB_URL is not a database URL: must be sqlite:///FILE or postgresql://"),
         ("mysql://host/name", 2, "JSDELTA_DB_URL names 'mysql'"),
         ("sqlite://", 2, "JSDELTA_DB_URL names no file"),
-        ("postgresql://anna:hush-hush@127.0.0.1:1/jsdelta", 1, "can not be reached"),
+        ("postgresql://anna:hush-hush@127.0.0.1:1/jsdelta", 1, "cannot be reached"),
     ],
 )
 def test_bad_database_url(url, code, fragment, command, tmp_path, monkeypatch, capsys):
-    """An address that can not be used is named without its password, and nothing is made."""
+    """An address that cannot be used is named without its password, and nothing is made."""
     monkeypatch.setenv("JSDELTA_DB_URL", url)
     err = fails(capsys, tmp_path / "none", code, fragment, command)
     assert "hush-hush" not in err
@@ -377,7 +377,7 @@ def test_store_of_another_version(revision, fragment, command, tiny_copy, capsys
 
 @pytest.mark.parametrize("command", [*STORE_COMMANDS, ["db", "upgrade"], ["db", "stats"]], ids=" ".join)
 def test_store_that_is_no_database(command, tmp_path, capsys):
-    """A file that SQLite can not read is named, and not overwritten."""
+    """A file that SQLite cannot read is named, and not overwritten."""
     (tmp_path / "jsdelta.db").write_bytes(b"not a database " * 1000)
     fails(capsys, tmp_path, 1, "is damaged or no SQLite file", command)
     assert (tmp_path / "jsdelta.db").read_bytes() == b"not a database " * 1000
@@ -393,13 +393,13 @@ def test_workspace_that_is_a_file(command, tmp_path, capsys):
 
 
 def test_workspace_that_can_not_be_made(tmp_path, capsys):
-    """A folder below a file can not be made: one line, exit 1."""
+    """A folder below a file cannot be made: one line, exit 1."""
     (tmp_path / "file").write_text("")
     fails(
         capsys,
         tmp_path / "file" / "below",
         1,
-        "can not be made",
+        "cannot be made",
         ["train", "--members", "1", "--epochs", "1"],
     )
 
@@ -420,7 +420,7 @@ def alter(path):
         (cut, "was cut short or altered"),
         (alter, "was cut short or altered"),
         (lambda path: path.write_bytes(b""), "was cut short or altered"),
-        (os.remove, "can not be read (No such file or directory)"),
+        (os.remove, "cannot be read (No such file or directory)"),
     ],
     ids=["cut", "altered", "empty", "missing"],
 )
@@ -472,8 +472,8 @@ text = "not callable"
     ("name", "code", "fragment"),
     [
         ("not_finite", 1, "returns values that are not finite"),
-        ("too_many", 1, "has 10 classes, so valid is (2, 10)"),
-        ("not_a_network", 1, "returned str; valid is a torch.nn.Module"),
+        ("too_many", 1, "has 10 classes, must be (2, 10)"),
+        ("not_a_network", 1, "returned str: must be a torch.nn.Module"),
         ("broken", 1, "could not be built: no such layer"),
         ("takes_nothing", 1, "could not be built"),
         ("text", 2, "is not callable; give module:callable"),
@@ -514,7 +514,7 @@ def test_disk_full_while_writing_files(tiny_copy, monkeypatch, capsys):
 
 
 def test_disk_full_while_writing_rows(tiny_copy, monkeypatch, capsys):
-    """A database that can not grow stops the attack with one line; the same command goes on later."""
+    """A database that cannot grow stops the attack with one line; the same command goes on later."""
     from sqlalchemy import text
 
     from jsdelta_db.store import attempts
@@ -536,7 +536,7 @@ def test_disk_full_while_writing_rows(tiny_copy, monkeypatch, capsys):
 
 
 def test_disk_full_while_training(workspace, monkeypatch, capsys):
-    """A checkpoint that can not be written leaves no finished member; the same command goes on."""
+    """A checkpoint that cannot be written leaves no finished member; the same command goes on."""
     train = ["train", "--members", "1", "--epochs", "1"]
     with monkeypatch.context() as full:
         full.setattr("jsdelta_db.compute.models.checkpoint.write_atomically", no_space)
@@ -563,12 +563,12 @@ def test_defect_is_one_line_with_a_way_to_the_traceback(tiny, monkeypatch, capsy
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no full device")
 def test_a_full_output_is_one_line():
-    """What can not be printed is said in one line, and not as a defect of ours."""
+    """What cannot be printed is said in one line, and not as a defect of ours."""
     with FULL.open("w") as full:
         done = subprocess.run(
             [Path(sys.executable).with_name("jsdelta"), "recipes", "show", "digits"],
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.startswith("jsdelta: the output can not be written: No space left on device")
+    assert done.stderr.startswith("jsdelta: the output cannot be written: No space left on device")
     assert len(done.stderr.splitlines()) == 1

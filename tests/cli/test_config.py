@@ -103,7 +103,7 @@ def test_unreachable_server_keeps_the_password(url, command, tmp_path, monkeypat
     assert code == (0 if command[0] == "config" else 1)
     assert PASSWORD not in out + err
     if command[0] not in ("config", "doctor"):
-        assert "127.0.0.1:1/jsdelta can not be reached" in err
+        assert "127.0.0.1:1/jsdelta cannot be reached" in err
 
 
 def test_unreachable_mlflow_keeps_the_password(tiny_copy, monkeypatch, capsys):

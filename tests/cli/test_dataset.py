@@ -119,7 +119,7 @@ def test_training_on_a_set_reports_on_the_original_images(built, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["build", "bugs", "--from", "digits", "--name", "x"], "kind 'bugs' is not valid; valid is robust"),
+        (["build", "bugs", "--from", "digits", "--name", "x"], "kind 'bugs' is not valid: must be robust"),
         (["build", "det", "--name", "x"], "Missing option '--from'"),
         (["build", "det", "--from", "digits"], "Missing option '--name'"),
         (["build", "det", "--from", "nobody", "--name", "x"], "unknown ensemble 'nobody'"),

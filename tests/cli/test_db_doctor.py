@@ -167,7 +167,7 @@ def test_doctor_fails_where_the_store_is_broken(tiny_copy, capsys):
 
 
 def test_doctor_fails_where_mlflow_is_broken(tiny_copy, capsys):
-    """An MLflow database that can not be read is broken, the store beside it is not."""
+    """An MLflow database that cannot be read is broken, the store beside it is not."""
     (tiny_copy.root / "mlflow.db").write_bytes(b"no database " * 500)
     code, checks, err = doctor(capsys, tiny_copy)
     assert (code, checks["store"][0], checks["mlflow store"][0]) == (1, "ok", "broken")
@@ -252,7 +252,7 @@ def test_ui_on_a_port_that_is_taken(tiny, capsys):
         port = taken.getsockname()[1]
         code, out, err = call(capsys, tiny, "ui", "--port", str(port))
     assert (code, out) == (2, "")
-    assert f"--port {port} on 127.0.0.1 can not be used" in err
+    assert f"--port {port} on 127.0.0.1 cannot be used" in err
 
 
 def test_recipes_list(tmp_path, capsys):

@@ -200,10 +200,10 @@ def test_whole_or_not_at_all(target, tiny, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "fragment"),
     [
-        (["-o", "samples.zip"], 2, "ends in '.zip'; valid is .npz, or a folder"),
+        (["-o", "samples.zip"], 2, "ends in '.zip': must be .npz, or a folder"),
         (["-o", "samples.npz", "--format", "png"], 2, "give a folder"),
         (["-o", "samples", "--format", "npz"], 2, "give a file that ends in .npz"),
-        (["-o", "samples", "--format", "jpg"], 2, "valid is npz or png"),
+        (["-o", "samples", "--format", "jpg"], 2, "must be npz or png"),
         (["-o", "missing/samples.npz"], 2, "does not exist; make it first"),
         (["-o", "folder.npz"], 2, "is a folder"),
         (["-o", "file"], 2, "is a file; give a folder"),

@@ -30,9 +30,9 @@ def test_out_and_in(tiny, tmp_path, capsys):
     ("arguments", "code", "reason"),
     [
         (["db", "export"], 2, "--output"),
-        (["db", "import", "nowhere"], 2, "'nowhere' is not there; valid is"),
-        (["db", "import", "mysql://me:hidden@host/db"], 2, "valid is an export's folder"),
-        (["db", "import", "postgresql://me:hidden@127.0.0.1:1/db"], 1, "can not be reached"),
+        (["db", "import", "nowhere"], 2, "'nowhere' is not there: must be "),
+        (["db", "import", "mysql://me:hidden@host/db"], 2, "must be an export's folder"),
+        (["db", "import", "postgresql://me:hidden@127.0.0.1:1/db"], 1, "cannot be reached"),
         (["db", "import", "."], 1, "holds neither manifest.json nor jsdelta.db"),
         (["attack", "--eps", "3", "--offline"], 2, "name it: --output FOLDER"),
         (["attack", "--eps", "3", "-o", "node"], 2, "go with --offline"),

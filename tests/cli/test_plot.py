@@ -52,8 +52,8 @@ def test_the_default_file_is_in_the_current_folder(tiny, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("name", "fragment"),
     [
-        ("figure.pdf", "ends in '.pdf'; valid is .png or .svg"),
-        ("figure", "ends in nothing; valid is .png or .svg"),
+        ("figure.pdf", "ends in '.pdf': must be .png or .svg"),
+        ("figure", "ends in nothing: must be .png or .svg"),
         ("missing/figure.png", "does not exist; make it first"),
     ],
 )
@@ -66,7 +66,7 @@ def test_file_that_can_not_be_drawn_to(name, fragment, tiny, tmp_path, capsys):
 
 
 def test_file_that_is_a_folder(tiny, tmp_path, capsys):
-    """A figure can not be written over a folder: one line, no defect."""
+    """A figure cannot be written over a folder: one line, no defect."""
     (tmp_path / "figure.png").mkdir()
     code, out, err = call(capsys, tiny, "plot", "histogram", "-o", str(tmp_path / "figure.png"))
     assert (code, out, len(err.splitlines())) == (2, "", 1)
@@ -178,11 +178,11 @@ def test_samples_need_neither_model_nor_mlflow(tiny_copy, tmp_path, capsys):
         (["--features", "-1"], 2, "out of range"),
         (["--source", "cat"], 2, "unknown --source 'cat'; there is: 0, 1"),
         (["--target", "10"], 2, "unknown --target '10'"),
-        (["--limit", "0"], 2, "valid is a whole number from 1 to 40"),
+        (["--limit", "0"], 2, "must be a whole number from 1 to 40"),
         (["--attack", "ffffffff"], 2, "there is none"),
         (["--evaluation", "ffffffff"], 2, "names 0 evaluations"),
         (["--bugs", "1e-12"], 1, "has no such samples"),
-        (["-o", "figure.jpg"], 2, "valid is .png or .svg"),
+        (["-o", "figure.jpg"], 2, "must be .png or .svg"),
     ],
 )
 def test_samples_bad_input(arguments, code, fragment, tiny, tmp_path, monkeypatch, capsys):

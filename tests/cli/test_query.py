@@ -104,7 +104,7 @@ def test_counts_are_those_of_the_stored_rows(tiny, capsys):
 
 
 def test_skipped_is_null_where_the_grouping_is_finer_than_an_attack(tiny, capsys):
-    """Skipped images have no target, so a row per label can not count them."""
+    """Skipped images have no target, so a row per label cannot count them."""
     rows = query(capsys, tiny, "--by", "eps,label-pair", "--beta", "0.1")
     assert {row["n_skipped"] for row in rows} == {None}
     whole = query(capsys, tiny, "--by", "eps", "--beta", "0.1")

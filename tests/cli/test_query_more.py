@@ -140,11 +140,11 @@ def test_failed_attempts_and_labels_on_request(tiny, capsys):
     ("arguments", "fragment"),
     [
         (["samples", "--sort", "colour"], "unknown --sort 'colour'; there is: attack, evaluation"),
-        (["samples", "--limit", "-1"], "-1 is out of range; valid is a whole number from 0"),
-        (["samples", "--bugs", "0"], "is out of range; valid is a number above 0"),
+        (["samples", "--limit", "-1"], "-1 is out of range: must be a whole number from 0"),
+        (["samples", "--bugs", "0"], "is out of range: must be a number above 0"),
         (["samples", "--bugs", "0.1", "--all"], "--all"),
         (["samples", "--source", "cat"], "unknown --source 'cat'; there is: 0, 1, 2"),
-        (["stability", "--beta", "x"], "valid is a number above 0"),
+        (["stability", "--beta", "x"], "must be a number above 0"),
         (
             ["transfer", "--population", "all"],
             "unknown population 'all'; there is: attacked-correct, all-correct",
@@ -158,7 +158,7 @@ def test_failed_attempts_and_labels_on_request(tiny, capsys):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_input_is_one_line(arguments, fragment, tiny, capsys):
-    """What can not be asked is a usage error in one line that names what can."""
+    """What cannot be asked is a usage error in one line that names what can."""
     code, out, err = call(capsys, tiny, "query", *arguments)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert fragment in err

@@ -89,7 +89,7 @@ def test_nothing_claimed_is_said_so(tiny_copy, samples, capsys):
 BAD_FILES = {
     "lengths": ({"label": lambda label: label[:-1]}, 1, "different lengths"),
     "its own label": ({"target_label": lambda target: (target - 1) % 10}, 1, "is aimed at the same"),
-    "range": ({"x_adv": lambda x: x + 1}, 1, "valid is [0, 1]"),
+    "range": ({"x_adv": lambda x: x + 1}, 1, "must be [0, 1]"),
     "bytes and floats": ({"x": lambda x: (x * 255).astype(np.uint8)}, 1, "x is uint8 and x_adv is float32"),
     "NaN": ({"x": lambda x: x * np.nan}, 1, "x of sample 0 holds values that are not finite"),
     "pickle": ({"label": lambda label: np.array([object()] * len(label))}, 1, "holds pickled objects"),
@@ -116,7 +116,7 @@ def test_a_bad_file_is_one_line_and_nothing_is_written(change, code, fragment, t
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        (["--norm", "l1"], "--norm 'l1' is not valid; valid is linf, l2"),
+        (["--norm", "l1"], "--norm 'l1' is not valid: must be linf, l2"),
         (["--attacked", "all"], "--attacked 'all' names 3 models; samples are made against one"),
         (["--attacked", "9"], "--attacked '9' is no model or ensemble"),
         (["--ensemble", "nope"], "unknown ensemble 'nope'; there is: digits"),
@@ -124,7 +124,7 @@ def test_a_bad_file_is_one_line_and_nothing_is_written(change, code, fragment, t
     ],
 )
 def test_bad_options_for_a_file(options, fragment, tiny_copy, samples, capsys):
-    """A name or norm that is not valid is one line, exit 2, and nothing is written."""
+    """A name or norm that is not must be one line, exit 2, and nothing is written."""
     before = contents(tiny_copy)
     code, out, err = call(capsys, tiny_copy, "score", "--samples", str(samples), *options)
     assert (code, out, len(err.splitlines())) == (2, "", 1)

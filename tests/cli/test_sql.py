@@ -50,11 +50,11 @@ def test_output_and_no_header(tiny, tmp_path, capsys):
         (["SELECT nope FROM score"], 2, "the statement was refused: no such column: nope"),
         (["DELETE FROM score"], 2, "it starts with 'DELETE', and only reading is allowed"),
         (["SELECT 1; SELECT 2"], 2, "one statement at a time"),
-        (["SELECT 1", "--timeout", "0"], 2, "'0' is not valid; valid is a number of seconds"),
+        (["SELECT 1", "--timeout", "0"], 2, "'0' is not valid: must be a number of seconds"),
         (["SELECT 1", "--timeout", "nan"], 2, "'nan' is not valid"),
         (["SELECT 1", "--timeout", "soon"], 2, "'soon' is not valid"),
         (["SELECT 1", "--timeout", "1e9"], 2, "'1e9' is not valid"),
-        (["SELECT 1", "-o", "no/such/folder"], 2, "can not be written"),
+        (["SELECT 1", "-o", "no/such/folder"], 2, "cannot be written"),
         ([], 2, "Missing argument"),
         (
             [

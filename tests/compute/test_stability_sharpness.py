@@ -67,7 +67,7 @@ def test_stability_of_a_plane_is_the_share_of_noises_on_its_side(norm):
     ("margin", "expected"), [(EPS / 2 + 1e-4, 1.0), (-EPS / 2 - 1e-4, 0.0)], ids=["out of reach", "beyond"]
 )
 def test_stability_is_1_where_no_noise_reaches_the_boundary(margin, expected):
-    """A distance of more than ε/2 in the norm can not be crossed, whichever side it is on."""
+    """A distance of more than ε/2 in the norm cannot be crossed, whichever side it is on."""
     w = torch.full(SHAPE, 1 / 16)  # w·noise is at most ε/2
     x = torch.full((5, *SHAPE), 0.5)
     assert stability_of(Plane(w, 0.5 - margin), x, make_attempts(5)).tolist() == [expected] * 5

@@ -73,7 +73,7 @@ def test_bad_eps_is_refused_in_one_line(text):
         parse_eps(text)
     message = str(caught.value)
     assert repr(text) in message
-    assert "valid is a number in (0, 255]" in message
+    assert "must be a number in (0, 255]" in message
     assert len(message.splitlines()) == 1
 
 
@@ -107,7 +107,7 @@ def test_beta_has_no_upper_bound(beta):
 @pytest.mark.parametrize("beta", [0.0, -0.1, math.inf, -math.inf, math.nan])
 def test_bad_beta_is_refused(beta):
     """β outside (0, ∞) or NaN is a usage error that says what is valid."""
-    with pytest.raises(UsageError, match=r"β .* valid is a number above 0"):
+    with pytest.raises(UsageError, match=r"β .* must be a number above 0"):
         check_beta(beta)
 
 
@@ -221,7 +221,7 @@ def test_lists_of_choices_fit_each_other():
 def test_eps_has_a_limit_in_each_norm(norm, largest):
     """All of [0, 1] for linf; for l2 what no image is wider than."""
     assert largest == AttackConfig(eps=largest, norm=norm).eps
-    with pytest.raises(UsageError, match=r"eps .* valid is a number in \(0, "):
+    with pytest.raises(UsageError, match=r"eps .* must be a number in \(0, "):
         AttackConfig(eps=math.nextafter(largest, math.inf), norm=norm)
 
 
@@ -233,8 +233,8 @@ def test_eps_has_a_limit_in_each_norm(norm, largest):
     ],
 )  # fmt: skip
 def test_bad_attack_settings_are_refused(field, value):
-    """An attack that can not be is a usage error when its configuration is made."""
-    with pytest.raises(UsageError, match=f"{field} .* valid is"):
+    """An attack that cannot be is a usage error when its configuration is made."""
+    with pytest.raises(UsageError, match=f"{field} .* must be "):
         AttackConfig(**{"eps": 0.1, field: value})
 
 
@@ -248,7 +248,7 @@ def test_bad_attack_settings_are_refused(field, value):
 )  # fmt: skip
 def test_attack_settings_that_nobody_carries_out_are_refused(field, value):
     """What a row records must be what ran: values that the attack does not know are usage errors."""
-    with pytest.raises(UsageError, match=f"{field} .* valid is"):
+    with pytest.raises(UsageError, match=f"{field} .* must be "):
         AttackConfig(**{"eps": 0.1, field: value})
 
 
@@ -262,8 +262,8 @@ def test_attack_settings_that_nobody_carries_out_are_refused(field, value):
     ],
 )  # fmt: skip
 def test_bad_training_settings_are_refused(field, value):
-    """A training that can not be is a usage error when its configuration is made."""
-    with pytest.raises(UsageError, match=f"{field} .* valid is"):
+    """A training that cannot be is a usage error when its configuration is made."""
+    with pytest.raises(UsageError, match=f"{field} .* must be "):
         TrainConfig(**{"dataset": "digits", "arch": "cnn-small", "epochs": 1, field: value})
 
 
@@ -280,7 +280,7 @@ def test_bad_training_settings_are_refused(field, value):
 def test_bad_settings_of_a_method_are_refused(method, field, value):
     """A radius, size or count that no method could obey is a usage error that says what is valid."""
     settings = {**METHOD_SETTINGS[method], field: value}
-    with pytest.raises(UsageError, match=rf"{field} .* valid is"):
+    with pytest.raises(UsageError, match=rf"{field} .* must be "):
         TrainConfig("digits", "cnn-small", 1, method=method, **settings)
 
 
@@ -333,6 +333,6 @@ def test_robust_accuracy_means_one_attack_for_each_data_set():
 
 
 def test_configurations_are_frozen():
-    """What was validated and hashed can not be changed afterwards."""
+    """What was validated and hashed cannot be changed afterwards."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         AttackConfig(eps=0.1).eps = 0.2

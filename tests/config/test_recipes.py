@@ -65,8 +65,8 @@ def test_override_replaces_only_what_is_given():
 
 @pytest.mark.parametrize("changes", [{"epochs": 0}, {"dtype": "float16"}, {"device": "tpu"}])
 def test_override_is_validated(changes):
-    """A value that a recipe could not hold can not be given by a flag either."""
-    with pytest.raises(UsageError, match="valid is"):
+    """A value that a recipe could not hold cannot be given by a flag either."""
+    with pytest.raises(UsageError, match="must be "):
         get_recipe("digits").override(**changes)
 
 
@@ -112,19 +112,19 @@ SHORT = 'dataset = "digits"\narch = "cnn-small"\nepochs = 3\n'
     [
         ("epoch = 3", r"line 4: unknown key 'epoch'"),
         ("[train]", r"line 4: unknown key 'train'"),
-        ('batch_size = "32"', r"line 4: batch_size = '32' is a str; valid is int"),
-        ("members = 2.5", r"line 4: members = 2\.5 is a float; valid is int"),
-        ("flip = 1", r"line 4: flip = 1 is a int; valid is bool"),
-        ("learning_rate = true", r"line 4: learning_rate = True is a bool; valid is float or int"),
-        ("members = 0", r"line 4: members 0 is not valid; valid is a whole number from 1"),
-        ("momentum = 1.0", r"line 4: momentum 1\.0 is not valid; valid is a number in \[0, 1\)"),
+        ('batch_size = "32"', r"line 4: batch_size = '32' is a str: must be int"),
+        ("members = 2.5", r"line 4: members = 2\.5 is a float: must be int"),
+        ("flip = 1", r"line 4: flip = 1 is a int: must be bool"),
+        ("learning_rate = true", r"line 4: learning_rate = True is a bool: must be float or int"),
+        ("members = 0", r"line 4: members 0 is not valid: must be a whole number from 1"),
+        ("momentum = 1.0", r"line 4: momentum 1\.0 is not valid: must be a number in \[0, 1\)"),
         (
             'method = "sam"\nsam_rho = nan',
-            r"line 5: sam_rho nan is not valid; valid is a finite number above 0",
+            r"line 5: sam_rho nan is not valid: must be a finite number above 0",
         ),
         ('method = "sam"', r"recipe 'mine': --method sam needs sam_rho"),
         ('train_eps = "8/255"', r"line 4: train_eps 0\.03.* belongs to --method adversarial"),
-        ('train_eps = "eight"', r"line 4: train_eps = 'eight' is no size; valid is a number or 8/255"),
+        ('train_eps = "eight"', r"line 4: train_eps = 'eight' is no size: must be a number or 8/255"),
         ('train_eps = "8/0"', r"line 4: train_eps = '8/0' is no size"),
         ("epochs = 4", r"is not TOML: .*line 4"),
     ],
@@ -149,7 +149,7 @@ def test_a_recipe_of_ones_own_is_read_from_its_file(tmp_path):
     recipe = get_recipe(str(path))
     assert (recipe.name, recipe.members) == ("mine", 2)
     assert (recipe.train.train_eps, recipe.train.train_step_size) == (8 / 255, 10 / 255)
-    with pytest.raises(UsageError, match=r"can not be read \(No such file or directory\)"):
+    with pytest.raises(UsageError, match=r"cannot be read \(No such file or directory\)"):
         get_recipe(str(tmp_path / "other.toml"))
 
 

@@ -181,9 +181,9 @@ def test_a_manifest_that_is_not_ours_is_refused(facts, reason, export, refused):
 
 
 def test_a_manifest_that_is_no_json_is_refused(export, refused):
-    """Garbage is named as what can not be read."""
+    """Garbage is named as what cannot be read."""
     (export / "manifest.json").write_text("{half of")
-    refused("can not be read")
+    refused("cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ PACKED_NAN = struct.pack("<2f", 0.5, math.nan)
         (
             "score",
             lambda rows: rows.set_column(3, "js", rows.column("js").cast(pa.float32())),
-            "column js is float, valid is double",
+            "column js is float, must be double",
         ),
         (
             "model",
@@ -274,7 +274,7 @@ def test_files_that_are_no_parquet_are_refused(export, refused):
     manifest = json.loads((export / "manifest.json").read_text())
     manifest["tables"]["score"]["sha256"] = exporting.sha256_of_file(path)
     edit_manifest(export, **manifest)
-    refused("can not be read as Parquet")
+    refused("cannot be read as Parquet")
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_files_that_are_no_parquet_are_refused(export, refused):
 )
 def test_paths_outside_or_of_code_are_refused(uri):
     """A path in an import stays inside the workspace, out of hidden folders, and names data."""
-    with pytest.raises(StoreError, match="valid are paths inside the workspace"):
+    with pytest.raises(StoreError, match="must be paths inside the workspace"):
         check_uri("here", uri)
 
 

@@ -412,7 +412,7 @@ def test_agreement_does_not_depend_on_the_order_in_the_store(four_copy, four, tm
 def test_a_store_can_not_say_where_files_land(uri, four_copy, empty):
     """Rows of a store may name anything; what lies outside, or could be run, is refused before a row is made."""
     tell(four_copy, f"UPDATE model SET checkpoint_uri = '{uri}' WHERE id = 1")
-    with pytest.raises(StoreError, match=r"names .*valid are paths inside the workspace"):
+    with pytest.raises(StoreError, match=r"names .*must be paths inside the workspace"):
         bring(empty, four_copy.root)
     assert not list(empty.root.rglob("*.npz"))
 
@@ -421,11 +421,11 @@ def test_a_store_can_not_say_where_files_land(uri, four_copy, empty):
     ("column", "value"), [("target_label", 77), ("source_label", -1), ("sample_index", -5)]
 )
 def test_samples_of_no_label_or_image_are_refused(column, value, four, four_copy, empty):
-    """A label or an image that there can not be: one line, and the attack shows in no result."""
+    """A label or an image that there cannot be: one line, and the attack shows in no result."""
     key = "attack_id, sample_index, requested_target"
     tell(
         four_copy, f"UPDATE sample SET {column} = {value} WHERE ({key}) = (SELECT {key} FROM sample LIMIT 1)"
     )
-    with pytest.raises(StoreError, match=f"{column} {value} is not valid; valid are 0 to"):
+    with pytest.raises(StoreError, match=f"{column} {value} is not valid: must be 0 to"):
         bring(empty, four_copy.root)
     assert len(bugs(empty)) < len(bugs(four))

@@ -199,7 +199,7 @@ def test_a_folder_with_anything_else_is_left_alone(name, tiny, tmp_path, capsys)
 
 
 def test_a_base_without_files_is_refused(tiny, tmp_path, capsys):
-    """Models without their weights can not be attacked; the next command is named."""
+    """Models without their weights cannot be attacked; the next command is named."""
     write(tiny, tmp_path / "base", with_files=False)
     assert attack(tiny, "--offline", "-o", tmp_path / "made", "--from", tmp_path / "base") == 1
     assert "export again without --no-files" in capsys.readouterr().err

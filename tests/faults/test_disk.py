@@ -70,11 +70,11 @@ def limited_files(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [0, 6_000, 70_000], ids=["nothing", "a page", "some pages"])
 def test_quota_stops_the_attack_in_one_line(size, sqlite_workspace, undisturbed, capsys):
-    """Whatever can not grow, the store's log or a chunk's file: exit 1, no row is lost, later the same command ends well."""
+    """Whatever cannot grow, the store's log or a chunk's file: exit 1, no row is lost, later the same command ends well."""
     before = rows_of(sqlite_workspace)
     with limited_files(size):
         code, out, err = run_here(capsys, sqlite_workspace, *QUICK_ATTACK)
-    assert "can not be" in error_line(code, err)
+    assert "cannot be" in error_line(code, err)
     assert out == ""
     assert_kept(before, sqlite_workspace)
     finish(capsys, sqlite_workspace, QUICK_ATTACK, undisturbed)
@@ -183,7 +183,7 @@ def test_read_only_store_is_refused_to_writers_and_open_to_readers(public_worksp
     with read_only(public_workspace.root):
         assert not os.access(public_workspace.root / "jsdelta.db", os.W_OK, effective_ids=True)
         code, out, err = run_here(capsys, public_workspace, *QUICK_ATTACK)
-        assert "jsdelta.db can not be opened or written" in error_line(code, err)
+        assert "jsdelta.db cannot be opened or written" in error_line(code, err)
         assert out == ""
         assert run_here(capsys, public_workspace, *query) == answer
     assert_kept(before, public_workspace)
@@ -210,7 +210,7 @@ def test_rights_that_go_in_the_middle_keep_finished_chunks(
         taken_away.__exit__(None, None, None)
     monkeypatch.setattr(judge_module, "judge", judge)
     assert len(calls) == 2
-    assert "can not be" in error_line(code, err)
+    assert "cannot be" in error_line(code, err)
     kept = rows_of(public_workspace)
     assert len(kept["attack_chunk"]) == 2 + 2  # the tiny store's two attacks have a chunk each
     finish(capsys, public_workspace, QUICK_ATTACK, undisturbed)
@@ -276,6 +276,6 @@ def test_committed_rows_that_can_not_be_read_are_not_passed_over(public_workspac
     path.with_name("jsdelta.db-shm").unlink(missing_ok=True)
     with read_only(public_workspace.root):
         code, out, err = run_here(capsys, public_workspace, "query", "bugs")
-        assert "jsdelta.db-wal holds rows that can not be read from here" in error_line(code, err)
+        assert "jsdelta.db-wal holds rows that cannot be read from here" in error_line(code, err)
         assert out == ""
     assert log.read_bytes() == kept[log]

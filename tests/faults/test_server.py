@@ -135,7 +135,7 @@ def test_server_restarted_in_a_transaction_is_one_line(server, served, undisturb
         )
         code, out, err = run_here(capsys, served, *QUICK_ATTACK)
     assert len(calls) == 2
-    assert "faults failed" in error_line(code, err) or "can not be reached" in error_line(code, err)
+    assert "faults failed" in error_line(code, err) or "cannot be reached" in error_line(code, err)
     assert out == ""
     kept = finished_chunks(served)
     assert sorted(chunk[:2] for chunk in kept) == [("attack", 0), ("attack", 1), ("evaluation", 0)]
@@ -149,9 +149,9 @@ def test_server_that_is_down_is_one_line(server, served, undisturbed, monkeypatc
         with monkeypatch.context() as patch:
             at_second_call(patch, judge, "judge", lambda *_: server.control("stop", "-m", "fast"))
             code, _, err = run_here(capsys, served, *QUICK_ATTACK)
-        assert "can not be reached" in error_line(code, err)
+        assert "cannot be reached" in error_line(code, err)
         code, _, err = run_here(capsys, served, *QUICK_ATTACK)
-        assert "can not be reached" in error_line(code, err)
+        assert "cannot be reached" in error_line(code, err)
     finally:
         server.control("start")
     assert len(finished_chunks(served)) == 3

@@ -185,7 +185,7 @@ def test_stats_and_check_run_on_both_engines(store, tmp_path):
     ids=["judges itself", "evaluator's copy", "attacked copy", "evaluation's copy", "attack's copy"],
 )
 def test_weights_that_disagree_are_found(statement, fragments, tiny_copy):
-    """Whoever switched foreign keys off can not make the attacked weights judge unseen."""
+    """Whoever switched foreign keys off cannot make the attacked weights judge unseen."""
     _break(tiny_copy, statement)
     problems = [line for line in _problems(tiny_copy) if not line.startswith("database: ")]
     assert len(problems) == len(fragments)

@@ -333,7 +333,7 @@ def test_everything_goes_with_the_data_set(tiny_copy):
 
 
 def test_a_failing_mlflow_fails_nothing(tiny_copy):
-    """Where MLflow can not be asked, rows and files go all the same, and one line says so."""
+    """Where MLflow cannot be asked, rows and files go all the same, and one line says so."""
     (tiny_copy.root / "mlflow.db").write_bytes(b"no database " * 500)
     uid = uid_of(tiny_copy, "SELECT uid FROM model WHERE seed = 1")
     said = []

@@ -226,7 +226,7 @@ def test_a_resume_keeps_to_what_the_attack_was_begun_with(four_copy):
 
 
 def test_stability_needs_the_samples(four_copy):
-    """Asked for together, nothing is attacked; asked for later, the line says why it can not be."""
+    """Asked for together, nothing is attacked; asked for later, the line says why it cannot be."""
     before = contents(four_copy)
     with pytest.raises(
         UsageError, match="--stability looks at the samples again; leave --no-save-samples out"

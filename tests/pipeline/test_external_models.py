@@ -1,4 +1,4 @@
-"""Networks from elsewhere: added, attacked, judging; and what is said of those that can not be used."""
+"""Networks from elsewhere: added, attacked, judging; and what is said of those that cannot be used."""
 
 import pickle
 from pathlib import Path
@@ -220,7 +220,7 @@ def test_an_added_model_that_was_moved_away_is_missed(added_copy, added):
     """The workspace's own copy is what counts: without it the line says which file."""
     (added_copy.root / added[1].checkpoint_uri).unlink()
     before = contents(added_copy)
-    with pytest.raises(CheckpointError, match=r"checkpoint .* can not be read"):
+    with pytest.raises(CheckpointError, match=r"checkpoint .* cannot be read"):
         attack(added_copy, attacked="mine")
     assert contents(added_copy) == before
 
@@ -255,9 +255,9 @@ class Touch:
     [
         (
             lambda folder: folder / "none.pt",
-            r"can not be read \(No such file or directory\); give another file",
+            r"cannot be read \(No such file or directory\); give another file",
         ),
-        (lambda folder: folder, r"can not be read \(Is a directory\)"),
+        (lambda folder: folder, r"cannot be read \(Is a directory\)"),
         (lambda folder: write(folder / "x.pt", b""), "does not hold plain weights; save model.state_dict"),
         (lambda folder: write(folder / "x.pt", b"text" * 50), "does not hold plain weights"),
         (lambda folder: saved(folder / "x.pt", elsewhere.bare()), "does not hold plain weights"),
@@ -317,10 +317,10 @@ def test_no_code_of_a_checkpoint_runs(tiny_copy, tmp_path):
         ("noisy", ModelOutputError, "model mine says something else of the same images each time"),
         ("too_few", ModelOutputError, r"returns \(2, 3\) for two images; 'digits' has 10 classes"),
         ("broken", ModelError, "could not build the model: no such layer"),
-        ("text", ModelError, "returned str; valid is a torch.nn.Module"),
+        ("text", ModelError, "returned str: must be a torch.nn.Module"),
         ("not_callable", UsageError, "is not callable; give module:callable"),
-        ("missing", UsageError, "can not be imported"),
-        ("no_such_module:make", UsageError, "'no_such_module:make' can not be imported"),
+        ("missing", UsageError, "cannot be imported"),
+        ("no_such_module:make", UsageError, "'no_such_module:make' cannot be imported"),
     ],
 )
 def test_a_network_that_can_not_be_used(factory, error, message, tiny_copy, checkpoint):
@@ -335,10 +335,10 @@ def test_a_network_that_can_not_be_used(factory, error, message, tiny_copy, chec
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mean": (0.5, 0.5, 0.5)}, "--mean has 3 values; valid is 1"),
+        ({"mean": (0.5, 0.5, 0.5)}, "--mean has 3 values: must be 1"),
         ({"std": (0.5, 0.5)}, "--std has 2 values"),
-        ({"mean": (127.5,)}, r"--mean .* is out of range; valid is \[0, 1\]"),
-        ({"std": (0.0,)}, r"--std .* is out of range; valid is \(0, 1\]"),
+        ({"mean": (127.5,)}, r"--mean .* is out of range: must be \[0, 1\]"),
+        ({"std": (0.0,)}, r"--std .* is out of range: must be \(0, 1\]"),
         ({"std": (float("nan"),)}, "--std .* is out of range"),
         ({"dataset_name": "nope"}, "unknown dataset 'nope'; there is: digits, cifar10, svhn"),
     ],

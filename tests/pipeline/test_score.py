@@ -215,7 +215,7 @@ def test_an_attack_given_twice_is_judged_once(four_copy):
     [
         (["four"], None, UsageError, r"attacked model \(seed 0, .*\) is among the evaluators"),
         (["four:0,1"], None, UsageError, "attacked model .* is among the evaluators"),
-        (["four:1"], None, UsageError, "--evaluators names 1 model; valid are 2 or more"),
+        (["four:1"], None, UsageError, "--evaluators names 1 model: must be 2 or more"),
         (["four:1", "digits:1"], None, UsageError, "--evaluators names 1 model"),
         (["four:9"], None, UsageError, "'9' names no members of 'four'"),
         (["nope"], None, UsageError, "'nope' is no model or ensemble"),

@@ -313,7 +313,7 @@ def test_same_index_in_two_data_sets_is_two_images(store):
 
 
 def test_label_pairs_are_counted_one_by_one(filled):
-    """Finer than an attack, skipped images can not be told: n_skipped is null; labels come by name."""
+    """Finer than an attack, skipped images cannot be told: n_skipped is null; labels come by name."""
     table = _ask(filled, by=["label-pair"])
     assert table.keys == ("source_label", "target_label")
     assert {(row["source_label"], row["target_label"]): _counts(row) for row in table.rows} == {
@@ -349,7 +349,7 @@ def test_unknown_grouping_lists_the_known_ones(by, store):
 
 @pytest.mark.parametrize("by", [["eps", "eps"], ["label-pair", "source-label"]])
 def test_grouping_given_twice_is_refused(by, store):
-    """A column can not appear twice."""
+    """A column cannot appear twice."""
     with pytest.raises(UsageError, match="twice"):
         _ask(store, by=by)
 
@@ -357,7 +357,7 @@ def test_grouping_given_twice_is_refused(by, store):
 @pytest.mark.parametrize("beta", [0.0, -0.1, float("nan"), float("inf")])
 def test_beta_outside_its_range_is_refused(beta, store):
     """β is a number above 0."""
-    with pytest.raises(UsageError, match="valid is a number above 0"):
+    with pytest.raises(UsageError, match="must be a number above 0"):
         _ask(store, [0.1, beta])
 
 

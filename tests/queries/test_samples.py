@@ -140,7 +140,7 @@ def test_labels_are_those_of_each_data_set(tmp_path):
     ("values", "fragment"),
     [
         ({"sort": "colour"}, "--sort 'colour'; there is: attack, evaluation, sample_index"),
-        ({"bugs": 0.0}, "valid is a number above 0"),
+        ({"bugs": 0.0}, "must be a number above 0"),
         ({"bugs": 0.1, "failures": True}, "--all"),
     ],
 )

@@ -98,9 +98,9 @@ def test_what_was_not_measured_is_named(measured):
 
 
 def test_each_beta_gives_a_row_of_stability(measured):
-    """Several β give a row each, in the order asked; one that can not be is refused."""
+    """Several β give a row each, in the order asked; one that cannot be is refused."""
     assert [row["beta"] for row in _ask(measured, query_stability, [0.3, 0.1]).table.rows] == [0.3, 0.1]
-    with pytest.raises(UsageError, match="valid is a number above 0"):
+    with pytest.raises(UsageError, match="must be a number above 0"):
         _ask(measured, query_stability, [0.0])
 
 

@@ -285,7 +285,7 @@ def test_matching_removes_what_the_other_variable_explains():
 
 
 def test_matching_needs_both_kinds_in_a_decile():
-    """Kinds that never share a decile can not be compared, though their means can."""
+    """Kinds that never share a decile cannot be compared, though their means can."""
     matched_on, image = np.arange(100) / 100, np.arange(100)
     is_first = matched_on < 0.5
     assert difference_of_means(matched_on, is_first, image).value == pytest.approx(-0.5)

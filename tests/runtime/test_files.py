@@ -67,7 +67,7 @@ def test_what_a_killed_process_left_aside_is_taken_away(tmp_path):
 
 
 def test_a_file_in_the_way_is_an_os_error(tmp_path):
-    """A folder that can not be made is an OSError, which the command line turns into one line."""
+    """A folder that cannot be made is an OSError, which the command line turns into one line."""
     (tmp_path / "a").write_bytes(b"")
     with pytest.raises(OSError, match=r"File exists|Not a directory"):
         write_atomically(tmp_path / "a" / "file", b"new")

@@ -53,7 +53,7 @@ def test_filter(settings, expected):
     ],
 )
 def test_filter_that_makes_no_sense(settings, error, fragment):
-    """A threshold or label that can not be says what is valid."""
+    """A threshold or label that cannot be says what is valid."""
     with pytest.raises(error, match=fragment):
         SampleFilter(**settings).matches(rows([0.1]), CLASSES)
 

@@ -185,21 +185,21 @@ BAD = [
     ("another size of x_adv", {"x_adv": np.zeros((N, 3, 8, 8))}, DataError, r"x_adv has images of \(3, 8, 8\)"),
     ("channels last", {"x": np.zeros((N, 8, 8, 1))}, DataError, "channels, height, width"),
     ("no channels", {"x": lambda x: x[:, 0]}, DataError, r"x has images of \(8, 8\)"),
-    ("too bright", {"x": put((0, 0, 0, 0), 1.01)}, DataError, r"x are in .*1\.01\]; valid is \[0, 1\]"),
-    ("too dark", {"x_adv": put((0, 0, 0, 0), -0.5)}, DataError, r"x_adv are in \[-0\.5, .*valid is \[0, 1\]"),
-    ("levels as floats", {"x": lambda x: x * 255, "x_adv": lambda x: x * 255}, DataError, r"valid is \[0, 1\]"),
+    ("too bright", {"x": put((0, 0, 0, 0), 1.01)}, DataError, r"x are in .*1\.01\]: must be \[0, 1\]"),
+    ("too dark", {"x_adv": put((0, 0, 0, 0), -0.5)}, DataError, r"x_adv are in \[-0\.5, .*must be \[0, 1\]"),
+    ("levels as floats", {"x": lambda x: x * 255, "x_adv": lambda x: x * 255}, DataError, r"must be \[0, 1\]"),
     ("bytes beside floats", {"x": lambda x: (x * 255).astype(np.uint8)}, DataError,
-     "x is uint8 and x_adv is float32; valid is uint8 for both or floating for both"),
+     "x is uint8 and x_adv is float32: must be uint8 for both or floating for both"),
     ("floats beside bytes", {"x_adv": lambda x: (x * 255).astype(np.uint8)}, DataError,
      "x is float32 and x_adv is uint8"),
     ("not a number", {"x": put((2, 0, 1, 1), np.nan)}, DataError, "x of sample 2 holds values that are not fin"),
     ("infinite", {"x_adv": put((1, 0, 1, 1), np.inf)}, DataError, "x_adv of sample 1 holds values that are not"),
     ("whole numbers", {"x": np.zeros((N, 1, 8, 8), int), "x_adv": np.zeros((N, 1, 8, 8), int)}, DataError,
-     r"x is int64; valid is uint8 in 0..255 or floating"),
-    ("complex numbers", {"x": lambda x: x.astype(complex)}, DataError, "x is complex128; valid is"),
+     r"x is int64: must be uint8 in 0..255 or floating"),
+    ("complex numbers", {"x": lambda x: x.astype(complex)}, DataError, "x is complex128: must be "),
     ("text", {"x": np.full((N, 1, 8, 8), "a"), "x_adv": np.full((N, 1, 8, 8), "a")}, DataError, "x is <U1"),
     ("labels as floats", {"label": lambda label: label.astype(float)}, DataError,
-     r"label is float64 of shape \(4,\); valid are whole numbers"),
+     r"label is float64 of shape \(4,\): must be whole numbers"),
     ("one-hot labels", {"label": np.eye(10, dtype=int)[:N]}, DataError, r"label is int64 of shape \(4, 10\)"),
     ("a label beyond", {"label": put(3, 10)}, DataError, "label of sample 3 is 10; valid for 'digits' is 0 to 9"),
     ("a label below", {"label": put(0, -1)}, DataError, "label of sample 0 is -1; valid for 'digits' is 0 to 9"),
@@ -221,7 +221,7 @@ def test_arrays_that_can_not_be_judged_are_refused(change, error, message, given
 
 def test_a_norm_that_nothing_is_measured_in_is_refused(given, digits):
     """Sizes are measured in linf or l2."""
-    with pytest.raises(UsageError, match="--norm 'l1' is not valid; valid is linf, l2"):
+    with pytest.raises(UsageError, match="--norm 'l1' is not valid: must be linf, l2"):
         check(given, digits, norm="l1")
 
 
@@ -329,8 +329,8 @@ def test_a_missing_array_is_named(left, message, given, tmp_path):
 
 
 def test_a_file_that_is_not_there_or_is_a_folder(tmp_path):
-    """A path that can not be read says why."""
-    with pytest.raises(DataError, match=r"can not be read \(No such file or directory\); give an .npz file"):
+    """A path that cannot be read says why."""
+    with pytest.raises(DataError, match=r"cannot be read \(No such file or directory\); give an .npz file"):
         read_file(tmp_path / "none.npz")
-    with pytest.raises(DataError, match=r"can not be read \(Is a directory\)"):
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
         read_file(tmp_path)

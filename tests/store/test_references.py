@@ -178,7 +178,7 @@ def test_list_models_says_what_there_is(reference, parts, session):
 
 def test_bare_seeds_need_an_ensemble(session):
     """Where no ensemble is clear, a seed alone names nothing, and no seeds are listed."""
-    with pytest.raises(UsageError, match=r"'1,2' is no model or ensemble; valid are ensembles: others, dig"):
+    with pytest.raises(UsageError, match=r"'1,2' is no model or ensemble: must be ensembles: others, dig"):
         list_models(session, "1,2")
 
 

@@ -342,7 +342,7 @@ def test_attempt_is_stored_once(store, judged):
 
 
 def test_uids_are_unique(store):
-    """Two runs can not have one uid."""
+    """Two runs cannot have one uid."""
     with store.transaction() as session:
         dataset = add_dataset(session)
     with pytest.raises(IntegrityError, match=r"(?i)unique|duplicate"), store.transaction() as session:

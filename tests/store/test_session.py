@@ -119,7 +119,7 @@ def test_writing_makes_a_sqlite_store_at_head(tmp_path):
 
 
 def test_store_opened_for_reading_refuses_to_write(url):
-    """What is opened to read can not be changed by mistake."""
+    """What is opened to read cannot be changed by mistake."""
     _fill(url, 1)
     store = open_store(url)
     with pytest.raises(OperationalError, match="readonly"), store.transaction() as session:
@@ -145,7 +145,7 @@ def test_store_that_can_not_be_written_is_refused_in_one_line(url, folder):
     for name in ("jsdelta.db-wal", "jsdelta.db-shm"):
         (folder / name).unlink(missing_ok=True)
         (folder / name).mkdir()
-    with pytest.raises(StoreError, match=r"jsdelta\.db can not be opened or written") as error:
+    with pytest.raises(StoreError, match=r"jsdelta\.db cannot be opened or written") as error:
         open_for_writing(url)
     assert len(str(error.value).splitlines()) == 1
 
@@ -296,7 +296,7 @@ def test_bad_url_is_a_usage_error_that_says_what_is_valid(opener, url, message):
 @OPENERS
 def test_unreachable_server_is_one_line_without_the_password(opener, url):
     """The line names the server and hides the password, wherever the URL carries it."""
-    with pytest.raises(StoreError, match=r"127\.0\.0\.1:1/db.*can not be reached") as error:
+    with pytest.raises(StoreError, match=r"127\.0\.0\.1:1/db.*cannot be reached") as error:
         opener(url)
     assert "secret" not in str(error.value)
     assert len(str(error.value).splitlines()) == 1
@@ -306,21 +306,21 @@ def test_unreachable_server_is_one_line_without_the_password(opener, url):
 def test_folder_that_can_not_be_made_is_named(opener, tmp_path):
     """Where a file stands in the way of the workspace, the line names the folder."""
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"can not be made.*choose another --workspace"):
+    with pytest.raises(StoreError, match=r"cannot be made.*choose another --workspace"):
         opener(f"sqlite:///{tmp_path / 'file' / 'workspace' / 'jsdelta.db'}")
 
 
 @OPENERS
 def test_folder_in_the_stores_place_is_refused(opener, folder):
     """A folder is no store."""
-    with pytest.raises(StoreError, match="can not be opened or written"):
+    with pytest.raises(StoreError, match="cannot be opened or written"):
         opener(f"sqlite:///{folder}")
 
 
 def test_full_disk_is_one_line_and_nothing_is_half_written(workspace):
-    """A store that can not grow says so and what to do; the transaction is undone."""
+    """A store that cannot grow says so and what to do; the transaction is undone."""
     with (
-        pytest.raises(StoreError, match=r"jsdelta\.db can not grow.*free some space"),
+        pytest.raises(StoreError, match=r"jsdelta\.db cannot grow.*free some space"),
         open_workbench(workspace) as bench,
     ):
         _fill_the_disk(bench.store)

@@ -217,7 +217,7 @@ def test_artifacts_are_where_mlflow_puts_them(tiny, client, runs):
 
 
 def test_failing_tracker_says_one_line_and_goes_on(tiny_copy):
-    """A store that MLflow can not read costs one line; what is logged later is skipped silently."""
+    """A store that MLflow cannot read costs one line; what is logged later is skipped silently."""
     (tiny_copy.root / "mlflow.db").write_bytes(b"no database " * 500)
     said = []
     tracker = Tracker(tiny_copy, said.append)

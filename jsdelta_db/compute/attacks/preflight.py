@@ -25,7 +25,7 @@ def check_images(x: Tensor, what: str) -> None:
     low, high = (float(bound) for bound in x.aminmax())
     if not (low >= -RANGE_TOLERANCE and high <= 1.0 + RANGE_TOLERANCE):
         raise DataError(
-            f"{what} are in [{low:.6g}, {high:.6g}]; valid is [0, 1], with normalization inside the model"
+            f"{what} are in [{low:.6g}, {high:.6g}]: must be [0, 1], with normalization inside the model"
         )
 
 
@@ -45,7 +45,7 @@ def check_attempts(attempts: Attempts) -> None:
 
 
 def check_model(model: nn.Module, x: Tensor, source_label: Tensor, name: str) -> None:
-    """Refuse a model whose outputs or gradients an attack can not work with.
+    """Refuse a model whose outputs or gradients an attack cannot work with.
 
     Args:
         x: a few clean images on the model's device, ``(n, c, h, w)`` in [0, 1].
@@ -63,7 +63,7 @@ def check_model(model: nn.Module, x: Tensor, source_label: Tensor, name: str) ->
             except Exception as error:  # forward() may be the user's
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise ModelOutputError(
-                    f"model {name} can not take an image alone ({reason}); does batch norm run in train mode?"
+                    f"model {name} cannot take an image alone ({reason}); does batch norm run in train mode?"
                 ) from error
         _check_logits(logits, name)
         scale = float(logits.abs().max()) + 1.0

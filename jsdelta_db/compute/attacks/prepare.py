@@ -39,7 +39,7 @@ def prepare(model: nn.Module, device: torch.device, dtype: torch.dtype = torch.f
             the first layer: in bfloat16 the numbers in [0.5, 1) lie a whole pixel level apart.
 
     Raises:
-        UsageError: bfloat16 was asked for and the model can not be traced.
+        UsageError: bfloat16 was asked for and the model cannot be traced.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -66,7 +66,7 @@ def keep_freed_memory() -> None:
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Merge each batch norm into the convolution before it; the model itself where it can not be traced.
+    """Merge each batch norm into the convolution before it; the model itself where it cannot be traced.
 
     The function is the same but for rounding, and a step costs 10 to 40 % less.
     """
@@ -88,7 +88,7 @@ def choose_dtype(requested: str, model: nn.Module, device: torch.device, x: Tens
         x: a few images, to try it on.
 
     Raises:
-        UsageError: bfloat16 was asked for, and the machine lacks it or the model can not be prepared.
+        UsageError: bfloat16 was asked for, and the machine lacks it or the model cannot be prepared.
     """
     dtype = resolve_dtype(requested, device)
     if dtype is torch.bfloat16:
@@ -100,7 +100,7 @@ def choose_dtype(requested: str, model: nn.Module, device: torch.device, x: Tens
                 return torch.float32
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UsageError(
-                f"--dtype 'bfloat16' does not fit this model ({reason}); valid is float32"
+                f"--dtype 'bfloat16' does not fit this model ({reason}): must be float32"
             ) from error
     return dtype
 
@@ -112,7 +112,7 @@ def low_precision(model: nn.Module) -> nn.Module:
         UsageError: the model is not a traced one, or has no layer that could be the first.
     """
     if not isinstance(model, fx.GraphModule):
-        raise UsageError("torch.fx can not trace its forward()")
+        raise UsageError("torch.fx cannot trace its forward()")
     graph = model.graph
     modules = {
         node: model.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"

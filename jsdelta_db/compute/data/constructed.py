@@ -23,7 +23,7 @@ def write_arrays(path: Path, arrays: Arrays) -> str:
     The file is written array by array: a data set of hundreds of megabytes is never there twice.
 
     Raises:
-        OSError: the disk is full or the folder can not be written; nothing is left behind.
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")

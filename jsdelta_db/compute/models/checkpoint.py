@@ -30,7 +30,7 @@ def read_checkpoint(path: Path, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"checkpoint {path} can not be read ({error.strerror}); {ADVICE}") from error
+        raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror}); {ADVICE}") from error
     found = sha256_of(content)
     if found != sha256:
         raise CheckpointError(

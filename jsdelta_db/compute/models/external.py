@@ -44,7 +44,7 @@ def build_external(recipe: Mapping[str, Any], dataset: Dataset) -> nn.Module:
     """Build a network from a row's recipe, without its weights; it takes images in [0, 1].
 
     Raises:
-        UsageError: the factory can not be found.
+        UsageError: the factory cannot be found.
         ModelError: it failed, or its outputs are not logits of the data set's classes.
     """
     factory = find_factory(recipe["factory"])
@@ -56,7 +56,7 @@ def build_external(recipe: Mapping[str, Any], dataset: Dataset) -> nn.Module:
         raise ModelError(f"--factory {recipe['factory']!r} could not build the model: {error}") from error
     if not isinstance(network, nn.Module):
         raise ModelError(
-            f"--factory {recipe['factory']!r} returned {type(network).__name__}; valid is a torch.nn.Module"
+            f"--factory {recipe['factory']!r} returned {type(network).__name__}: must be a torch.nn.Module"
         )
     model = Normalized(network, *(_per_channel(recipe[key], channels, key) for key in ("mean", "std")))
     check_outputs(model, dataset, recipe["factory"])
@@ -69,13 +69,13 @@ def load_external(model: nn.Module, path: Path) -> nn.Module:
     Accepts a bare state dict, one inside a larger file, and names prefixed by ``DataParallel``.
 
     Raises:
-        CheckpointError: the file can not be read, holds more than tensors, or does not fit.
+        CheckpointError: the file cannot be read, holds more than tensors, or does not fit.
     """
     try:
         content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(
-            f"--checkpoint {path} can not be read ({error.strerror}); give another file"
+            f"--checkpoint {path} cannot be read ({error.strerror}); give another file"
         ) from error
     except Exception as error:  # torch's own message advises to run what is inside
         raise CheckpointError(
@@ -123,5 +123,5 @@ def _accepted(factory: object, offered: Mapping[str, int]) -> dict[str, int]:
 def _per_channel(values: Sequence[float], channels: int, name: str) -> tuple[float, ...]:
     if len(values) not in (1, channels):
         valid = "1" if channels == 1 else f"1 or {channels}, one a channel"
-        raise UsageError(f"--{name} has {len(values)} values; valid is {valid}")
+        raise UsageError(f"--{name} has {len(values)} values: must be {valid}")
     return tuple(values) * (channels if len(values) == 1 else 1)

@@ -28,6 +28,11 @@ class SmallCNN(nn.Module):
         return logits
 
 
+# torch 2.15 writes beyond its memory where a strided 1×1 convolution of fewer channels is differentiated in
+# channels-last order on a processor with AVX2 alone; taking every other pixel first is the same arithmetic.
+FEWEST_STRIDED_CHANNELS = 8
+
+
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions and a shortcut; a 1×1 projection where the shape changes."""
 
@@ -38,14 +43,17 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.shortcut: nn.Module = nn.Identity()
+        self.skip = stride if in_channels < FEWEST_STRIDED_CHANNELS else 1
         if stride != 1 or in_channels != channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+                nn.Conv2d(in_channels, channels, 1, stride // self.skip, bias=False), nn.BatchNorm2d(channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features ``(n, channels, h/stride, w/stride)``."""
         out = F.relu(self.bn1(self.conv1(x)))
+        if self.skip > 1:
+            x = x[:, :, :: self.skip, :: self.skip]
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 

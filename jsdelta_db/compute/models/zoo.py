@@ -55,7 +55,7 @@ def find_factory(arch: str) -> Factory:
 
     Raises:
         UnknownNameError: no such built-in name.
-        UsageError: the module or the callable can not be found.
+        UsageError: the module or the callable cannot be found.
     """
     module_name, colon, attribute = arch.partition(":")
     if not colon:
@@ -68,7 +68,7 @@ def find_factory(arch: str) -> Factory:
         factory = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # the module may be the user's: any error is its own
         raise UsageError(
-            f"architecture {arch!r} can not be imported ({error}); give module:callable"
+            f"architecture {arch!r} cannot be imported ({error}); give module:callable"
         ) from error
     if not callable(factory):
         raise UsageError(f"architecture {arch!r} is not callable; give module:callable")
@@ -96,7 +96,7 @@ def build_model(arch: str, dataset: Dataset, *, width: int | None = None, seed: 
             raise ModelError(f"architecture {arch!r} could not be built: {error}") from error
     if not isinstance(network, nn.Module):
         raise ModelError(
-            f"architecture {arch!r} returned {type(network).__name__}; valid is a torch.nn.Module"
+            f"architecture {arch!r} returned {type(network).__name__}: must be a torch.nn.Module"
         )
     model = Normalized(network, dataset.mean, dataset.std)
     check_outputs(model, dataset, arch)
@@ -117,14 +117,14 @@ def check_outputs(model: nn.Module, dataset: Dataset, name: str) -> None:
     except Exception as error:  # forward() may be the user's
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelOutputError(
-            f"model {name!r} can not take images of {dataset.image_shape}: {reason}"
+            f"model {name!r} cannot take images of {dataset.image_shape}: {reason}"
         ) from error
     expected = (2, len(dataset.classes))
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ModelOutputError(
             f"model {name!r} returns {got} for two images; "
-            f"{dataset.name!r} has {expected[1]} classes, so valid is {expected}"
+            f"{dataset.name!r} has {expected[1]} classes, must be {expected}"
         )
     if not torch.isfinite(logits).all():
         raise ModelOutputError(f"model {name!r} returns values that are not finite; check its weights")

@@ -125,7 +125,7 @@ def get_recipe(name: str) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise UsageError(
-            f"--recipe {name!r} can not be read ({reason}); give a file, or a name of jsdelta recipes list"
+            f"--recipe {name!r} cannot be read ({reason}); give a file, or a name of jsdelta recipes list"
         ) from error
     return parse_recipe(Path(name).stem, text)
 
@@ -147,9 +147,9 @@ def parse_recipe(name: str, text: str) -> Recipe:
             raise UsageError(f"{where}: unknown key {key!r}; see jsdelta recipes show digits")
         if type(value) not in expected:
             names = " or ".join(each.__name__ for each in expected)
-            raise UsageError(f"{where}: {key} = {value!r} is a {type(value).__name__}; valid is {names}")
+            raise UsageError(f"{where}: {key} = {value!r} is a {type(value).__name__}: must be {names}")
         if key == "method" and value not in METHODS:
-            raise UsageError(f"{where}: method {value!r} is not valid; valid are {', '.join(METHODS)}")
+            raise UsageError(f"{where}: method {value!r} is not valid: must be {', '.join(METHODS)}")
         if key in SIZES and isinstance(value, str):
             values[key] = _fraction(where, key, value)
     missing = [key for key in ("dataset", "arch", "epochs") if key not in values]
@@ -159,7 +159,7 @@ def parse_recipe(name: str, text: str) -> Recipe:
     if members < 1:
         raise UsageError(
             f"recipe {name!r}, line {_line_of('members', text)}: members {members} is not valid; "
-            "valid is a whole number from 1"
+            "must be a whole number from 1"
         )
     try:
         return Recipe(name, description, members, TrainConfig(**values))
@@ -181,4 +181,4 @@ def _fraction(where: str, key: str, text: str) -> float:
     try:
         return float(numerator) / float(divisor) if slash else float(numerator)
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{where}: {key} = {text!r} is no size; valid is a number or 8/255") from None
+        raise UsageError(f"{where}: {key} = {text!r} is no size: must be a number or 8/255") from None

@@ -103,7 +103,7 @@ def build_dataset(
         UsageError: an unknown name, an ensemble that is not finished, a name that is taken, or a setting
             that is not valid.
         DataError: the data is not there, or a file was changed.
-        ModelError: the model can not be loaded, or has no features to look at.
+        ModelError: the model cannot be loaded, or has no features to look at.
     """
     with bench.store.transaction() as session:
         source = find_source(session, ensemble, member)
@@ -138,7 +138,7 @@ def find_source(session: Session, ensemble: str, member: int | None) -> Source:
     chosen = list_members(session, row)[0] if member is None else members.get(member)
     if chosen is None:
         seeds = ", ".join(map(str, sorted(members)))
-        raise UsageError(f"--member {member} is no seed of ensemble {row.name!r}; valid are: {seeds}")
+        raise UsageError(f"--member {member} is no seed of ensemble {row.name!r}: must be {seeds}")
     parent = session.get_one(DatasetRow, chosen.dataset_id)
     return Source(row, chosen, parent, root_of(session, parent))
 

@@ -72,7 +72,7 @@ def default_name(recipe: Recipe, seed: int, dataset_row: DatasetRow) -> str:
 
 
 def train_members(bench: Workbench, planned: PlannedEnsemble, run: RunLog, jobs: int) -> list[Model]:
-    """Train the members that are not finished; one that can not be trained does not stop the others.
+    """Train the members that are not finished; one that cannot be trained does not stop the others.
 
     Raises:
         TrainingError: after all were tried: some could not be trained; the others are kept.

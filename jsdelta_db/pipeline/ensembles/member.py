@@ -138,7 +138,7 @@ def _read_progress(
     except (ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError):
         pass  # damaged, of another training or of another version: all the same to us
     bench.progress.say(
-        f"member seed {row.seed}: what was kept of its training can not be used ({file.path}); it starts anew"
+        f"member seed {row.seed}: what was kept of its training cannot be used ({file.path}); it starts anew"
     )
     return None
 

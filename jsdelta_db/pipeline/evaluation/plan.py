@@ -99,7 +99,7 @@ def plan_attack(
 
     Raises:
         NothingToDoError: no image is left to attack.
-        UsageError: the model can not be attacked in the dtype asked for.
+        UsageError: the model cannot be attacked in the dtype asked for.
     """
     images = choose_images(dataset.splits[config.split], config.images)
     right = _right_images(config, dataset, attacked, images)

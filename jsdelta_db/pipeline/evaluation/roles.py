@@ -152,7 +152,7 @@ def _check_parts(
         raise NothingToDoError("nobody is left to judge; hold fewer surrogates back, or name --evaluators")
     if named and len(judges) < FEWEST_NAMED:
         raise UsageError(
-            f"--evaluators names {len(judges)} model; valid are {FEWEST_NAMED} or more with different weights"
+            f"--evaluators names {len(judges)} model: must be {FEWEST_NAMED} or more with different weights"
         )
 
 

@@ -166,7 +166,7 @@ def test_images_in_the_range_pass(bounds):
 @pytest.mark.parametrize(
     ("bounds", "message"),
     [
-        ((0.0, 1.001), r"these are in \[0, 1\.001\]; valid is \[0, 1\], with normalization inside the model"),
+        ((0.0, 1.001), r"these are in \[0, 1\.001\]: must be \[0, 1\], with normalization inside the model"),
         ((-0.01, 1.0), r"these are in \[-0\.01, 1\]"),
         ((-2.1, 2.6), r"these are in \[-2\.1, 2\.6\]"),
         ((0.0, 255.0), r"these are in \[0, 255\]"),

@@ -48,7 +48,7 @@ class SharedConvolution(nn.Module):
 
 
 class Branching(nn.Module):
-    """A network that looks at its input, which can not be traced."""
+    """A network that looks at its input, which cannot be traced."""
 
     def __init__(self):
         super().__init__()
@@ -95,7 +95,7 @@ def test_folding_changes_logits_only_by_rounding(arch):
 
 @pytest.mark.parametrize("network", [SharedConvolution, Branching])
 def test_folding_keeps_the_function_of_any_network(network):
-    """A network that can not be folded as it is, such as one with shared weights, is still attacked itself."""
+    """A network that cannot be folded as it is, such as one with shared weights, is still attacked itself."""
     torch.manual_seed(0)
     model = stir_batch_norm(network()).eval()
     for x in (torch.rand(3, 2, 5, 5), -torch.rand(3, 2, 5, 5)):
@@ -223,7 +223,7 @@ def test_auto_is_what_pays(monkeypatch, requested, pays, dtype):
 def test_models_that_bfloat16_does_not_fit(monkeypatch, network, reason):
     """Asked for, that is one line which says why; ``auto`` falls back to float32."""
     with pytest.raises(
-        UsageError, match=f"--dtype 'bfloat16' does not fit .*{reason}.* valid is float32"
+        UsageError, match=f"--dtype 'bfloat16' does not fit .*{reason}.* must be float32"
     ) as caught:
         choose("bfloat16", network(), monkeypatch)
     assert len(str(caught.value).splitlines()) == 1
@@ -239,7 +239,7 @@ def test_preparing_an_untraceable_model_in_bfloat16_is_refused():
 def test_a_machine_without_bfloat16_refuses_it(monkeypatch):
     """Asked for, that is one line which says what is valid; float32 is there everywhere."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(50, 3))
-    with pytest.raises(UsageError, match=r"--dtype 'bfloat16' .* valid is float32 or auto"):
+    with pytest.raises(UsageError, match=r"--dtype 'bfloat16' .* must be float32 or auto"):
         choose("bfloat16", model, monkeypatch, has=False)
     assert torch.float32 == choose("float32", model, monkeypatch, has=False)
 

@@ -99,7 +99,7 @@ def test_what_is_stored_is_inside_the_ball(kind, linear, split):
 
 
 def test_a_ball_narrower_than_the_rounding_is_refused():
-    """float16 can not hold an ε below some rounding steps; the message says from where it can."""
+    """float16 cannot hold an ε below some rounding steps; the message says from where it can."""
     with pytest.raises(UsageError, match=r"--eps 0.001 .* from 0.0541"):
         check_ball(config("det", eps=0.001), 3 * 32 * 32)
     check_ball(config("det", eps=0.5), 3 * 32 * 32)
@@ -172,7 +172,7 @@ def test_usual_sizes(kind, root, sizes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "bugs"}, "kind 'bugs' is not valid; valid is robust, nonrobust, rand, det"),
+        ({"kind": "bugs"}, "kind 'bugs' is not valid: must be robust, nonrobust, rand, det"),
         ({"steps": 0}, "steps 0 is not valid"),
         ({"step_size": 0.0}, "step_size 0.0 is not valid"),
         ({"step_size": float("nan")}, "step_size nan is not valid"),

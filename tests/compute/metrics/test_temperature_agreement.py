@@ -70,7 +70,7 @@ def test_temperature_stays_in_its_range(label, low, high):
 
 
 def test_large_logits_do_not_overflow():
-    """Logits in the thousands, which exp() can not take, still have a finite temperature."""
+    """Logits in the thousands, which exp() cannot take, still have a finite temperature."""
     logits, labels = draw(n=200)
     assert LOWEST <= fit_temperature(logits * np.float32(1000), labels) <= HIGHEST
 

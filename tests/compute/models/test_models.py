@@ -16,6 +16,7 @@ from jsdelta_db.compute import data
 from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.models import ARCHITECTURES, build_model, load_checkpoint, predict, save_checkpoint
 from jsdelta_db.compute.models.inference import forward
+from jsdelta_db.compute.models.networks import BasicBlock
 from jsdelta_db.compute.models.zoo import check_outputs
 from jsdelta_db.errors import CheckpointError, ModelError, ModelOutputError, UnknownNameError, UsageError
 
@@ -190,7 +191,7 @@ def test_a_module_that_fails_to_import_is_a_usage_error(name, source, digits, tm
     """The user's module may fail in any way while it is imported."""
     (tmp_path / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(UsageError, match="can not be imported"):
+    with pytest.raises(UsageError, match="cannot be imported"):
         build_model(f"{name}:Net", digits)
 
 
@@ -214,7 +215,7 @@ def test_a_factory_that_takes_no_width_says_so(digits, user_module):
 def test_a_factory_that_returns_no_module_is_refused(digits, user_module):
     """Only a torch.nn.Module is a network."""
     user_module.make = lambda **given: "a string"
-    with pytest.raises(ModelError, match=r"returned str; valid is a torch\.nn\.Module"):
+    with pytest.raises(ModelError, match=r"returned str: must be a torch\.nn\.Module"):
         build_model("mine:make", digits)
 
 
@@ -245,11 +246,11 @@ class Broken(Linear):
     [
         ("nan", "not finite"),
         ("inf", "not finite"),
-        ("one class too few", r"returns \(2, 9\) .* valid is \(2, 10\)"),
+        ("one class too few", r"returns \(2, 9\) .* must be \(2, 10\)"),
         ("one image", r"returns \(1, 10\)"),
         ("a tuple", "returns tuple"),
-        ("shape", r"can not take images of \(1, 8, 8\)"),
-        (RuntimeError("of\nmany\nlines"), r"can not take images of \(1, 8, 8\)"),
+        ("shape", r"cannot take images of \(1, 8, 8\)"),
+        (RuntimeError("of\nmany\nlines"), r"cannot take images of \(1, 8, 8\)"),
         (ValueError("three channels, please"), "three channels"),
         (AssertionError("wrong size"), "wrong size"),
         (TypeError("what is this"), "what is this"),
@@ -431,3 +432,17 @@ def test_a_pickled_model_is_not_loaded(cnn, tmp_path):
     """A whole pickled model, which would run its module's code, is refused."""
     with pytest.raises(CheckpointError):
         _load_bytes(cnn, tmp_path / "checkpoint.pt", _saved(nn.Linear(2, 2)))
+
+
+@pytest.mark.parametrize("channels", [4, 8])
+def test_a_projection_of_few_channels_is_the_same_arithmetic(channels):
+    """Narrow blocks take every other pixel themselves; what comes out is the strided convolution's."""
+    torch.manual_seed(0)
+    block = BasicBlock(channels, 2 * channels, 2)
+    x = torch.randn(3, channels, 8, 8)
+    kernel = block.shortcut[0].weight
+    shown = []
+    block.shortcut.register_forward_hook(lambda module, given, out: shown.append(out))
+    block.eval()(x)
+    expected = torch.nn.functional.conv2d(x, kernel, stride=2)
+    torch.testing.assert_close(shown[0], block.shortcut[1](expected))

@@ -295,7 +295,7 @@ def test_a_changed_file_is_refused(tiny_copy, damage):
     [
         ({"ensemble": "nobody"}, "unknown ensemble 'nobody'"),
         ({"ensemble": "half"}, "ensemble 'half' is not finished"),
-        ({"member": 9}, "--member 9 is no seed of ensemble 'digits'; valid are: 0, 1, 2"),
+        ({"member": 9}, "--member 9 is no seed of ensemble 'digits': must be 0, 1, 2"),
         ({"kind": "bugs"}, "kind 'bugs' is not valid"),
         ({"steps": 0}, "steps 0 is not valid"),
         ({"kind": "robust", "eps": 0.5}, "does not fit a robust data set"),

@@ -319,7 +319,7 @@ def test_what_is_refused_leaves_the_store_alone(given, tiny_copy):
     """Arrays, names and parts that do not fit: one line each, and no row, run or file."""
     refused(tiny_copy, DataError, "different lengths", {**given, "label": given["label"][:-1]})
     refused(tiny_copy, JsdeltaError, "aimed at the same", {**given, "target_label": given["label"]})
-    refused(tiny_copy, DataError, r"valid is \[0, 1\]", {**given, "x_adv": given["x_adv"] + 1})
+    refused(tiny_copy, DataError, r"must be \[0, 1\]", {**given, "x_adv": given["x_adv"] + 1})
     refused(tiny_copy, UsageError, "names 3 models; samples are made against one", given, attacked="all")
     refused(tiny_copy, UsageError, "--attacked '9' is no model", given, attacked="9")
     refused(tiny_copy, UsageError, "among the evaluators", given, evaluators=["digits"])
@@ -355,7 +355,7 @@ def test_judge_answers_row_by_row(ours, tiny, tiny_copy):
     assert verdict.is_bug().tolist() == bugs.tolist()
     assert verdict.bug_fraction() == bugs.sum() / (verdict.success & ~np.isnan(expected)).sum()
     assert verdict.is_bug(1e9).sum() > verdict.is_bug(1e-9).sum()
-    with pytest.raises(UsageError, match="= 0 is out of range; valid is a number above 0"):
+    with pytest.raises(UsageError, match="= 0 is out of range: must be a number above 0"):
         verdict.is_bug(0.0)
 
 

@@ -101,7 +101,7 @@ def test_parts_are_given_out(given, expected, store):
         ({"evaluators": ["0,1"]}, UsageError, r"attacked model \(seed 0, .* is among the evaluators"),
         ({"attacked": "all", "evaluators": ["pair"]}, UsageError, r"\(seed 3, .* is among the evaluators"),
         ({"attacked": "1", "evaluators": ["copy", "2"]}, UsageError, "seed 1, .* is among the evaluators"),
-        ({"evaluators": ["1"]}, UsageError, "--evaluators names 1 model; valid are 2 or more"),
+        ({"evaluators": ["1"]}, UsageError, "--evaluators names 1 model: must be 2 or more"),
         ({"evaluators": ["1", "copy"]}, UsageError, "names 1 model.*with different weights"),
         ({"surrogates": ["1"]}, UsageError, "--surrogates go with --objective bug or feature; 'target'"),
         ({"objective": "bug", "surrogates": ["0"]}, UsageError, "attacked model .* among the surrogates"),
@@ -146,7 +146,7 @@ def test_stored_samples_are_judged_by_the_first_judges_or_those_named(store):
     [
         ("abcd000000000001", ["five"], UsageError, r"attacked model \(seed 0, .* among the evaluators"),
         ("abcd000000000001", ["pair"], UsageError, "seed 4, .* would judge and be a surrogate"),
-        ("abcd000000000001", ["five:1"], UsageError, "--evaluators names 1 model; valid are 2 or more"),
+        ("abcd000000000001", ["five:1"], UsageError, "--evaluators names 1 model: must be 2 or more"),
         ("abcd000000000001", ["1,2"], UsageError, "'1,2' is no model or ensemble"),
         ("abcd000000000002", [], NothingToDoError, "was never judged; name --evaluators"),
     ],

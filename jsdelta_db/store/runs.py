@@ -31,6 +31,7 @@ from jsdelta_db.store.schema import (
 )
 
 RunRow = TypeVar("RunRow", Model, Ensemble, Attack, Evaluation)
+LeasedRow = TypeVar("LeasedRow", Dataset, Model)
 
 
 def new_uid() -> str:

@@ -48,6 +48,12 @@ class Store:
         with engine.connect() as connection:
             yield connection
 
+    @contextmanager
+    def read_session(self) -> Iterator[Session]:
+        """Read rows as they were at one time; never takes the write lock, and changes are not stored."""
+        with self.reading() as connection, Session(connection, expire_on_commit=False) as session:
+            yield session
+
     def close(self) -> None:
         """Let go of all connections."""
         self.engine.dispose()

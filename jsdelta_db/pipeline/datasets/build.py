@@ -6,7 +6,6 @@ batch → the finished file, whose name and hash stand in a row of ``dataset`` b
 """
 
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,8 @@ from jsdelta_db.config.construction import ConstructionConfig
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, StoreNotReadyError, UnknownNameError, UsageError
-from jsdelta_db.pipeline.ensembles.member import POLL_SECONDS
 from jsdelta_db.queries.datasets import get_dataset
 from jsdelta_db.runtime.devices import resolve_device
-from jsdelta_db.runtime.leases import describe
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import CONSTRUCTED
 from jsdelta_db.store.reading import reading
@@ -46,6 +43,7 @@ from jsdelta_db.store.references import get_ensemble, list_members
 from jsdelta_db.store.schema import FAILED, FINISHED, Ensemble, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.tracking import KILLED, RunLog
+from jsdelta_db.workbench.claims import claim_or_wait
 from jsdelta_db.workbench.datasets import open_row, root_of
 from jsdelta_db.workbench.models import LoadedModel
 from jsdelta_db.workbench.workbench import Workbench
@@ -221,7 +219,7 @@ def _say_what_differs(bench: Workbench, row: DatasetRow, source: Source, name: s
 
 
 def _claim_and_build(bench: Workbench, row: DatasetRow, work: Work) -> tuple[DatasetRow, bool]:
-    claimed = _claim_or_wait(bench, row)
+    claimed = claim_or_wait(bench, row, f"dataset {row.name!r} is being made by")
     if claimed.status == FINISHED:
         return claimed, False
     facts = dict(claimed.construction or {})
@@ -238,24 +236,6 @@ def _claim_and_build(bench: Workbench, row: DatasetRow, work: Work) -> tuple[Dat
         with bench.store.transaction() as session:
             runs.leave(session.get_one(DatasetRow, row.id), FAILED)
         raise
-
-
-def _claim_or_wait(bench: Workbench, row: DatasetRow) -> DatasetRow:
-    """Claim a data set's making; wait while a live process has it."""
-    told = False
-    while True:
-        with bench.store.transaction() as session:
-            runs.serialize(session, row.config_hash)
-            current = session.get_one(DatasetRow, row.id, populate_existing=True)
-            if current.status == FINISHED:
-                return current
-            if runs.is_free(current):
-                runs.take(current)
-                return current
-        if not told:
-            bench.progress.say(f"dataset {row.name!r} is being made by {describe(current.owner)}; waiting")
-            told = True
-        time.sleep(POLL_SECONDS)
 
 
 def _open_run(bench: Workbench, row: DatasetRow, work: Work) -> RunLog:

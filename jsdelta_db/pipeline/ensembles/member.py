@@ -1,7 +1,6 @@
 """A member's making: planned, trained once, its checkpoint kept."""
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,16 +22,14 @@ from jsdelta_db.errors import JsdeltaError
 from jsdelta_db.pipeline.ensembles.resume_file import KeptProgress, ProgressFile
 from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
 from jsdelta_db.runtime.files import write_atomically
-from jsdelta_db.runtime.leases import describe
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import ROBUST_ACCURACY
 from jsdelta_db.store.schema import FAILED, FINISHED, Model, ModelMetric
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.tracking import RunLog
+from jsdelta_db.workbench.claims import claim_or_wait
 from jsdelta_db.workbench.datasets import root_of
 from jsdelta_db.workbench.workbench import Workbench
-
-POLL_SECONDS = 1.0
 
 
 def plan_member(
@@ -82,7 +79,7 @@ def train_member(
     Raises:
         TrainingError, ModelError: the member is marked failed; others are not touched.
     """
-    claimed = _claim_or_wait(bench, row)
+    claimed = claim_or_wait(bench, row, f"member seed {row.seed} is being trained by")
     if claimed.status == FINISHED:
         return claimed
     device = resolve_device(config.device)
@@ -218,26 +215,6 @@ def _finish_member(
                     steps=measured.check.steps, value=measured.robust_accuracy, n=measured.n_checked,
                 )
             )  # fmt: skip
-
-
-def _claim_or_wait(bench: Workbench, row: Model) -> Model:
-    """Claim a member's training; wait while a live process has it."""
-    told = False
-    while True:
-        with bench.store.transaction() as session:
-            runs.serialize(session, row.config_hash)
-            current = session.get_one(Model, row.id, populate_existing=True)
-            if current.status == FINISHED:
-                return current
-            if runs.is_free(current):
-                runs.take(current)
-                return current
-        if not told:
-            bench.progress.say(
-                f"member seed {row.seed} is being trained by {describe(current.owner)}; waiting"
-            )
-            told = True
-        time.sleep(POLL_SECONDS)
 
 
 def _train_with_bar(

@@ -1,13 +1,11 @@
 """Evaluations worked off: each under an MLflow run of its own."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jsdelta_db.compute.metrics.agreement import measure_agreement
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.errors import UsageError
-from jsdelta_db.pipeline.ensembles.member import POLL_SECONDS
 from jsdelta_db.pipeline.evaluation.controls import run_controls
 from jsdelta_db.pipeline.evaluation.judge import _get_samples, judge
 from jsdelta_db.pipeline.evaluation.mlflow_run import forget_run, open_run
@@ -18,12 +16,12 @@ from jsdelta_db.plots.histogram import draw_histogram
 from jsdelta_db.queries import bugs
 from jsdelta_db.queries.selection import Selection
 from jsdelta_db.records import Baselines
-from jsdelta_db.runtime.leases import describe
 from jsdelta_db.samples.chunks import keep_scores
 from jsdelta_db.store import runs
 from jsdelta_db.store.baselines import write_evaluation_baselines
 from jsdelta_db.store.controls import write_controls
 from jsdelta_db.tracking import RunLog
+from jsdelta_db.workbench.claims import Wait
 from jsdelta_db.workbench.workbench import Workbench
 
 
@@ -122,7 +120,7 @@ def work_off(bench: Workbench, plan: Plan, baselines: Baselines, run: RunLog) ->
     with bench.store.transaction() as session:
         write_evaluation_baselines(session, evaluation_id=plan.evaluation.id, baselines=baselines)
         write_controls(session, evaluation_id=plan.evaluation.id, controls=agreement.as_controls())
-    told = False
+    wait = Wait(bench.progress, f"{plan.title}: the last chunks are with")
     with bench.progress.task(plan.title, plan.attack.n_attempts) as advance:
         while True:
             with bench.store.transaction() as session:
@@ -130,10 +128,7 @@ def work_off(bench: Workbench, plan: Plan, baselines: Baselines, run: RunLog) ->
             if work is None:
                 break
             if isinstance(work, str):
-                if not told:
-                    bench.progress.say(f"{plan.title}: the last chunks are with {describe(work)}; waiting")
-                    told = True
-                time.sleep(POLL_SECONDS)
+                wait.once(work)
                 continue
             samples = _get_samples(bench, plan, work, run)
             scores, clean_logits = judge(bench, plan, samples, work.position, baselines)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.locations import Workspace, resolve_workspace
+from tests.workspaces import copy_of, tiny_attacks, tiny_recipe
 
 CIFAR10_DIR = Path(__file__).parents[1].parent / "shared" / "data"
-TINY_STEPS = 10
 
 
 @pytest.fixture(autouse=True)
@@ -55,19 +54,6 @@ def workspace(tmp_path, mlflow_template) -> Workspace:
     return resolve_workspace(root)
 
 
-def tiny_recipe(**changes):
-    """Three members that learn just enough for attacks to have something to break."""
-    from jsdelta_db.config.recipes import get_recipe
-
-    return get_recipe("digits").override(**{"members": 3, "epochs": 3, **changes})
-
-
-def tiny_attacks(*levels: int, **changes) -> list[AttackConfig]:
-    """Short attacks on few images."""
-    settings = {"steps": TINY_STEPS, "images": 60, **changes}
-    return [AttackConfig(eps=level / 255, **settings) for level in levels]
-
-
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, mlflow_template) -> Workspace:
     """A finished store, made once: three members, the first attacked at two ε. Tests only read it."""
@@ -82,12 +68,6 @@ def tiny(tmp_path_factory, mlflow_template) -> Workspace:
         train_ensemble(bench, tiny_recipe())
         attack_and_score(bench, tiny_attacks(3, 8))
     return workspace
-
-
-def copy_of(workspace: Workspace, root: Path) -> Workspace:
-    """Copy a finished workspace to where a test may change it."""
-    shutil.copytree(workspace.root, root)
-    return Workspace(root, f"sqlite:///{root / 'jsdelta.db'}", None, root / "data")
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_query import call, query
-from tests.conftest import TINY_STEPS
+from tests.cli.calls import call, query
+from tests.workspaces import TINY_STEPS
 
 QUICK_ATTACK = ["attack", "--steps", str(TINY_STEPS), "--images", "60"]
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.cli.test_query import call, parse_table
-from tests.conftest import TINY_STEPS
+from tests.cli.calls import call, parse_table
+from tests.workspaces import TINY_STEPS
 
 PASSWORD = "geheim7"
 SERVER = f"postgresql://me:{PASSWORD}@127.0.0.1:1/jsdelta"

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jsdelta_db.queries.datasets import DATASET_KEYS, FACT_KEYS
-from tests.cli.test_query import call, parse_table
+from tests.cli.calls import call, parse_table
 from tests.reading import ask, contents
 
 BUILD = ["dataset", "build", "det", "--from", "digits", "--name", "made", "--images", "20", "--steps", "2"]
@@ -147,7 +147,7 @@ def test_bad_input_is_one_line(built_once, arguments, message, capsys):
 def built_once(tiny, tmp_path_factory):
     """A copy of the tiny store with a data set ``made``, that nothing changes."""
     from cli.main import run
-    from tests.conftest import copy_of
+    from tests.workspaces import copy_of
 
     workspace = copy_of(tiny, tmp_path_factory.mktemp("built") / "copy")
     assert run(["--workspace", str(workspace.root), *BUILD]) == 0

@@ -2,32 +2,13 @@
 
 import json
 import socket
-import sqlite3
 import tomllib
 
 import pytest
 
 from jsdelta_db.config.recipes import list_recipes, read_recipe_text
 from jsdelta_db.store.constants import HEAD_REVISION
-from tests.cli.test_query import call, parse_table
-
-
-def execute(workspace, *statements):
-    """Change the store behind the tool's back."""
-    connection = sqlite3.connect(workspace.root / "jsdelta.db")
-    for statement in statements:
-        connection.execute(statement)
-    connection.commit()
-    connection.close()
-
-
-def one(workspace, statement, *values):
-    """Return the first row of a query."""
-    connection = sqlite3.connect(workspace.root / "jsdelta.db")
-    try:
-        return connection.execute(statement, values).fetchone()
-    finally:
-        connection.close()
+from tests.cli.calls import call, execute, one, parse_table
 
 
 def test_upgrade_makes_a_store_once(tmp_path, capsys):

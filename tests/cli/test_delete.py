@@ -5,8 +5,7 @@ import sys
 import pytest
 import typer
 
-from tests.cli.test_db_doctor import execute, one
-from tests.cli.test_query import call, parse_table
+from tests.cli.calls import call, execute, one, parse_table
 
 
 @pytest.fixture

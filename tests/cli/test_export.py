@@ -12,8 +12,8 @@ from matplotlib.image import imread
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.samples.export import as_png, file_labels
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.cli.test_query import call
-from tests.conftest import tiny_attacks
+from tests.cli.calls import call
+from tests.workspaces import tiny_attacks
 
 SCORES = """
 SELECT sample.sample_index, sample.requested_target, sample.success, score.js_delta

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from cli.main import app, run
-from tests.cli.test_query import call
+from tests.cli.calls import call
 
 ROOT = Path(__file__).parents[2]
 JSDELTA = Path(sys.executable).parent / "jsdelta"

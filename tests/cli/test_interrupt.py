@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.cli.test_query import call
+from tests.cli.calls import call
 
 JSDELTA = Path(sys.executable).parent / "jsdelta"
 PATIENCE = 120  # seconds until the work must have begun; a hang would otherwise never end

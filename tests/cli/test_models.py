@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests import elsewhere
-from tests.cli.test_query import call, parse_table
+from tests.cli.calls import call, parse_table
 from tests.reading import ask, contents, judges_of, last_evaluation
 
 KEYS = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.cli.test_query import call, parse_table, query
+from tests.cli.calls import call, parse_table, query
 
 
 def test_out_and_in(tiny, tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 
 from jsdelta_db.plots.histogram import text_histogram
 from jsdelta_db.store.migrate import upgrade
-from tests.cli.test_query import call
+from tests.cli.calls import call
 
 
 def test_png_is_an_image(tiny, tmp_path, capsys):

@@ -7,33 +7,15 @@ import sqlite3
 
 import pytest
 
-from cli.main import run
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
-from jsdelta_db.config.locations import Workspace
 from jsdelta_db.store.migrate import upgrade
+from tests.cli.calls import DEFAULT_KEYS, call, parse_markdown, parse_table, query
 
-DEFAULT_KEYS = ["dataset", "ensemble", "attacked", "norm", "eps"]
 COUNTED = [
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_bugs",
     "bug_fraction", "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high",
     "interval", "too_few",
 ]  # fmt: skip
-
-
-def call(capsys, workspace, *arguments):
-    """Run one command on a workspace; return exit code, stdout and stderr."""
-    capsys.readouterr()  # what setting up the test has printed
-    folder = workspace.root if isinstance(workspace, Workspace) else workspace
-    code = run(["--workspace", str(folder), *arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-def query(capsys, workspace, *arguments):
-    """Ask for JSON and return the rows."""
-    code, out, err = call(capsys, workspace, "query", "bugs", "--format", "json", *arguments)
-    assert (code, err.count("jsdelta:")) == (0, 0), err
-    return json.loads(out)
 
 
 def test_json_keys_are_the_group_and_the_counts(tiny, capsys):
@@ -130,23 +112,6 @@ def test_nothing_is_pooled_by_default(tiny, capsys):
 def test_the_bootstrap_gives_the_same_interval_twice(tiny, capsys):
     """The bootstrap is seeded: asked again, the store answers the same."""
     assert query(capsys, tiny, "--by", "method") == query(capsys, tiny, "--by", "method")
-
-
-def parse_markdown(text):
-    header, rule, *rows = [
-        [cell.strip() for cell in line.strip("|\n").split("|")] for line in text.splitlines()
-    ]
-    assert set(rule) == {"---"}
-    assert len(header) == len(rule)
-    return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-def parse_table(text):
-    """Cells are at least two spaces apart; what all rows share may stand in a line above the table."""
-    lines = text.splitlines()
-    shared = {} if "  " in lines[0] else dict(fact.rsplit(" ", 1) for fact in lines.pop(0).split(", "))
-    header, *rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines]
-    return [shared | dict(zip(header, row, strict=True)) for row in rows]
 
 
 def test_csv_holds_the_same_values_as_json(tiny, capsys):

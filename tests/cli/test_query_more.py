@@ -18,8 +18,8 @@ from jsdelta_db.queries.samples import SAMPLE_KEYS
 from jsdelta_db.queries.stability import STABILITY_KEYS
 from jsdelta_db.queries.transfer import TRANSFER_KEYS
 from jsdelta_db.store.migrate import upgrade
-from tests.cli.test_query import DEFAULT_KEYS, call, parse_markdown, parse_table, query
-from tests.conftest import tiny_attacks
+from tests.cli.calls import DEFAULT_KEYS, call, parse_markdown, parse_table, query
+from tests.workspaces import tiny_attacks
 
 KEYS = {
     "samples": list(SAMPLE_KEYS),

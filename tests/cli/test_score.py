@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jsdelta_db.compute import data
-from tests.cli.test_query import call, parse_table
+from tests.cli.calls import call, parse_table
 from tests.reading import ask, contents, judges_of, last_evaluation
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cli.test_query import call, parse_table
+from tests.cli.calls import call, parse_table
 from tests.cli.test_query_more import parse_markdown
 
 ODD = "SELECT NULL AS n, x'00ff' AS b, 1 AS eps, 2 AS eps, 'a|b' AS js, 0.5 AS js_low"

@@ -5,8 +5,8 @@ import sqlite3
 
 import pytest
 
-from tests.cli.test_query import call, parse_table, query
-from tests.conftest import TINY_STEPS
+from tests.cli.calls import call, parse_table, query
+from tests.workspaces import TINY_STEPS
 
 TRAIN = ["train", "--members", "2", "--epochs", "1"]
 TINY_TRAIN = ["train", "--members", "3", "--epochs", "3"]  # what the tiny store holds

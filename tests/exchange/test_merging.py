@@ -30,11 +30,10 @@ from jsdelta_db.store.schema import (
     EvaluationChunk,
     Score,
 )
-from tests.conftest import copy_of, tiny_attacks
 from tests.exchange.moving import bring, files_below, rows_by_uid, workspace_at, write
 from tests.reading import ask, contents, tell
-from tests.store.test_runs import ELSEWHERE
-from tests.store.test_schema_rules import ENGINES
+from tests.stores import ELSEWHERE, ENGINES
+from tests.workspaces import copy_of, tiny_attacks
 
 
 @pytest.fixture(params=ENGINES)

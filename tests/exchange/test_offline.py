@@ -9,7 +9,6 @@ from cli.main import run
 from jsdelta_db.exchange import offline
 from jsdelta_db.exchange.open_source import open_source
 from jsdelta_db.exchange.tables import run_tables
-from tests.conftest import copy_of
 from tests.exchange.moving import bring, files_below, workspace_at, write
 from tests.reading import (
     ask,
@@ -21,6 +20,7 @@ from tests.reading import (
     samples_of,
     scores_of,
 )
+from tests.workspaces import copy_of
 
 UID = re.compile(r"\b[0-9a-f]{16}\b")
 ATTACK = (

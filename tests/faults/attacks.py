@@ -18,8 +18,8 @@ from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.schema import Base
 from jsdelta_db.store.session import open_store, reading_store
-from tests.cli.test_query import call
-from tests.conftest import copy_of
+from tests.cli.calls import call
+from tests.workspaces import copy_of
 
 JSDELTA = Path(sys.executable).parent / "jsdelta"
 PATIENCE = 120  # seconds; a hang would otherwise never end

@@ -3,8 +3,8 @@
 import pytest
 
 from jsdelta_db.config.locations import Workspace
-from tests.conftest import copy_of
 from tests.faults.attacks import on_postgresql
+from tests.workspaces import copy_of
 
 
 @pytest.fixture

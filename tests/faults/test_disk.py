@@ -17,8 +17,8 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.pipeline.evaluation import judge as judge_module
 from jsdelta_db.pipeline.evaluation import plan
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE
-from tests.conftest import copy_of
 from tests.faults.attacks import ATTACK, QUICK_ATTACK, error_line, finish, never_stopped, run_here, start
+from tests.workspaces import copy_of
 
 CHUNK_SIZE = 8
 NOBODY = 65534

@@ -13,7 +13,6 @@ from sqlalchemy import make_url
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.pipeline.evaluation import judge, plan
 from jsdelta_db.store import attempts
-from tests.conftest import copy_of
 from tests.faults.attacks import (
     ATTACK,
     QUICK_ATTACK,
@@ -25,7 +24,8 @@ from tests.faults.attacks import (
     run_here,
     start,
 )
-from tests.store.test_schema_rules import new_database
+from tests.stores import new_database
+from tests.workspaces import copy_of
 
 CHUNK_SIZE = 8
 

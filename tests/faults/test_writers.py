@@ -14,7 +14,7 @@ from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.schema import PENDING, Attack, AttackChunk, Dataset, Evaluation, EvaluationChunk, Model
 from tests.faults.attacks import assert_same_end, end_of
 from tests.faults.writers import EVALUATORS, POINTS, Told, run_together, work, work_in_turn
-from tests.store.test_schema_rules import ENGINES, add_attack, add_dataset, add_evaluation, add_model
+from tests.stores import ENGINES, add_attack, add_dataset, add_evaluation, add_model
 
 WRITERS = {"sqlite": 4, "postgresql": 8}
 CHUNKS, CHUNK_SIZE = 24, 32

@@ -11,7 +11,7 @@ from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.maintenance.stats import count_rows, count_states, size_in_bytes, table_sizes
 from jsdelta_db.store.schema import FINISHED, AttackChunk, Base, EvaluationChunk
 from jsdelta_db.store.session import reading_store
-from tests.store.test_schema_rules import (
+from tests.stores import (
     ENGINES,
     add_attack,
     add_chunks,

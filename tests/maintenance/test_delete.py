@@ -29,7 +29,7 @@ from jsdelta_db.store.schema import (
     ScoreSegment,
 )
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.store.test_schema_rules import (
+from tests.stores import (
     ENGINES,
     add_attack,
     add_chunks,
@@ -414,7 +414,7 @@ def test_half_trained_member_takes_its_progress_along(tiny_copy):
 def test_deleted_evaluation_is_made_again(tiny_copy):
     """Deleting an evaluation is undone by the same attack again: its samples are there, only scores are new."""
     from jsdelta_db.pipeline.attack import attack_and_score
-    from tests.conftest import tiny_attacks
+    from tests.workspaces import tiny_attacks
 
     before = uid_of(tiny_copy, "SELECT sum(js_delta) FROM score WHERE evaluation_id = 1")
     uid = uid_of(tiny_copy, "SELECT uid FROM evaluation WHERE id = 1")

@@ -10,7 +10,7 @@ from jsdelta_db.pipeline.train import train_ensemble
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.queries.selection import CONFIGURATION_KEYS, DEFAULT_KEYS, Selection
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.conftest import tiny_attacks, tiny_recipe
+from tests.workspaces import tiny_attacks, tiny_recipe
 
 
 def test_called_again_finds_everything_and_does_no_work(tiny_copy):

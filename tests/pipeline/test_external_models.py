@@ -17,8 +17,8 @@ from jsdelta_db.pipeline.external_models import add_model
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.workbench.workbench import open_workbench
 from tests import elsewhere
-from tests.conftest import copy_of, tiny_attacks
 from tests.reading import ask, contents, judges_of, samples_of, scores_of
+from tests.workspaces import copy_of, tiny_attacks
 
 HERE = "tests.elsewhere"
 

@@ -24,29 +24,17 @@ from jsdelta_db.pipeline.ensembles import member
 from jsdelta_db.pipeline.evaluation import judge, plan
 from jsdelta_db.pipeline.train import train_ensemble
 from jsdelta_db.runtime.leases import current_owner
-from jsdelta_db.runtime.progress import Silent
 from jsdelta_db.store import attempts
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.tracking import Tracker
 from jsdelta_db.workbench import workbench
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.conftest import tiny_attacks, tiny_recipe
+from tests.workspaces import Listening, tiny_attacks, tiny_recipe
 
 CHUNK_SIZE = 8
 CHUNKS = 3  # of at most 24 attempts
 LEVEL = 5  # an ε, in 1/255, that the tiny store has not seen
 ATTACK_ID = EVALUATION_ID = 3  # what comes after the tiny store's two
-
-
-class Listening(Silent):
-    """Keeps what the pipeline says."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, message: str) -> None:
-        """Keep one line."""
-        self.lines.append(message)
 
 
 def _keep_it_small(patch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from jsdelta_db.pipeline.score import score_stored
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.workbench.models import LoadedModel
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.conftest import copy_of, tiny_attacks
 from tests.reading import (
     ask,
     attack_of,
@@ -28,6 +27,7 @@ from tests.reading import (
     scores_of,
     tell,
 )
+from tests.workspaces import copy_of, tiny_attacks
 
 FIT = EvaluationConfig("fit")
 

@@ -9,16 +9,11 @@ from jsdelta_db.queries.statistics import wilson
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.schema import PENDING, Score
 from jsdelta_db.store.session import Store
-from tests.store.test_schema_rules import (
+from tests.queries.bench import ROWS, Bench
+from tests.stores import (
     ENGINES,
     HandRow,
-    add_attack,
-    add_dataset,
-    add_ensemble,
-    add_evaluation,
     add_model,
-    add_samples,
-    add_scores,
     new_store,
 )
 
@@ -26,14 +21,6 @@ JSON_KEYS = (
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_bugs", "bug_fraction",
     "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high", "interval", "too_few",
 )  # fmt: skip
-ROWS: list[HandRow] = [  # image, y, t, success, JSΔ
-    (1, 0, 1, 1, 0.0),
-    (2, 0, 1, 1, 0.01),
-    (3, 1, 0, 1, 0.05),
-    (4, 1, 2, 0, 0.001),  # failed: never a bug
-    (5, 2, 3, 1, None),  # no baseline: in none of the counts but its own
-    (6, 2, 0, 1, 1.7),
-]
 
 
 @pytest.fixture
@@ -50,51 +37,6 @@ def filled(request, tmp_path_factory):
     with new_store(request, tmp_path_factory.mktemp("filled")) as opened:
         Bench(opened).judge(ROWS)
         yield opened
-
-
-class Bench:
-    """Makes rows in a store: one data set, three models, and an ensemble of them."""
-
-    def __init__(self, store: Store, **names) -> None:
-        self.store = store
-        with store.transaction() as session:
-            self.dataset = add_dataset(session, name=names.get("dataset", "toy"))
-            self.models = [
-                add_model(session, self.dataset, seed, method=names.get("method", "standard"))
-                for seed in range(3)
-            ]
-            self.ensemble = add_ensemble(
-                session, self.dataset, self.models, name=names.get("ensemble", "toy")
-            )
-
-    def add_model(self, name: str, **facts) -> int:
-        """Add a model that was trained elsewhere; return its place."""
-        with self.store.transaction() as session:
-            self.models.append(add_model(session, self.dataset, 0, name=name, **facts))
-        return len(self.models) - 1
-
-    def attack(self, rows: list[HandRow], attacked: int = 0, **facts):
-        """Attack a member; its samples are the rows."""
-        with self.store.transaction() as session:
-            attack = add_attack(
-                session, self.models[attacked], **{**facts, "steps": facts.get("steps") or 100}
-            )
-            attack.steps = facts.get("steps", 100)  # 0 for samples from elsewhere
-            add_samples(session, attack, rows)
-        return attack
-
-    def evaluate(self, attack, rows: list[HandRow], evaluators=(1, 2), **facts):
-        """Judge an attack by some members."""
-        with self.store.transaction() as session:
-            judges = [self.models[seed] for seed in evaluators]
-            evaluation = add_evaluation(session, attack, judges, **{"ensemble": self.ensemble, **facts})
-            add_scores(session, evaluation, rows)
-        return evaluation
-
-    def judge(self, rows: list[HandRow], attacked: int = 0, **facts):
-        """Attack a member and let the others judge."""
-        others = [seed for seed in range(3) if seed != attacked]
-        return self.evaluate(self.attack(rows, attacked, **facts), rows, others)
 
 
 def _ask(store: Store, betas=(0.1,), by=(), selection: Selection = Selection()):  # noqa: B008 frozen

@@ -13,8 +13,8 @@ from jsdelta_db.queries.controls import (
 )
 from jsdelta_db.queries.selection import Selection
 from jsdelta_db.store.schema import PENDING, ControlResult
-from tests.queries.test_bugs import ROWS, Bench
-from tests.store.test_schema_rules import ENGINES, new_store
+from tests.queries.bench import ROWS, Bench
+from tests.stores import ENGINES, new_store
 
 STORED = [  # name, value, low, high, passed
     ("agreement_label", 0.98, None, None, None),

@@ -6,8 +6,8 @@ from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.queries.samples import SAMPLE_KEYS, Wanted, query_samples
 from jsdelta_db.queries.selection import Selection
 from jsdelta_db.store.schema import Sample, Score
-from tests.queries.test_bugs import ROWS, Bench
-from tests.store.test_schema_rules import ENGINES, new_store
+from tests.queries.bench import ROWS, Bench
+from tests.stores import ENGINES, new_store
 
 EVERYTHING = Wanted(failures=True)
 
@@ -117,7 +117,7 @@ def test_population_and_selection_narrow_the_rows(judged):
 def test_labels_are_those_of_each_data_set(tmp_path):
     """A label is looked up in each data set; one that a data set lacks leaves that data set out."""
     from jsdelta_db.store.creating import open_for_writing
-    from tests.store.test_schema_rules import add_dataset, add_ensemble, add_model
+    from tests.stores import add_dataset, add_ensemble, add_model
 
     store = open_for_writing(f"sqlite:///{tmp_path / 'jsdelta.db'}")
     Bench(store).judge(ROWS)

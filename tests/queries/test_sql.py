@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
 from jsdelta_db.queries.sql import query_sql
-from tests.store.test_schema_rules import (
+from tests.stores import (
     ENGINES,
     add_attack,
     add_dataset,

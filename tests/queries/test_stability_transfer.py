@@ -11,8 +11,8 @@ from jsdelta_db.queries.stability import STABILITY_KEYS, query_stability
 from jsdelta_db.queries.statistics import difference_of_means, matched_difference, ratio_of_means, wilson
 from jsdelta_db.queries.transfer import TRANSFER_KEYS, query_transfer
 from jsdelta_db.store.schema import Model, Sample, Score
-from tests.queries.test_bugs import Bench
-from tests.store.test_schema_rules import ENGINES, new_store
+from tests.queries.bench import Bench
+from tests.stores import ENGINES, new_store
 
 IMAGES = np.arange(80)
 JS_DELTA = np.where(IMAGES % 2, 0.5, 0.02)  # every other one is a bug

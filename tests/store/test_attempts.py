@@ -21,14 +21,7 @@ from jsdelta_db.store.baselines import write_evaluation_baselines, write_model_b
 from jsdelta_db.store.controls import list_controls, write_controls
 from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.schema import ControlResult, EvaluationBaseline, RhoBaseline, Sample, Score
-from tests.store.test_schema_rules import (
-    ENGINES,
-    add_attack,
-    add_dataset,
-    add_evaluation,
-    add_model,
-    new_store,
-)
+from tests.stores import ENGINES, add_attack, add_dataset, add_evaluation, add_model, new_store
 
 N = 4
 ATTEMPTS = Attempts(  # image 11 towards two targets, and not in order of the index

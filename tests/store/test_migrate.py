@@ -21,15 +21,7 @@ from jsdelta_db.store import migrate
 from jsdelta_db.store.migrate import alembic_config, upgrade
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE, Base
 from jsdelta_db.store.session import Store, make_engine, open_store, parse_url, reading_store
-from tests.store.test_schema_rules import (
-    ENGINES,
-    add_attack,
-    add_dataset,
-    add_evaluation,
-    add_model,
-    add_samples,
-    add_scores,
-)
+from tests.stores import ENGINES, add_attack, add_dataset, add_evaluation, add_model, add_samples, add_scores
 
 
 @pytest.fixture(params=ENGINES)

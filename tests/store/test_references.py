@@ -6,14 +6,7 @@ from jsdelta_db.errors import NothingToDoError, UsageError
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.references import get_attack, get_ensemble, list_first_judges, list_members, list_models
 from jsdelta_db.store.schema import FINISHED, RUNNING
-from tests.store.test_schema_rules import (
-    START,
-    add_attack,
-    add_dataset,
-    add_ensemble,
-    add_evaluation,
-    add_model,
-)
+from tests.stores import START, add_attack, add_dataset, add_ensemble, add_evaluation, add_model
 
 
 @pytest.fixture

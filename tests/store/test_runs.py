@@ -25,7 +25,8 @@ from jsdelta_db.store.schema import (
     EvaluationChunk,
     Model,
 )
-from tests.store.test_schema_rules import (
+from tests.stores import (
+    ELSEWHERE,
     ENGINES,
     START,
     add_attack,
@@ -38,7 +39,6 @@ from tests.store.test_schema_rules import (
     new_store,
 )
 
-ELSEWHERE = "some-other-host.example\tboot\t1\t1"  # alive while its heartbeat is fresh
 ROWS = [(index, 0, 1, 1, 0.05) for index in range(6)]
 
 

@@ -13,8 +13,8 @@ from jsdelta_db.queries.selection import POPULATIONS, Selection, list_evaluation
 from jsdelta_db.store import segments
 from jsdelta_db.store.derived import list_differing, list_without_segments, write_segments
 from jsdelta_db.store.schema import ImageCount, Score, ScoreSegment
-from tests.queries.test_bugs import Bench
-from tests.store.test_schema_rules import ENGINES, new_store
+from tests.queries.bench import Bench
+from tests.stores import ENGINES, new_store
 
 JOINED = text(
     "SELECT sample.sample_index, source_label, target_label, success, n_right, js_delta FROM sample "

@@ -14,7 +14,7 @@ from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.runtime.leases import current_owner
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.tracking import EXPERIMENT, Tracker
-from tests.conftest import TINY_STEPS
+from tests.workspaces import TINY_STEPS
 
 PARENT_TAG = "mlflow.parentRunId"
 

@@ -20,9 +20,8 @@ from jsdelta_db.store.schema import LEASED
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.datasets import open_dataset
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.conftest import copy_of, tiny_attacks, tiny_recipe
-from tests.pipeline.test_resume import Listening
 from tests.reading import ask, contents, judges_of, tell
+from tests.workspaces import Listening, copy_of, tiny_attacks, tiny_recipe
 
 CHUNK_SIZE, IMAGES = 16, 40
 SHORT = {"steps": 3, "images": IMAGES}

@@ -23,7 +23,7 @@ from jsdelta_db.runtime.progress import Silent
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.tracking import Tracker
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.conftest import tiny_attacks, tiny_recipe
+from tests.workspaces import tiny_attacks, tiny_recipe
 
 PATIENCE = 120  # seconds until something must have happened; a hang would otherwise never end
 MODELS = "SELECT id, seed, method, status, owner, checkpoint_sha256, clean_accuracy, threads FROM model ORDER BY seed"

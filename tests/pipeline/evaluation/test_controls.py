@@ -12,8 +12,8 @@ from jsdelta_db.pipeline.evaluation import controls
 from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_stored
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.conftest import copy_of, tiny_attacks
 from tests.reading import ask, attack_of, contents, last_evaluation, tell
+from tests.workspaces import copy_of, tiny_attacks
 
 AGREEMENT = {"agreement_label", "agreement_js", "accuracy_spread"}  # every evaluation has these
 ASKED_FOR = {
@@ -207,7 +207,7 @@ def test_controls_of_an_attack_whose_samples_were_not_kept(tiny_copy):
 def test_one_evaluator_can_not_hide_from_itself(tiny_copy):
     """With a single evaluator the bug-seeking control has nobody to judge: no value, no verdict."""
     from jsdelta_db.pipeline.train import train_ensemble
-    from tests.conftest import tiny_recipe
+    from tests.workspaces import tiny_recipe
 
     with open_workbench(tiny_copy) as bench:
         train_ensemble(bench, tiny_recipe(members=2), name="pair")

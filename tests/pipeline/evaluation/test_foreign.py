@@ -15,7 +15,6 @@ from jsdelta_db.pipeline.score import score_foreign, score_stored
 from jsdelta_db.samples.foreign_file import check_samples
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.conftest import copy_of
 from tests.reading import (
     ask,
     attack_of,
@@ -26,6 +25,7 @@ from tests.reading import (
     samples_of,
     scores_of,
 )
+from tests.workspaces import copy_of
 
 N = 40
 

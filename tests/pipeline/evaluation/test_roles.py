@@ -7,7 +7,7 @@ from jsdelta_db.pipeline.evaluation.roles import cast_attacks, cast_judges, desc
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.references import get_attack
 from jsdelta_db.store.schema import AttackSurrogate
-from tests.store.test_schema_rules import add_attack, add_dataset, add_ensemble, add_evaluation, add_model
+from tests.stores import add_attack, add_dataset, add_ensemble, add_evaluation, add_model
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,40 @@
+"""Small workspaces: a recipe and attacks that take a second, and copies to change."""
+
+import shutil
+from pathlib import Path
+
+from jsdelta_db.config.attack import AttackConfig
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.runtime.progress import Silent
+
+TINY_STEPS = 10
+
+
+def tiny_recipe(**changes):
+    """Three members that learn just enough for attacks to have something to break."""
+    from jsdelta_db.config.recipes import get_recipe
+
+    return get_recipe("digits").override(**{"members": 3, "epochs": 3, **changes})
+
+
+def tiny_attacks(*levels: int, **changes) -> list[AttackConfig]:
+    """Short attacks on few images."""
+    settings = {"steps": TINY_STEPS, "images": 60, **changes}
+    return [AttackConfig(eps=level / 255, **settings) for level in levels]
+
+
+def copy_of(workspace: Workspace, root: Path) -> Workspace:
+    """Copy a finished workspace to where a test may change it."""
+    shutil.copytree(workspace.root, root)
+    return Workspace(root, f"sqlite:///{root / 'jsdelta.db'}", None, root / "data")
+
+
+class Listening(Silent):
+    """Keeps what the pipeline says."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        """Keep one line."""
+        self.lines.append(message)

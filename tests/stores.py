@@ -4,6 +4,7 @@ import datetime
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +29,10 @@ from jsdelta_db.store.schema import (
     Score,
 )
 from jsdelta_db.store.session import Store
-from tests.store.test_schema_rules import _numbers
 
 ENGINES = ("sqlite", "postgresql")
 
+_numbers = count(1)  # of uids
 CLASSES = ("zero", "one", "two", "three")
 
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)

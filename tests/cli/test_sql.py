@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from tests.cli.calls import call, parse_table
-from tests.cli.test_query_more import parse_markdown
+from tests.cli.calls import call, parse_markdown, parse_table
 
 ODD = "SELECT NULL AS n, x'00ff' AS b, 1 AS eps, 2 AS eps, 'a|b' AS js, 0.5 AS js_low"
 NAMES = ["n", "b", "eps", "eps_2", "js", "js_low"]

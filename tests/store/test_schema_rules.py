@@ -1,7 +1,5 @@
 """What the schema itself refuses, on both engines; and rows made by hand, for the tests beside this one."""
 
-from itertools import count
-
 import numpy as np
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -19,8 +17,6 @@ from tests.stores import (
     add_samples,
     new_store,
 )
-
-_numbers = count(1)
 
 
 @pytest.fixture(scope="module", params=ENGINES)

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from torch import nn
 
 from jsdelta_db.compute import data
-from jsdelta_db.compute.attacks.preflight import check_model
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import save_checkpoint
 from jsdelta_db.compute.models.external import ExternalModel, build_external, load_external
@@ -22,7 +21,7 @@ from jsdelta_db.runtime.files import sha256_of
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FINISHED, Ensemble, Model
 from jsdelta_db.workbench.datasets import enter_dataset
-from jsdelta_db.workbench.models import PREFLIGHT_IMAGES
+from jsdelta_db.workbench.models import check_network
 from jsdelta_db.workbench.workbench import Workbench
 
 Normalization = tuple[float, ...] | str | None
@@ -112,9 +111,7 @@ def open_external(
     network = load_external(build_external(recipe, dataset), checkpoint)
     device = resolve_device("auto")
     network.to(device)
-    few = dataset.splits["attack"]
-    x, labels = few.batch(slice(0, PREFLIGHT_IMAGES)), few.labels[:PREFLIGHT_IMAGES]
-    check_model(network, x.to(device), labels.to(device), name)
+    check_network(network, dataset.splits["attack"], device, name)
     return dataset, recipe, network, device
 
 

@@ -11,6 +11,7 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
 from jsdelta_db.config.locations import resolve_workspace
 from jsdelta_db.pipeline.evaluation.foreign import Measured
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.score import score_foreign
 from jsdelta_db.samples.foreign_file import ForeignSamples, check_samples
 from jsdelta_db.store.reading import fetch, reading
@@ -95,9 +96,11 @@ def judge(
 
     with open_workbench(place) as bench:
         judged, measured = score_foreign(
-            bench, check, ensemble=ensemble, attacked=str(attacked), evaluators=evaluators,
+            bench,
+            check,
+            RoleRequest(ensemble=ensemble, attacked=str(attacked), evaluators=evaluators),
             rules=EvaluationConfig(temperature),
-        )  # fmt: skip
+        )
     with reading(place.db_url) as connection:
         rows = fetch(connection, VERDICTS, uid=judged.evaluations[0])
     of_attempt = {(index, target): (success, js_delta) for index, target, success, js_delta in rows}

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.config.evaluation import check_beta
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, UnknownNameError, UsageError
-from jsdelta_db.samples.stored_attack import KeptAttack, KeptRows
+from jsdelta_db.samples.stored_attack import StoredAttack, StoredRows
 from jsdelta_db.store.references import get_attack
 from jsdelta_db.store.schema import FINISHED, Attack, Evaluation
 
@@ -39,7 +39,7 @@ class SampleFilter:
             if beta is not None:
                 check_beta(beta)
 
-    def matches(self, rows: KeptRows, classes: Sequence[str]) -> NDArray[np.bool_]:
+    def matches(self, rows: StoredRows, classes: Sequence[str]) -> NDArray[np.bool_]:
         """Return which rows are wanted, ``(n,)``.
 
         Raises:
@@ -73,9 +73,9 @@ def spread(js_delta: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     return np.asarray(order[ranks])
 
 
-def get_kept(
+def get_stored_attack(
     session: Session, workspace: Workspace, attack: str | None = None, evaluation: str | None = None
-) -> KeptAttack:
+) -> StoredAttack:
     """Return an attack that can be looked at again.
 
     Args:
@@ -97,7 +97,7 @@ def get_kept(
             f"attack {row.uid} was made with --no-save-samples, so there is nothing to look at; "
             "attack with another --seed"
         )
-    return KeptAttack(session, workspace, row, _find_evaluation(session, row, evaluation))
+    return StoredAttack(session, workspace, row, _find_evaluation(session, row, evaluation))
 
 
 def _newest(session: Session) -> Attack:

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, UsageError
 from jsdelta_db.runtime.files import write_atomically
-from jsdelta_db.samples.choice import SampleFilter, get_kept
-from jsdelta_db.samples.stored_attack import KeptAttack, KeptImages, KeptRows
+from jsdelta_db.samples.choice import SampleFilter, get_stored_attack
+from jsdelta_db.samples.stored_attack import StoredAttack, StoredImages, StoredRows
 from jsdelta_db.store.session import reading_store
 
 FORMATS = ("npz", "png")
@@ -85,7 +85,7 @@ def export_samples(
     """Write an attack's samples, whole or not at all, and return how many.
 
     Args:
-        attack, evaluation: see :func:`jsdelta_db.samples.choice.get_kept`.
+        attack, evaluation: see :func:`jsdelta_db.samples.choice.get_stored_attack`.
         form, force: see :func:`check_target`.
 
     Raises:
@@ -95,7 +95,7 @@ def export_samples(
     """
     chosen = check_target(path, form, force=force)
     with reading_store(workspace.db_url) as connection, Session(connection) as session:
-        kept = get_kept(session, workspace, attack, evaluation)
+        kept = get_stored_attack(session, workspace, attack, evaluation)
         rows = kept.read_rows()
         rows = rows.pick(wanted.matches(rows, kept.classes))
         if not len(rows):
@@ -113,7 +113,7 @@ def export_samples(
     return len(rows)
 
 
-def _nothing(kept: KeptAttack, wanted: SampleFilter) -> str:
+def _nothing(kept: StoredAttack, wanted: SampleFilter) -> str:
     attack = kept.attack
     if wanted.bugs is None:
         return f"attack {attack.uid} has no successful sample; add --all for those that failed"
@@ -122,7 +122,7 @@ def _nothing(kept: KeptAttack, wanted: SampleFilter) -> str:
     return f"attack {attack.uid} has no bug at β = {wanted.bugs:g}; ask for a higher --bugs"
 
 
-def as_npz(kept: KeptAttack, rows: KeptRows, images: KeptImages) -> bytes:
+def as_npz(kept: StoredAttack, rows: StoredRows, images: StoredImages) -> bytes:
     """Return samples as an .npz file that ``jsdelta score --samples`` takes."""
     buffer = io.BytesIO()
     np.savez(
@@ -145,7 +145,7 @@ def as_npz(kept: KeptAttack, rows: KeptRows, images: KeptImages) -> bytes:
     return buffer.getvalue()
 
 
-def _write_folder(path: Path, kept: KeptAttack, rows: KeptRows, images: KeptImages) -> None:
+def _write_folder(path: Path, kept: StoredAttack, rows: StoredRows, images: StoredImages) -> None:
     """Write pictures and their index into a new folder aside, then put it in place."""
     path = path.resolve()  # a link keeps its place, and ``.`` gets a name
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -167,7 +167,7 @@ def _write_folder(path: Path, kept: KeptAttack, rows: KeptRows, images: KeptImag
     shutil.rmtree(before, ignore_errors=True)
 
 
-def _write_pictures(folder: Path, kept: KeptAttack, rows: KeptRows, images: KeptImages) -> None:
+def _write_pictures(folder: Path, kept: StoredAttack, rows: StoredRows, images: StoredImages) -> None:
     names = file_labels(kept.classes)
     head = (
         "sample_index", "clean", "adversarial", "label", "target_label", "label_name", "target_label_name",

@@ -9,8 +9,8 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError
 from jsdelta_db.plots.samples import Opinion, SamplePicture
 from jsdelta_db.records import FILE_SPLIT
-from jsdelta_db.samples.choice import SampleFilter, get_kept, spread
-from jsdelta_db.samples.stored_attack import KeptAttack, KeptOpinion, KeptRows
+from jsdelta_db.samples.choice import SampleFilter, get_stored_attack, spread
+from jsdelta_db.samples.stored_attack import StoredAttack, StoredOpinion, StoredRows
 from jsdelta_db.store.session import reading_store
 
 
@@ -27,14 +27,14 @@ def read_pictures(
     Loads no network: all that is shown was kept.
 
     Args:
-        attack, evaluation: see :func:`jsdelta_db.samples.choice.get_kept`.
+        attack, evaluation: see :func:`jsdelta_db.samples.choice.get_stored_attack`.
 
     Raises:
         NothingToDoError: no attack, or no sample, is as wanted.
         UsageError, DataError, CheckpointError: a name, the data set or a kept file is not what it should be.
     """
     with reading_store(workspace.db_url) as connection, Session(connection) as session:
-        kept = get_kept(session, workspace, attack, evaluation)
+        kept = get_stored_attack(session, workspace, attack, evaluation)
         rows = kept.read_rows()
         rows = rows.pick(wanted.matches(rows, kept.classes))
         chosen = rows.pick(spread(rows.js_delta, limit))
@@ -43,7 +43,7 @@ def read_pictures(
         return _title(kept), _as_pictures(kept, chosen)
 
 
-def _nothing(kept: KeptAttack, without_baseline: int) -> str:
+def _nothing(kept: StoredAttack, without_baseline: int) -> str:
     """Say why there is nothing to draw."""
     why = f" with a JSΔ ({without_baseline:,} have none)" if without_baseline else ""
     return (
@@ -52,7 +52,7 @@ def _nothing(kept: KeptAttack, without_baseline: int) -> str:
     )
 
 
-def _title(kept: KeptAttack) -> str:
+def _title(kept: StoredAttack) -> str:
     attack, model = kept.attack, kept.attacked
     return (
         f"{kept.dataset_row.name}, {attack.norm} ε = {format_eps(attack.eps, attack.norm)}, "
@@ -60,7 +60,7 @@ def _title(kept: KeptAttack) -> str:
     )
 
 
-def _as_pictures(kept: KeptAttack, rows: KeptRows) -> list[SamplePicture]:
+def _as_pictures(kept: StoredAttack, rows: StoredRows) -> list[SamplePicture]:
     opinions = kept.read_opinions(rows)
     images = kept.read_images(rows)
     kind = "row" if kept.attack.split == FILE_SPLIT else "image"
@@ -80,7 +80,7 @@ def _as_pictures(kept: KeptAttack, rows: KeptRows) -> list[SamplePicture]:
     ]
 
 
-def _as_opinion(said: KeptOpinion, rows: KeptRows, i: int) -> Opinion:
+def _as_opinion(said: StoredOpinion, rows: StoredRows, i: int) -> Opinion:
     source, target = rows.source_label[i], rows.target_label[i]
     before, after = (_probs(logits[i] / said.temperature) for logits in (said.clean_logits, said.logits))
     return Opinion(

@@ -18,7 +18,7 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import CheckpointError, NothingToDoError, UsageError
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.runtime.files import read_verified
-from jsdelta_db.samples.chunk_files import KeptFile, Key, gather
+from jsdelta_db.samples.chunk_files import Key, StoredFile, gather
 from jsdelta_db.store.schema import (
     Attack,
     AttackChunk,
@@ -34,7 +34,7 @@ from jsdelta_db.store.schema import Dataset as DatasetRow
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRows:
+class StoredRows:
     """Attempts of an attack as the store has them; each array is ``(n,)``.
 
     Attributes:
@@ -55,13 +55,13 @@ class KeptRows:
     def __len__(self) -> int:
         return len(self.sample_index)
 
-    def pick(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "KeptRows":
+    def pick(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "StoredRows":
         """Return some of them."""
-        return KeptRows(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return StoredRows(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
-class KeptImages:
+class StoredImages:
     """Images of some attempts, float32 ``(n, c, h, w)`` in [0, 1], as they were scored.
 
     Attributes:
@@ -74,7 +74,7 @@ class KeptImages:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptOpinion:
+class StoredOpinion:
     """What one evaluator says of some attempts: float32 logits ``(n, classes)``, and js ``(n,)`` in bits."""
 
     evaluator: str
@@ -84,7 +84,7 @@ class KeptOpinion:
     js: NDArray[np.float32]
 
 
-class KeptAttack:
+class StoredAttack:
     """A finished attack whose perturbations are kept, and who judged it.
 
     Attributes:
@@ -117,7 +117,7 @@ class KeptAttack:
             )
         return dataset
 
-    def read_rows(self) -> KeptRows:
+    def read_rows(self) -> StoredRows:
         """Return all attempts, by image and target."""
         this_score = and_(
             Score.evaluation_id == (self.evaluation.id if self.evaluation else None),
@@ -135,9 +135,11 @@ class KeptAttack:
         ).all()  # fmt: skip
         table = np.array([tuple(row) for row in rows], dtype=np.float64).reshape(-1, 7)  # None becomes NaN
         index, requested, source, target = table[:, :4].astype(np.int64).T
-        return KeptRows(index, requested, source, target, table[:, 4].astype(bool), table[:, 5], table[:, 6])
+        return StoredRows(
+            index, requested, source, target, table[:, 4].astype(bool), table[:, 5], table[:, 6]
+        )
 
-    def read_images(self, rows: KeptRows) -> KeptImages:
+    def read_images(self, rows: StoredRows) -> StoredImages:
         """Return the images of some attempts, in their order.
 
         Raises:
@@ -151,9 +153,9 @@ class KeptAttack:
             split = self._dataset.splits[self.attack.split]
             arrays["x"] = split.batch(split.rows_of(rows.sample_index)).numpy()
         x_adv = apply_delta(torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["delta"]))
-        return KeptImages(arrays["x"], x_adv.numpy(), arrays["logits"])
+        return StoredImages(arrays["x"], x_adv.numpy(), arrays["logits"])
 
-    def read_opinions(self, rows: KeptRows) -> list[KeptOpinion]:
+    def read_opinions(self, rows: StoredRows) -> list[StoredOpinion]:
         """Return what each evaluator says of some attempts, in member order.
 
         Raises:
@@ -178,7 +180,7 @@ class KeptAttack:
             said["clean_logits"] = np.stack([self._clean_logits(model, rows) for _, model in members])
         js = self._read_member_js(self.evaluation, rows)
         return [
-            KeptOpinion(
+            StoredOpinion(
                 _title(model, [other for _, other in members]), member.temperature, said["clean_logits"][i],
                 said["logits"][i], js[i],
             )
@@ -187,13 +189,13 @@ class KeptAttack:
 
     def _list_files(
         self, table: type[AttackChunk] | type[EvaluationChunk], condition: ColumnElement[bool]
-    ) -> list[KeptFile]:
+    ) -> list[StoredFile]:
         rows = self._session.execute(
             select(table.uri, table.sha256).where(condition).order_by(table.position)
         )
-        return [KeptFile(uri or "", sha256 or "") for uri, sha256 in rows]
+        return [StoredFile(uri or "", sha256 or "") for uri, sha256 in rows]
 
-    def _clean_logits(self, model: Model, rows: KeptRows) -> NDArray[np.float32]:
+    def _clean_logits(self, model: Model, rows: StoredRows) -> NDArray[np.float32]:
         key = {"model_id": model.id, "dataset_id": self.dataset_row.id, "split": self.attack.split}
         kept = self._session.get(ModelLogits, key)
         if kept is None:
@@ -203,7 +205,7 @@ class KeptAttack:
         split = self._dataset.splits[self.attack.split]
         return np.asarray(logits[split.rows_of(rows.sample_index)])
 
-    def _read_member_js(self, evaluation: Evaluation, rows: KeptRows) -> NDArray[np.float32]:
+    def _read_member_js(self, evaluation: Evaluation, rows: StoredRows) -> NDArray[np.float32]:
         """Return each evaluator's divergence, ``(evaluators, n)``."""
         stored = self._session.execute(
             select(Score.sample_index, Score.requested_target, Score.member_js).where(
@@ -215,7 +217,7 @@ class KeptAttack:
         return np.stack([np.frombuffer(packed[key], dtype="<f4") for key in _keys(rows)], axis=1)
 
 
-def _keys(rows: KeptRows) -> list[Key]:
+def _keys(rows: StoredRows) -> list[Key]:
     return list(zip(rows.sample_index.tolist(), rows.requested_target.tolist(), strict=True))
 
 

@@ -11,7 +11,7 @@ FOLDER = ".training"
 
 
 @dataclass(frozen=True, slots=True)
-class KeptProgress:
+class StoppedTraining:
     """What a stopped training left behind.
 
     Attributes:
@@ -25,14 +25,14 @@ class KeptProgress:
     folder: str
 
 
-class ProgressFile:
+class ResumeFile:
     """One member's file: a line of JSON that says whose it is, then the content."""
 
     def __init__(self, workspace: Workspace, row: Model) -> None:
         self.path = workspace.root / FOLDER / f"{row.uid}.pt"
         self._config_hash = row.config_hash
 
-    def read(self) -> KeptProgress | None:
+    def read(self) -> StoppedTraining | None:
         """Return what is kept; None if there is nothing.
 
         Raises:
@@ -46,9 +46,9 @@ class ProgressFile:
             raise ValueError("no header")
         if (header.get("config_hash"), header.get("sha256")) != (self._config_hash, sha256_of(content)):
             raise ValueError("another training's, or altered")
-        return KeptProgress(content, header["run_id"], header["folder"])
+        return StoppedTraining(content, header["run_id"], header["folder"])
 
-    def write(self, kept: KeptProgress) -> None:
+    def write(self, kept: StoppedTraining) -> None:
         """Replace what is kept, whole or not at all."""
         facts = {name: value for name, value in asdict(kept).items() if name != "content"}
         header = {"config_hash": self._config_hash, "sha256": sha256_of(kept.content), **facts}

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from jsdelta_db.config.locations import Workspace
+from jsdelta_db.pipeline.evaluation import work
 from jsdelta_db.samples import chunks
 from tests.faults.attacks import (
     ATTACK,

@@ -1,4 +1,4 @@
-"""Judge samples from Python: the same as ``jsdelta score --samples``, from arrays."""
+"""Verdicts on arrays: ``jsdelta score --samples`` for Python."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ WHERE evaluation.uid = :uid
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an ensemble says of samples, row i for sample i as it was given.
+    """An ensemble's verdict on samples, row i for sample i as it was given.
 
     Attributes:
         evaluation: uid, for ``jsdelta query bugs --attack``.
         was_right: the attacked model calls x by its label; if not, the sample was skipped.
         success: it was, and x_adv is at the target (or any wrong label), ``(n,)``.
         js_delta: JSΔ ``(n,)``; NaN for skipped samples and label pairs without a baseline.
-        measured: sizes and success as they are, beside what was claimed.
+        measured: sizes and success, beside the claims.
     """
 
     evaluation: str
@@ -71,15 +71,15 @@ def judge(
     workspace: str | Path | None = None,
     data_dir: str | Path | None = None,
 ) -> Verdict:
-    """Store samples that were made elsewhere, let an ensemble judge them, and return what it says.
+    """Store samples that were made elsewhere, let an ensemble judge them, and return its verdict.
 
     Args:
         x, x_adv: images ``(n, c, h, w)``, both uint8 in 0..255 or both floating in [0, 1].
         label, target_label: whole numbers ``(n,)``; no targets for untargeted samples.
         ensemble: name or uid; the newest finished one if None.
         attacked: the model that they were made against: ``first``, a member's seed or a model.
-        evaluators: who judges; the ensemble's other members if empty.
-        library: what made them, such as ``torchattacks==3.5.1``.
+        evaluators: references; the ensemble's other members if empty.
+        library: that made them, such as ``torchattacks==3.5.1``.
         workspace: folder of the store; the current one (or ``JSDELTA_HOME``) if None.
 
     Raises:

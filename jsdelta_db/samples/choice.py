@@ -1,4 +1,4 @@
-"""Which stored samples to look at: of which attack, by whose judgement, and which of them."""
+"""Choices of stored samples: one attack, one evaluation of it, and some of its attempts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,15 +76,15 @@ def spread(js_delta: NDArray[np.float64], count: int) -> NDArray[np.int64]:
 def get_stored_attack(
     session: Session, workspace: Workspace, attack: str | None = None, evaluation: str | None = None
 ) -> StoredAttack:
-    """Return an attack that can be looked at again.
+    """Return an attack whose samples are stored.
 
     Args:
-        attack: uid prefix; the newest finished attack that kept its samples if None.
+        attack: uid prefix; the newest finished attack that stored its samples if None.
         evaluation: uid prefix; the attack's first finished one if None.
 
     Raises:
         NothingToDoError: no attack is finished.
-        UsageError: no such attack or evaluation, one that is not finished, or no samples kept.
+        UsageError: no such attack or evaluation, one that is not finished, or no samples stored.
     """
     row = _newest(session) if attack is None else get_attack(session, attack)
     if row.finished_at is None:
@@ -107,7 +107,7 @@ def _newest(session: Session) -> Attack:
         .order_by(Attack.finished_at.desc(), Attack.id.desc())
     ).first()
     if found is None:
-        raise NothingToDoError("no finished attack kept its samples; make one with jsdelta attack --eps 3")
+        raise NothingToDoError("no finished attack stored its samples; make one with jsdelta attack --eps 3")
     return found
 
 

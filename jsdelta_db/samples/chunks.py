@@ -58,7 +58,7 @@ def check_stored(attack: Attack) -> None:
     """Refuse an attack whose perturbations were not stored.
 
     Raises:
-        UsageError: there is nothing to look at again.
+        UsageError: nothing can use the samples again.
     """
     if not attack.keeps_samples:
         raise UsageError(

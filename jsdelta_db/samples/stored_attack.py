@@ -1,4 +1,4 @@
-"""What is kept of an attack, read back from rows and files: loads no network and writes nothing."""
+"""Stored attacks, read back from rows and files: no network is loaded and nothing is written."""
 
 import io
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ class StoredImages:
 
 @dataclass(frozen=True, slots=True)
 class StoredOpinion:
-    """What one evaluator says of some attempts: float32 logits ``(n, classes)``, and js ``(n,)`` in bits."""
+    """One evaluator's outputs on some attempts: float32 logits ``(n, classes)``, and js ``(n,)`` in bits."""
 
     evaluator: str
     temperature: float
@@ -85,7 +85,7 @@ class StoredOpinion:
 
 
 class StoredAttack:
-    """A finished attack whose perturbations are kept, and who judged it.
+    """A finished attack whose perturbations are stored, and one evaluation of it.
 
     Attributes:
         attack, attacked: the attack and the model that it was made against.
@@ -143,7 +143,7 @@ class StoredAttack:
         """Return the images of some attempts, in their order.
 
         Raises:
-            DataError, UsageError: the data set's files are missing, or are not what was attacked.
+            DataError, UsageError: the data set's files are missing, or are others than those attacked.
             CheckpointError: a file of the samples is missing or altered.
         """
         names = ("delta", "logits", *(("x",) if self.attack.split == FILE_SPLIT else ()))
@@ -156,7 +156,7 @@ class StoredAttack:
         return StoredImages(arrays["x"], x_adv.numpy(), arrays["logits"])
 
     def read_opinions(self, rows: StoredRows) -> list[StoredOpinion]:
-        """Return what each evaluator says of some attempts, in member order.
+        """Return each evaluator's outputs on some attempts, in member order.
 
         Raises:
             NothingToDoError: nobody judged.
@@ -175,14 +175,14 @@ class StoredAttack:
         ).all()
         names = ("logits", *(("clean_logits",) if self.attack.split == FILE_SPLIT else ()))
         files = self._list_files(EvaluationChunk, EvaluationChunk.evaluation_id == self.evaluation.id)
-        said = gather(self._workspace.root, files, _keys(rows), dict.fromkeys(names, 1))
-        if "clean_logits" not in said:
-            said["clean_logits"] = np.stack([self._clean_logits(model, rows) for _, model in members])
+        arrays = gather(self._workspace.root, files, _keys(rows), dict.fromkeys(names, 1))
+        if "clean_logits" not in arrays:
+            arrays["clean_logits"] = np.stack([self._clean_logits(model, rows) for _, model in members])
         js = self._read_member_js(self.evaluation, rows)
         return [
             StoredOpinion(
-                _title(model, [other for _, other in members]), member.temperature, said["clean_logits"][i],
-                said["logits"][i], js[i],
+                _title(model, [other for _, other in members]), member.temperature, arrays["clean_logits"][i],
+                arrays["logits"][i], js[i],
             )
             for i, (member, model) in enumerate(members)
         ]  # fmt: skip
@@ -197,10 +197,12 @@ class StoredAttack:
 
     def _clean_logits(self, model: Model, rows: StoredRows) -> NDArray[np.float32]:
         key = {"model_id": model.id, "dataset_id": self.dataset_row.id, "split": self.attack.split}
-        kept = self._session.get(ModelLogits, key)
-        if kept is None:
-            raise CheckpointError(f"the clean logits of model {model.uid} are not kept; see jsdelta db check")
-        content = read_verified(self._workspace.root / kept.uri, kept.sha256)
+        stored = self._session.get(ModelLogits, key)
+        if stored is None:
+            raise CheckpointError(
+                f"the clean logits of model {model.uid} are not stored; see jsdelta db check"
+            )
+        content = read_verified(self._workspace.root / stored.uri, stored.sha256)
         logits = np.load(io.BytesIO(content), allow_pickle=False)
         split = self._dataset.splits[self.attack.split]
         return np.asarray(logits[split.rows_of(rows.sample_index)])
@@ -222,7 +224,6 @@ def _keys(rows: StoredRows) -> list[Key]:
 
 
 def _title(model: Model, among: Sequence[Model]) -> str:
-    """Return what people call a model, with the start of its uid where that is not one of a kind."""
-    titles = [each.name or f"seed {each.seed}" for each in among]
-    title = model.name or f"seed {model.seed}"
-    return title if titles.count(title) == 1 else f"{title}@{model.uid[:4]}"
+    """Return a model's title, with the start of its uid where another has the same."""
+    titles = [each.title for each in among]
+    return model.title if titles.count(model.title) == 1 else f"{model.title}@{model.uid[:4]}"

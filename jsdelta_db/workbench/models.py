@@ -33,7 +33,7 @@ from jsdelta_db.store.schema import Model, ModelLogits, ModelMetric, RhoBaseline
 from jsdelta_db.workbench.datasets import check_fingerprint
 from jsdelta_db.workbench.workbench import Workbench
 
-PREFLIGHT_IMAGES = 8  # enough to see what is wrong with a model
+PREFLIGHT_IMAGES = 8  # enough to see a fault
 
 
 class LoadedModel:

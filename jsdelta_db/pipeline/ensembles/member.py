@@ -16,7 +16,6 @@ from jsdelta_db.compute.models import build_model, save_checkpoint
 from jsdelta_db.compute.training import EpochMetrics, OverfittingWatch, accuracy, train
 from jsdelta_db.compute.training import Progress as TrainingProgress
 from jsdelta_db.config.attack import AttackConfig
-from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import JsdeltaError
 from jsdelta_db.pipeline.ensembles.resume_file import ResumeFile, StoppedTraining
@@ -30,23 +29,6 @@ from jsdelta_db.tracking import RunLog
 from jsdelta_db.workbench.claims import claim_or_wait
 from jsdelta_db.workbench.datasets import root_of
 from jsdelta_db.workbench.workbench import Workbench
-
-
-def plan_member(
-    bench: Workbench, *, dataset_id: int, dataset_uid: str, recipe_name: str, config: TrainConfig, seed: int
-) -> Model:
-    """Find or make the row of one configuration and seed; a finished one is shared by every ensemble."""
-    key = config_hash(config.canonical(seed), [dataset_uid])
-    with bench.store.transaction() as session:
-        return runs.find_or_create(
-            session,
-            Model,
-            key,
-            lambda: Model(
-                dataset_id=dataset_id, recipe_name=recipe_name, recipe=asdict(config),
-                architecture=config.arch, method=config.method, seed=seed,
-            ),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How far a member's training has come, kept in the workspace so that a killed one goes on from there."""
+"""Resume files: the state of a member's training in the workspace, from which a killed one goes on."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ FOLDER = ".training"
 
 @dataclass(frozen=True, slots=True)
 class StoppedTraining:
-    """What a stopped training left behind.
+    """State of a training that was stopped.
 
     Attributes:
         content: of ``training.Progress``.
@@ -26,14 +26,14 @@ class StoppedTraining:
 
 
 class ResumeFile:
-    """One member's file: a line of JSON that says whose it is, then the content."""
+    """One member's file: a line of JSON that names its training, then the content."""
 
     def __init__(self, workspace: Workspace, row: Model) -> None:
         self.path = workspace.root / FOLDER / f"{row.uid}.pt"
         self._config_hash = row.config_hash
 
     def read(self) -> StoppedTraining | None:
-        """Return what is kept; None if there is nothing.
+        """Return the state; None if there is none.
 
         Raises:
             ValueError: the file is damaged, or of another training.
@@ -48,11 +48,11 @@ class ResumeFile:
             raise ValueError("another training's, or altered")
         return StoppedTraining(content, header["run_id"], header["folder"])
 
-    def write(self, kept: StoppedTraining) -> None:
-        """Replace what is kept, whole or not at all."""
-        facts = {name: value for name, value in asdict(kept).items() if name != "content"}
-        header = {"config_hash": self._config_hash, "sha256": sha256_of(kept.content), **facts}
-        write_atomically(self.path, json.dumps(header).encode() + b"\n" + kept.content)
+    def write(self, stopped: StoppedTraining) -> None:
+        """Replace the file, whole or not at all."""
+        facts = {name: value for name, value in asdict(stopped).items() if name != "content"}
+        header = {"config_hash": self._config_hash, "sha256": sha256_of(stopped.content), **facts}
+        write_atomically(self.path, json.dumps(header).encode() + b"\n" + stopped.content)
 
     def remove(self) -> None:
         """Forget it, once the member is finished."""

@@ -23,20 +23,20 @@ from jsdelta_db.runtime import seeding
 from jsdelta_db.store.controls import list_controls, write_controls
 from jsdelta_db.workbench.models import LoadedModel
 
-MOST_ATTEMPTS, MOST_ATTACKED = 256, 64  # looked at; attacked anew, which costs far more
+MOST_ATTEMPTS, MOST_ATTACKED = 256, 64  # judged; attacked anew, which costs far more
 FEWEST = 10  # samples behind a verdict
 BETA = 0.10
 NOISE_MEDIAN, NOISE_SUCCESS = 0.01, 0.1  # JSΔ; share of the attack's success rate
-UNIT = (0.9, 1.1)  # what a real change of class may come to
+UNIT = (0.9, 1.1)  # JSΔ of a real change of class
 INVARIANT = 0.10  # JSΔ: a flip that counts for more is seen as a change
 SHIFT_PIXELS, NOISE_SIZE = 1, 2 / 255
-MEMBER_ROUNDING = 1e-6  # members' divergences are kept as float32
-DEFAULT_STEPS = 100  # where the samples came without theirs
+MEMBER_ROUNDING = 1e-6  # members' divergences are stored as float32
+DEFAULT_STEPS = 100  # of samples that came without their number
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the controls of one evaluation look at: some of its attempts."""
+    """Some attempts of one evaluation, for its controls."""
 
     plan: Plan
     baselines: Baselines
@@ -73,7 +73,7 @@ def run_controls(plan: Plan) -> None:
     """Run the controls of a finished evaluation and store the outcomes; stored ones are not run again.
 
     Raises:
-        UsageError: the samples were not kept.
+        UsageError: the samples were not stored.
     """
     store = plan.roles.bench.store
     with store.read_session() as session:
@@ -124,7 +124,7 @@ def clean_pairs(subject: Subject) -> list[Control]:
 
 
 def attacked_among_evaluators(subject: Subject) -> list[Control]:
-    """Put the attacked model among the evaluators: what it sees itself bounds JSΔ from below."""
+    """Put the attacked model among the evaluators: its own divergence bounds JSΔ from below."""
     plan, samples = subject.plan, subject.samples
     rule, members = plan.evaluation.temperature_rule, [*plan.roles.evaluators, plan.roles.attacked]
     labels = plan.roles.dataset.splits["baseline"].labels.numpy()
@@ -140,7 +140,7 @@ def attacked_among_evaluators(subject: Subject) -> list[Control]:
     )
     usable = samples.success & np.isfinite(scores.js_delta)
     # js_g / (N + 1) is the attacked model's part of the mean; the others can only add to it. Divided by ρ
-    # itself, not by what JSΔ was divided by: else a wrong JSΔ would bound itself.
+    # itself, not by JSΔ's own divisor: else a wrong JSΔ would bound itself.
     rho = np.array(
         [
             baselines[label_pair(int(y), int(t))].rho if known else 1.0

@@ -27,7 +27,7 @@ GIVEN, UNKNOWN = "given", "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What samples from elsewhere turned out to be, beside what was claimed (None: nothing was).
+    """Sizes and success of samples from elsewhere, measured and as claimed (None: not claimed).
 
     Attributes:
         n_skipped: images that the attacked model already misclassifies.
@@ -80,7 +80,7 @@ def plan_foreign(roles: OpenRoles, samples: ForeignSamples) -> tuple[PlannedAtta
 
 
 def _new_attack(roles: OpenRoles, samples: ForeignSamples, described: Samples) -> Attack:
-    """Return the row of an attack that somebody else made: what is not known of it says so."""
+    """Return the row of an attack made elsewhere; unknown settings are marked so."""
     attacked, n_attempts = roles.attacked, len(described.attempts)
     size = described.linf if samples.norm == "linf" else described.l2
     library, _, version = samples.library.replace("==", " ").partition(" ")

@@ -1,4 +1,4 @@
-"""Judgements: what the evaluators' logits say of one chunk of samples."""
+"""Judgements: the evaluators' logits on one chunk of samples, and the scores they give."""
 
 import numpy as np
 import torch

@@ -83,12 +83,12 @@ class Plan:
     def title(self) -> str:
         """Name of the attack for people."""
         attack = self.attack
-        what = "attack" if attack.objective == "target" else f"{attack.objective} attack"
+        kind = "attack" if attack.objective == "target" else f"{attack.objective} attack"
         if attack.steps == 0:  # made elsewhere
-            what = f"{attack.library} samples"
+            kind = f"{attack.library} samples"
         if self.only_reads:
-            what = f"scores of {what}"
-        return f"{what} on {self.roles.attacked.title}, ε = {format_eps(attack.eps, attack.norm)}"
+            kind = f"scores of {kind}"
+        return f"{kind} on {self.roles.attacked.title}, ε = {format_eps(attack.eps, attack.norm)}"
 
     def stored_chunk(self, position: int) -> Samples:
         """Return a chunk that was attacked before; without its perturbations it is made once more.

@@ -1,4 +1,4 @@
-"""Roles: the attacked model, its evaluators, and the surrogates that the attack may use and that never judge.
+"""Roles: the attacked model, its evaluators, and the surrogates that only the attack may use.
 
 A user's references become rows (:class:`Roles`), one set per attacked model, and these are opened once
 (:class:`OpenRoles`) for all that is planned with them.

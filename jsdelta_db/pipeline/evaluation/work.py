@@ -38,8 +38,8 @@ class Extras:
     """Measurements beside JSΔ.
 
     Attributes:
-        controls: whether the metric does what it should on pairs with a known answer.
-        stability: how firmly successful samples sit at their label, and how sharp the attacked model is.
+        controls: pairs with a known answer, judged by the same code.
+        stability: of the successful samples, and the sharpness of the attacked model.
     """
 
     controls: bool = False

@@ -73,6 +73,11 @@ def judge(
 ) -> Verdict:
     """Store samples that were made elsewhere, let an ensemble judge them, and return its verdict.
 
+    Example::
+
+        verdict = jsdelta_db.judge(x, x_adv, label, target, ensemble="digits", attacked=0)
+        verdict.bug_fraction(beta=0.10)
+
     Args:
         x, x_adv: images ``(n, c, h, w)``, both uint8 in 0..255 or both floating in [0, 1].
         label, target_label: whole numbers ``(n,)``; no targets for untargeted samples.

@@ -27,9 +27,15 @@ from jsdelta_db.workbench.workbench import Workbench
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The evaluations that a call was about; ``worked_on`` of them were not finished before."""
+    """Finished evaluations of one call.
+
+    Attributes:
+        evaluations, attacks: uids, in the order of the plans; one attack each.
+        worked_on: how many of them were not finished before.
+    """
 
     evaluations: Sequence[str]
+    attacks: Sequence[str]
     worked_on: int
 
 
@@ -65,7 +71,8 @@ def work_on(bench: Workbench, title: str, plans: Sequence[Plan], extras: Extras)
             each.roles.attacked.measure_sharpness()
         if extras.controls:
             run_controls(each)
-    return Judged([each.evaluation.uid for each in plans], len(unfinished))
+    uids = [each.evaluation.uid for each in plans], [each.attack.uid for each in plans]
+    return Judged(*uids, len(unfinished))
 
 
 def _check_devices(plans: Sequence[Plan]) -> None:

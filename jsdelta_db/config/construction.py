@@ -15,6 +15,23 @@ CONSTRUCTION_KINDS = (*FEATURE_KINDS, *BALL_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
+class ConstructionRequest:
+    """A construction as a user asks for it; sizes that are None are the usual ones for the data set.
+
+    See :class:`ConstructionConfig` for the rest.
+    """
+
+    kind: str
+    steps: int | None = None
+    step_size: float | None = None
+    eps: float | None = None
+    images: int | None = None
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
 class ConstructionConfig:
     """A data set made with a trained model.
 

@@ -36,12 +36,12 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory) -> Path:
     """An empty MLflow store: MLflow's own migrations take over a second, a copy does not."""
-    from jsdelta_db.tracking import Tracker
+    from jsdelta_db.tracking import Connection
 
     folder = tmp_path_factory.mktemp("mlflow-template")
     workspace = Workspace(folder, f"sqlite:///{folder / 'jsdelta.db'}", None, folder / "data")
     failures: list[str] = []
-    Tracker(workspace, failures.append).make_store()
+    Connection(workspace, failures.append).make_store()
     assert failures == []
     return folder / "mlflow.db"
 

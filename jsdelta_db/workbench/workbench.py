@@ -17,7 +17,7 @@ from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.heartbeat import heartbeat
 from jsdelta_db.store.runs import release_all
 from jsdelta_db.store.session import Store, parse_url, translate
-from jsdelta_db.tracking import Tracker
+from jsdelta_db.tracking import Connection, NullConnection, Tracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,8 @@ def open_workbench(
         _release(store, workspace.db_url)
     try:
         with heartbeat(store), _terminable():
-            tracker = Tracker(workspace, reporter.say)
-            tracker.failed = not is_tracked  # as after a failure, nothing is tried
-            yield Workbench(workspace, store, tracker, reporter, chunk_size)
+            connection = Connection(workspace, reporter.say) if is_tracked else NullConnection(workspace)
+            yield Workbench(workspace, store, Tracker(connection), reporter, chunk_size)
     except SQLAlchemyError as error:
         raise translate(error, url) from error
     except OSError as error:

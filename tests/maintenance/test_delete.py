@@ -338,7 +338,7 @@ def test_a_failing_mlflow_fails_nothing(tiny_copy):
     uid = uid_of(tiny_copy, "SELECT uid FROM model WHERE seed = 1")
     said = []
     with open_workbench(tiny_copy) as bench:
-        bench.tracker._say = said.append
+        bench.tracker.connection._report = said.append
         done = delete(bench, find_deletion(bench, uid, cascade=True))
     assert (done.n_mlflow_runs, len(said)) == (0, 1)
     assert "MLflow failed" in said[0]

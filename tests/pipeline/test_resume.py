@@ -26,7 +26,7 @@ from jsdelta_db.pipeline.train import train_ensemble
 from jsdelta_db.runtime.leases import current_owner
 from jsdelta_db.samples import chunks
 from jsdelta_db.store.session import reading_store
-from jsdelta_db.tracking import Tracker
+from jsdelta_db.tracking import Connection, Tracker
 from jsdelta_db.workbench import workbench
 from jsdelta_db.workbench.workbench import open_workbench
 from tests.workspaces import Listening, tiny_attacks, tiny_recipe
@@ -216,7 +216,9 @@ def test_stopped_training_keeps_finished_members(workspace):
     (kept,) = _ask(workspace, "SELECT checkpoint_sha256, mlflow_run_id FROM model WHERE seed = 0")
     with open_workbench(workspace) as bench:
         assert train_ensemble(bench, recipe).trained == [1]
-        runs = bench.tracker.attempt(lambda client: client.search_runs([bench.tracker._experiment_id]))
+        runs = bench.tracker.connection.attempt(
+            lambda client: client.search_runs([bench.tracker.connection.experiment_id])
+        )
     assert _ask(workspace, "SELECT checkpoint_sha256, mlflow_run_id FROM model WHERE seed = 0") == [kept]
     states = sorted((run.info.run_name, run.info.status) for run in runs)
     assert states == [
@@ -374,7 +376,9 @@ def test_repair_closes_the_run_of_a_process_that_is_gone(tiny_copy):
     with open_workbench(tiny_copy) as bench:
         abandoned = bench.tracker.start("abandoned", uid="0" * 16, params={})
         living = bench.tracker.start("living", uid="1" * 16, params={})
-        bench.tracker.attempt(lambda client: client.set_tag(abandoned.run_id, "jsdelta.owner", gone))
+        bench.tracker.connection.attempt(
+            lambda client: client.set_tag(abandoned.run_id, "jsdelta.owner", gone)
+        )
         mended = repair(bench)
         living.finish()
     assert [abandoned.run_id in line for line in mended] == [True]
@@ -387,7 +391,7 @@ def test_what_was_finished_but_not_logged_is_logged_anew(table, tiny_copy):
     gone = current_owner().rpartition("\t")[0] + "\t1"
     with open_workbench(tiny_copy) as bench:
         half = bench.tracker.start("half", uid="0" * 16, params={})
-        bench.tracker.attempt(lambda client: client.set_tag(half.run_id, "jsdelta.owner", gone))
+        bench.tracker.connection.attempt(lambda client: client.set_tag(half.run_id, "jsdelta.owner", gone))
     with closing(sqlite3.connect(tiny_copy.root / "jsdelta.db")) as connection, connection:
         connection.execute(f"UPDATE {table} SET mlflow_run_id = ? WHERE id = 1", (half.run_id,))
     with open_workbench(tiny_copy) as bench:
@@ -426,7 +430,7 @@ def test_server_that_is_down_is_given_up_soon(tiny_copy, monkeypatch):
         else:
             monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", given)
         heard = Listening()
-        tracker = Tracker(replace(tiny_copy, tracking_uri="nonsense://nowhere"), heard.say)
+        tracker = Tracker(Connection(replace(tiny_copy, tracking_uri="nonsense://nowhere"), heard.say))
         assert tracker.start("x", uid="0" * 16, params={}).run_id is None
         assert ["jsdelta doctor --repair" in line for line in heard.lines] == [True]
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == expected

@@ -22,7 +22,7 @@ from jsdelta_db.pipeline.train import check_training, train_ensemble
 from jsdelta_db.queries.ensembles import ENSEMBLE_KEYS, query_ensembles
 from jsdelta_db.runtime.progress import Silent
 from jsdelta_db.store.session import reading_store
-from jsdelta_db.tracking import Tracker
+from jsdelta_db.tracking import Connection
 from jsdelta_db.workbench.workbench import open_workbench
 from tests.workspaces import tiny_attacks, tiny_recipe
 
@@ -78,7 +78,7 @@ def _query(workspace):
 
 def _losses(workspace):
     """Return MLflow's steps of the loss, run by run."""
-    client_runs = Tracker(workspace, pytest.fail).attempt(
+    client_runs = Connection(workspace, pytest.fail).attempt(
         lambda client: [
             (
                 run.info.run_name,

@@ -15,8 +15,22 @@ CONSTRUCTION_KINDS = (*FEATURE_KINDS, *BALL_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
+class ConstructionRequest:
+    """A construction as a user asks for it; None for the usual size (``compute/constructions/sizes.py``)."""
+
+    kind: str
+    steps: int | None = None
+    step_size: float | None = None
+    eps: float | None = None
+    images: int | None = None
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
 class ConstructionConfig:
-    """A data set made with a trained model.
+    """The construction of a data set with a trained model.
 
     Args:
         kind: ``robust``, ``nonrobust``, ``rand`` or ``det``.

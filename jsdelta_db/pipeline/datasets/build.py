@@ -30,7 +30,7 @@ from jsdelta_db.compute.data.constructed import (
     write_arrays,
 )
 from jsdelta_db.compute.models.inference import predict
-from jsdelta_db.config.construction import ConstructionConfig
+from jsdelta_db.config.construction import ConstructionConfig, ConstructionRequest
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, StoreNotReadyError, UnknownNameError, UsageError
@@ -81,7 +81,7 @@ def build_dataset(
     name: str,
     member: int | None = None,
     device: str = "auto",
-    **settings: Any,  # noqa: ANN401 see configure()
+    **settings: Any,  # noqa: ANN401 see ConstructionRequest
 ) -> tuple[DatasetRow, bool]:
     """Make a data set with a member of an ensemble, from the train split that it was trained on.
 
@@ -92,7 +92,7 @@ def build_dataset(
         ensemble: name or uid prefix.
         member: seed; the first member if None.
         settings: ``steps``, ``step_size``, ``eps``, ``images``, ``seed`` and ``dtype``; see
-            :func:`jsdelta_db.compute.constructions.configure` for the defaults.
+            :class:`jsdelta_db.config.construction.ConstructionRequest` for the defaults.
 
     Returns:
         The row, and whether anything was done.
@@ -106,7 +106,7 @@ def build_dataset(
     with bench.store.transaction() as session:
         source = find_source(session, ensemble, member)
         _check_name(session, name)
-    config = configure(kind, source.root.name, device=device, **settings)
+    config = configure(ConstructionRequest(kind, device=device, **settings), source.root.name)
     work = _open(bench, source, config)
     row, is_known = _plan(bench, source, work, name)
     _say_what_differs(bench, row, source, name if is_known else row.name)

@@ -8,7 +8,13 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from jsdelta_db.compute.attacks import choose_attempts, choose_dtype, perturb, plan_chunk_size
+from jsdelta_db.compute.attacks import (
+    PreparedAttack,
+    choose_attempts,
+    choose_dtype,
+    perturb,
+    plan_chunk_size,
+)
 from jsdelta_db.compute.attacks.targets import choose_images
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.metrics import combine_baselines
@@ -134,10 +140,13 @@ def plan_attack(
             session.merge(AttackSurrogate(attack_id=attack.id, position=position, model_id=surrogate.row.id))
 
     def make(position: int) -> Samples:
+        prepared, *held = (each.prepared(attack.dtype) for each in (attacked, *surrogates))
+        chunk = attempts.chunk(position, attack.chunk_size)
+        split = dataset.splits[config.split]
+        rows = split.rows_of(chunk.sample_index)
         return perturb(
-            attacked.prepared(attack.dtype), dataset.splits[config.split],
-            attempts.chunk(position, attack.chunk_size), attacked.logits(config.split), config,
-            attack.chunk_size, [each.prepared(attack.dtype) for each in surrogates],
+            PreparedAttack(prepared, held, config, attack.chunk_size), chunk, split.batch(rows),
+            attacked.logits(config.split)[rows],
         )  # fmt: skip
 
     return PlannedAttack(attack, attacked, possible_pairs(attempts, len(dataset.classes)), make)

@@ -1,9 +1,7 @@
 """Stability of an attack's successful samples, measured once."""
 
 import numpy as np
-import torch
 
-from jsdelta_db.compute.attacks import apply_delta
 from jsdelta_db.compute.attacks.stability import measure_stability
 from jsdelta_db.pipeline.evaluation.plan import Plan
 from jsdelta_db.samples.chunks import read_samples
@@ -27,12 +25,13 @@ def add_stability(bench: Workbench, plan: Plan) -> None:
             samples = read_samples(bench, attack, position, plan.dataset, plan.attacked)
             hits = np.flatnonzero(samples.success)
             if len(hits):
-                attempts = samples.attempts.pick(hits)
-                x_adv = apply_delta(torch.from_numpy(samples.x[hits]), torch.from_numpy(samples.delta[hits]))
+                successful = samples.pick(hits)
                 stability = measure_stability(
-                    plan.attacked.network, x_adv, attempts, samples.target_label[hits], norm=attack.norm,
-                    eps=attack.eps, seed=attack.seed, device=plan.attacked.device,
+                    plan.attacked.network, successful, norm=attack.norm, eps=attack.eps, seed=attack.seed,
+                    device=plan.attacked.device,
                 )  # fmt: skip
                 with bench.store.transaction() as session:
-                    write_stability(session, attack_id=attack.id, attempts=attempts, stability=stability)
+                    write_stability(
+                        session, attack_id=attack.id, attempts=successful.attempts, stability=stability
+                    )
             advance(len(samples.attempts))

@@ -33,11 +33,11 @@ TYPED = [
     (["attack", "--eps", "3", "--norm", "l1"], "norm 'l1' is not valid: must be linf, l2"),
     (
         ["attack", "--eps", "0", "--norm", "l2"],
-        "--eps '0' is out of range; valid for l2 is a number in (0, 1000]",
+        "--eps '0' is out of range: must be a number in (0, 1000] for l2",
     ),
     (
         ["attack", "--eps", "3/255x", "--norm", "l2"],
-        "--eps '3/255x' is not a perturbation size; valid for l2",
+        "--eps '3/255x' is not a perturbation size: must be a number in (0, 1000] for l2",
     ),
     (
         ["attack", "--eps", "3", "--objective", "nope"],

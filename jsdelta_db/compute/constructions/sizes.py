@@ -1,6 +1,6 @@
-"""Sizes of constructions where none are given: the paper's, and smaller ones for the digits."""
+"""Usual sizes of the constructions: the paper's, and smaller ones for the digits."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from jsdelta_db.config.construction import FEATURE_KINDS, ConstructionConfig, ConstructionRequest
 
@@ -34,16 +34,11 @@ def configure(request: ConstructionRequest, root: str) -> ConstructionConfig:
     """Return a construction's configuration, with the usual sizes where none are given.
 
     Args:
-        root: the builtin data set that the data starts from.
+        root: name of the builtin data set at the start of the chain of parents.
 
     Raises:
         UsageError: an unknown kind, or a value that is not valid.
     """
     usual = choose_sizes(request.kind, root)
-    return ConstructionConfig(
-        kind=request.kind,
-        steps=usual.steps if request.steps is None else request.steps,
-        step_size=usual.step_size if request.step_size is None else request.step_size,
-        eps=usual.eps if request.eps is None else request.eps,
-        images=request.images, seed=request.seed, dtype=request.dtype, device=request.device,
-    )  # fmt: skip
+    given = {name: value for name, value in asdict(request).items() if value is not None}
+    return ConstructionConfig(**{**asdict(usual), **given})

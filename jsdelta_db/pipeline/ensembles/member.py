@@ -13,8 +13,14 @@ from torch import nn
 from jsdelta_db.compute.attacks.robust import robust_accuracy
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import build_model, save_checkpoint
-from jsdelta_db.compute.training import EpochMetrics, OverfittingWatch, accuracy, train
-from jsdelta_db.compute.training import Progress as TrainingProgress
+from jsdelta_db.compute.training import (
+    EpochMetrics,
+    OverfittingWatch,
+    Training,
+    TrainingState,
+    accuracy,
+    train,
+)
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import JsdeltaError
@@ -76,7 +82,7 @@ def train_member(
             def save(content: bytes) -> None:
                 file.write(StoppedTraining(content, run.run_id, bench.relative(run.folder)))
 
-            progress = TrainingProgress(kept.content if kept else None, save)
+            progress = TrainingState(kept.content if kept else None, save)
             history = _train_with_bar(bench, run, network, dataset, config, row.seed, device, dtype, progress)
             measured = _measure(network, dataset, check, device)
             checkpoint, past = run.folder / "checkpoint.pt", run.folder / "history.json"
@@ -112,7 +118,7 @@ def _read_progress(
     """Return what a stopped training of this member left, if it can be gone on from."""
     try:
         kept = file.read()
-        if kept is None or TrainingProgress(kept.content).fits(network):
+        if kept is None or TrainingState(kept.content).fits(network):
             return kept
     except (ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError):
         pass  # damaged, of another training or of another version: all the same to us
@@ -144,7 +150,7 @@ def _open_run(
     )  # fmt: skip
     digest = dataset.fingerprint()[:16]
     run.dataset(name=dataset.name, digest=digest, source=dataset.name, context="training")
-    for epoch in TrainingProgress(kept.content).history if kept else []:
+    for epoch in TrainingState(kept.content).history if kept else []:
         _log_epoch(run, epoch)
     return run
 
@@ -208,7 +214,7 @@ def _train_with_bar(
     seed: int,
     device: torch.device,
     dtype: torch.dtype,
-    progress: TrainingProgress,
+    progress: TrainingState,
 ) -> list[EpochMetrics]:
     title = f"member seed {seed}"
     with bench.progress.task(title, config.epochs) as advance:
@@ -219,11 +225,8 @@ def _train_with_bar(
             _log_epoch(run, metrics)
             robust = "" if metrics.pgd_accuracy is None else f", under PGD {metrics.pgd_accuracy:.1%}"
             advance(1, f"loss {metrics.loss:.3f}, accuracy {metrics.baseline_accuracy:.1%}{robust}")
-            warning = watch.look(metrics)
+            warning = watch.check(metrics)
             if warning:
                 bench.progress.say(f"{title}, {warning}")
 
-        return train(
-            network, dataset, config, seed=seed, device=device, dtype=dtype, on_epoch=report,
-            progress=progress,
-        )  # fmt: skip
+        return train(network, Training(dataset, config, seed, device, dtype), on_epoch=report, state=progress)

@@ -39,8 +39,8 @@ def attack(
         )
     workspace = ctx.obj.workspace(data_dir)
     configs = method.configure(eps, dtype or "auto", device or "auto")
-    evaluations, worked_on = run_attack(workspace, configs, roles, judging, place)
     folder = place.find_folder()
+    evaluations, worked_on = run_attack(workspace, configs, roles, judging, place)
     if folder is not None:
         from jsdelta_db.exchange.offline import offline_workspace
 

@@ -26,9 +26,10 @@ def run_attack(
     """Run attacks with a progress bar; return the evaluations' uids and how many had work left."""
     from jsdelta_db.exchange.offline import Parts, open_offline
     from jsdelta_db.pipeline.attack import attack_and_score
+    from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 
     evaluators, surrogates = roles.evaluators or (), roles.surrogates or ()
-    folder = place.find_folder()
+    rules, extras, folder = judging.rules, judging.extras, place.find_folder()
     opened: AbstractContextManager[Workbench]
     if folder is not None:
         parts = Parts(roles.ensemble, roles.attacked, evaluators, surrogates)
@@ -37,8 +38,7 @@ def run_attack(
         opened = open_bench(workspace)
     with opened as bench:
         done = attack_and_score(
-            bench, configs, ensemble=roles.ensemble, attacked=roles.attacked, evaluators=evaluators,
-            surrogates=surrogates, rules=judging.rules, extras=judging.extras,
-            keeps_samples=judging.save_samples,
+            bench, configs, RoleRequest(roles.ensemble, roles.attacked, evaluators, surrogates), rules=rules,
+            extras=extras, keeps_samples=judging.save_samples,
         )  # fmt: skip
     return tuple(done.evaluations), done.worked_on

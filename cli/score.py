@@ -58,6 +58,7 @@ def score(
         raise UsageError("jsdelta score needs either --attack UID (stored samples) or --samples FILE.npz")
     if samples is None:
         _refuse_options_for_files(ctx)
+    from jsdelta_db.pipeline.evaluation.roles import RoleRequest
     from jsdelta_db.pipeline.score import score_foreign, score_stored
     from jsdelta_db.samples.foreign_file import check_samples, read_file
 
@@ -73,8 +74,7 @@ def score(
             judged, measured = score_foreign(
                 bench,
                 lambda dataset: check_samples(arrays, dataset, library=library, norm=norm),
-                ensemble=ensemble, attacked=attacked, evaluators=evaluators or (), rules=rules, extras=extras,
-                device=place,
+                RoleRequest(ensemble, attacked, evaluators or ()), rules=rules, extras=extras, device=place,
             )  # fmt: skip
             _note_measured(measured, norm)
     print_summary(workspace, tuple(judged.evaluations))

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsdelta_db.compute.attacks import BALLS, PreparedModel, build_objective, pgd
+from jsdelta_db.compute.attacks import BALLS, PreparedModel, Steps, build_objective, pgd
 from jsdelta_db.compute.constructions.features import penultimate
 from jsdelta_db.compute.data import Split
 from jsdelta_db.config.construction import FEATURE_KINDS, ConstructionConfig
@@ -68,8 +68,8 @@ def construct(
         target = torch.from_numpy(labels).to(device)
         objective = build_objective("target", prepared.frozen, [], x, target, target)
         made = pgd(
-            objective, BALLS["l2"](x, config.eps or 0.0), torch.zeros_like(x), step_size=config.step_size,
-            steps=config.steps, capture=True,
+            objective, BALLS["l2"](x, config.eps or 0.0), torch.zeros_like(x),
+            Steps(config.steps, config.step_size), capture=True,
         )  # fmt: skip
         made = _round_inside(x, made, config.eps or 0.0)
     return made.to(STORED).cpu().contiguous().numpy(), labels
@@ -118,7 +118,5 @@ def match_features(prepared: PreparedModel, x: Tensor, start: Tensor, config: Co
 
     # As wide as [0, 1] itself: there is no ball to stay in.
     everywhere = BALLS["l2"](start, float(start[0].numel()))
-    return pgd(
-        objective, everywhere, torch.zeros_like(start), step_size=config.step_size, steps=config.steps,
-        capture=True,
-    )  # fmt: skip
+    steps = Steps(config.steps, config.step_size)
+    return pgd(objective, everywhere, torch.zeros_like(start), steps, capture=True)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from jsdelta_db.config.construction import ConstructionRequest
 from jsdelta_db.config.eps import parse_eps
 
 from . import options
@@ -71,13 +72,13 @@ def build(
     from jsdelta_db.workbench.workbench import open_workbench
 
     radius = None if eps is None else parse_eps(eps, "l2")
+    request = ConstructionRequest(
+        kind, steps, step_size, radius, images, seed, dtype or "auto", device or "auto"
+    )
     workspace = ctx.obj.workspace(data_dir)
     open_store(workspace.db_url).close()
     with open_workbench(workspace, TerminalProgress()) as bench:
-        row, is_new = build_dataset(
-            bench, kind, ensemble=ensemble, name=name, member=member, device=device or "auto", steps=steps,
-            step_size=step_size, eps=radius, images=images, seed=seed, dtype=dtype or "auto",
-        )  # fmt: skip
+        row, is_new = build_dataset(bench, request, ensemble=ensemble, name=name, member=member)
     facts = row.construction or {}
     line = {
         "name": row.name, "dataset": row.uid, "construction": facts["kind"], "images": facts["n_images"],

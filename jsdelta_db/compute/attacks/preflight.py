@@ -62,7 +62,8 @@ def check_model(model: nn.Module, x: Tensor, source_label: Tensor, name: str) ->
                 alone = model(x[:1]).float()
             except Exception as error:  # forward() may be the user's
                 raise ModelOutputError(
-                    f"model {name} cannot take an image alone ({first_line(error)}); does batch norm run in train mode?"
+                    f"model {name} cannot take an image alone ({first_line(error)}); "
+                    "does batch norm run in train mode?"
                 ) from error
         _check_logits(logits, name)
         scale = float(logits.abs().max()) + 1.0

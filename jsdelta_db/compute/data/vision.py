@@ -30,10 +30,12 @@ def load_cifar10(data_dir: Path, *, download: bool = False) -> Dataset:
         for part in (True, False)
     )
     # torchvision keeps (n, 32, 32, 3); networks want channels first.
-    images_and_labels = (
-        (part.data.transpose(0, 3, 1, 2), np.asarray(part.targets, dtype=np.int64)) for part in (train, test)
+    splits = _split(
+        "cifar10",
+        (train.data.transpose(0, 3, 1, 2), np.asarray(train.targets, dtype=np.int64)),
+        (test.data.transpose(0, 3, 1, 2), np.asarray(test.targets, dtype=np.int64)),
+        CIFAR10_BASELINE,
     )
-    splits = _split("cifar10", *images_and_labels, CIFAR10_BASELINE)
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
     return Dataset("cifar10", tuple(train.classes), mean, std, splits)
 
@@ -52,8 +54,12 @@ def load_svhn(data_dir: Path, *, download: bool = False) -> Dataset:
         _read("svhn", data_dir, partial(SVHN, data_dir, split=part, download=download))
         for part in ("train", "test")
     )
-    images_and_labels = ((part.data, part.labels.astype(np.int64)) for part in (train, test))
-    splits = _split("svhn", *images_and_labels, len(train.labels) // 10)
+    splits = _split(
+        "svhn",
+        (train.data, train.labels.astype(np.int64)),
+        (test.data, test.labels.astype(np.int64)),
+        len(train.labels) // 10,
+    )
     mean, std = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
     return Dataset("svhn", SVHN_CLASSES, mean, std, splits)
 
@@ -63,8 +69,8 @@ def _read(name: str, data_dir: Path, make: Callable[[], Any]) -> Any:  # noqa: A
         return make()
     except Exception as error:
         raise DataError(
-            f"dataset {name!r} is not in {data_dir} ({first_line(error)}); give the folder that holds it with "
-            "--data-dir or JSDELTA_DATA_DIR, or add --download"
+            f"dataset {name!r} is not in {data_dir} ({first_line(error)}); give the folder that holds it "
+            "with --data-dir or JSDELTA_DATA_DIR, or add --download"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Constructed images beside what they were made from: a column for each image, a row for each stage."""
+"""Figure of constructed images beside their originals: a column per image, a row per stage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Inches.
 CELL, GAP, ROW_GAP, MARGIN, HEAD, FOOT = 0.95, 0.08, 0.3, 0.2, 0.75, 0.22
-SIDE = 1.45  # what each row shows, left of it
+SIDE = 1.45  # the headings, left of the rows
 LONGEST_LABEL, LONGEST_ASIDE, LETTERS_AN_INCH = 11, 19, 11.0
 
 
@@ -25,7 +25,7 @@ class Cell:
 
     Attributes:
         label: above it.
-        aside: what the row's heading says of the images, the same in each column.
+        aside: second line of the row's heading, the same in each column.
     """
 
     pixels: NDArray[np.floating]
@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One image's way, by stage: ``original``, ``start``, ``made``, …; the same stages in each column."""
+    """One image by stage: ``original``, ``start``, ``made``, …; the same stages in each column."""
 
     name: str
     cells: dict[str, Cell]
@@ -47,7 +47,7 @@ def draw_grid(columns: Sequence[Column], *, title: str) -> "Figure":
 
     Args:
         columns: at least one.
-        title: what data set they are from.
+        title: the data set's name.
     """
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
@@ -95,7 +95,7 @@ def _draw_cell(panel: "Axes", cell: Cell, display: Display) -> None:
 
 
 def _choose_display(columns: Sequence[Column]) -> Display:
-    """Stretch images of low contrast to all of [0, 1]; magnify changes until the largest fills it."""
+    """Return the display of all cells: low contrast is stretched, changes are magnified."""
     cells = [cell for column in columns for cell in column.cells.values()]
     images = np.stack([cell.pixels for cell in cells if not cell.is_change]).astype(np.float64)
     low, high = float(images.min()), float(images.max())

@@ -1,4 +1,4 @@
-"""Images as a figure shows them: stretched where they use little of [0, 1]."""
+"""Display of images in figures: stretched where they use little of [0, 1]."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ LOW_CONTRAST = 0.5  # of [0, 1]: images that use less of it are stretched for di
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """How pixels are shown, the same for all samples of a figure so that rows can be compared.
+    """Contrast and magnification, the same for all samples of a figure so that rows can be compared.
 
     Attributes:
         low, high: pixel values shown as black and white.
@@ -24,7 +24,7 @@ class Display:
 
     @property
     def contrast(self) -> float:
-        """How much the images are stretched; 1 for not at all."""
+        """Factor by which the images are stretched; 1 for not at all."""
         return 1.0 / (self.high - self.low)
 
     def image(self, pixels: NDArray[np.float32]) -> NDArray[np.float64]:

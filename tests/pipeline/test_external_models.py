@@ -320,7 +320,7 @@ def test_no_code_of_a_checkpoint_runs(tiny_copy, tmp_path):
     ("factory", "error", "message"),
     [
         ("probabilities", ModelOutputError, r"model mine returns probabilities \(rows add up to 1\.0000\)"),
-        ("noisy", ModelOutputError, "model mine says something else of the same images each time"),
+        ("noisy", ModelOutputError, "model mine gives different outputs for the same images"),
         ("too_few", ModelOutputError, r"returns \(2, 3\) for two images; 'digits' has 10 classes"),
         ("broken", ModelError, "could not build the model: no such layer"),
         ("text", ModelError, "returned str: must be a torch.nn.Module"),

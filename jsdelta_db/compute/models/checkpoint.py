@@ -1,4 +1,4 @@
-"""Weights on disk: plain tensors, verified by sha256, loaded without running code from the file."""
+"""Checkpoints: plain tensors, verified by sha256, loaded without running code from the file."""
 
 import io
 from pathlib import Path
@@ -11,7 +11,7 @@ from jsdelta_db.runtime.files import sha256_of, write_atomically
 
 
 def save_checkpoint(model: nn.Module, path: Path) -> str:
-    """Write a model's state to ``path`` and return the file's sha256 (equal weights, equal hash)."""
+    """Save a model's state, and return the file's sha256; equal weights give equal hashes."""
     buffer = io.BytesIO()
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     torch.save(state, buffer)
@@ -25,7 +25,7 @@ def read_checkpoint(path: Path, sha256: str) -> bytes:
     """Return a checkpoint's content.
 
     Raises:
-        CheckpointError: the file is missing or is not the one that was recorded.
+        CheckpointError: the file is missing, cut short or altered.
     """
     try:
         content = path.read_bytes()
@@ -44,7 +44,7 @@ def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:
     """Load a checkpoint into a freshly built model, in eval mode.
 
     Raises:
-        CheckpointError: the file is missing, is not the one that was recorded, or does not fit.
+        CheckpointError: the file is missing, cut short or altered, or does not fit the model.
     """
     content = read_checkpoint(path, sha256)
     try:

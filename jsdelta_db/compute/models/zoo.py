@@ -105,10 +105,10 @@ def build_model(arch: str, dataset: Dataset, *, width: int | None = None, seed: 
 
 @torch.no_grad()
 def check_outputs(model: nn.Module, dataset: Dataset, name: str) -> None:
-    """Refuse a network whose outputs on two images are not finite logits ``(2, classes)``.
+    """Check that a network's outputs on two images are finite logits ``(2, classes)``.
 
     Raises:
-        ModelOutputError: says what was seen.
+        ModelOutputError: they are not; says what they are.
     """
     device = next(model.parameters(), torch.empty(0)).device
     try:

@@ -122,7 +122,7 @@ def _read_progress(
             return kept
     except (ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError):
         pass  # damaged, of another training or of another version: all the same to us
-    bench.progress.say(
+    bench.progress.report(
         f"member seed {row.seed}: what was kept of its training cannot be used ({file.path}); it starts anew"
     )
     return None
@@ -227,6 +227,6 @@ def _train_with_bar(
             advance(1, f"loss {metrics.loss:.3f}, accuracy {metrics.baseline_accuracy:.1%}{robust}")
             warning = watch.check(metrics)
             if warning:
-                bench.progress.say(f"{title}, {warning}")
+                bench.progress.report(f"{title}, {warning}")
 
         return train(network, Training(dataset, config, seed, device, dtype), on_epoch=report, state=progress)

@@ -37,7 +37,7 @@ class Listening(Silent):
     def __init__(self):
         self.lines = []
 
-    def say(self, message):
+    def report(self, message):
         """Keep one line."""
         self.lines.append(message)
 

@@ -1,4 +1,4 @@
-"""Files that rows point to: written whole or not at all, and recognised by their hash."""
+"""Files that rows refer to: replaced atomically, and verified by their sha256 when read."""
 
 import glob
 import hashlib
@@ -16,51 +16,60 @@ BLOCK = 2**20  # bytes
 
 
 def write_atomically(path: Path, content: bytes) -> str:
-    """Write a file aside, flush it to disk and rename it into place; return its sha256.
-
-    What a process that was killed over the same file had left aside is taken away.
+    """Replace a file atomically, and return its sha256.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    with _writing_aside(path) as file:
+    with replacing(path) as file:
         file.write(content)
     return sha256_of(content)
 
 
 def read_verified(path: Path, sha256: str | None) -> bytes:
-    """Return the content of a file that a row points to.
+    """Return the content of a file that a row refers to.
 
     Raises:
         CheckpointError: it is missing or altered.
     """
     content = path.read_bytes() if path.is_file() else b""
     if sha256_of(content) != sha256:
-        raise CheckpointError(f"{path} is missing or altered; restore the file from a backup")
+        raise _altered(path)
     return content
 
 
 def copy_verified(source: Path, target: Path, sha256: str | None) -> None:
-    """Copy a file that a row points to, block by block: it comes whole and unaltered, or not at all.
+    """Copy a file that a row refers to, whole and unaltered or not at all.
 
     Raises:
         CheckpointError: it is missing or altered.
         OSError: the copy cannot be written; nothing is left behind.
     """
     if not source.is_file():
-        raise CheckpointError(f"{source} is missing or altered; restore the file from a backup")
+        raise _altered(source)
     digest = hashlib.sha256()
-    with source.open("rb") as original, _writing_aside(target) as copy:
+    with source.open("rb") as original, replacing(target) as copy:
         while block := original.read(BLOCK):
             digest.update(block)
             copy.write(block)
         if digest.hexdigest() != sha256:
-            raise CheckpointError(f"{source} is missing or altered; restore the file from a backup")
+            raise _altered(source)
+
+
+def _altered(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is missing or altered; restore the file from a backup")
 
 
 @contextmanager
-def _writing_aside(path: Path) -> Iterator[BinaryIO]:
-    """Open a file beside a path, which takes its place if the block ends well."""
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that replaces a path atomically when the block ends without an error.
+
+    It is written beside the path, flushed to disk and renamed. Files that killed processes left beside the
+    same path are removed.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = f".{path.name}.{socket.gethostname()}."
     aside = path.with_name(f"{mark}{os.getpid()}.part")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from jsdelta_db.compute.attacks.balls import apply_delta
 from jsdelta_db.compute.models.inference import evaluating
-from jsdelta_db.errors import DataError, ModelOutputError
+from jsdelta_db.errors import DataError, ModelOutputError, first_line
 from jsdelta_db.records import Attempts
 
 RANGE_TOLERANCE = 1e-6  # float rounding: −3e-8 is black
@@ -61,9 +61,9 @@ def check_model(model: nn.Module, x: Tensor, source_label: Tensor, name: str) ->
             try:
                 alone = model(x[:1]).float()
             except Exception as error:  # forward() may be the user's
-                reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise ModelOutputError(
-                    f"model {name} cannot take an image alone ({reason}); does batch norm run in train mode?"
+                    f"model {name} cannot take an image alone ({first_line(error)}); "
+                    "does batch norm run in train mode?"
                 ) from error
         _check_logits(logits, name)
         scale = float(logits.abs().max()) + 1.0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from jsdelta_db.errors import UsageError
+from jsdelta_db.errors import UsageError, first_line
 from jsdelta_db.runtime.devices import resolve_dtype
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -98,9 +98,8 @@ def choose_dtype(requested: str, model: nn.Module, device: torch.device, x: Tens
         except Exception as error:  # whatever a user's network does with the narrower numbers
             if requested == "auto":
                 return torch.float32
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UsageError(
-                f"--dtype 'bfloat16' does not fit this model ({reason}): must be float32"
+                f"--dtype 'bfloat16' does not fit this model ({first_line(error)}): must be float32"
             ) from error
     return dtype
 

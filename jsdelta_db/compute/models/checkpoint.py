@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from jsdelta_db.errors import CheckpointError
+from jsdelta_db.errors import CheckpointError, first_line
 from jsdelta_db.runtime.files import sha256_of, write_atomically
 
 
@@ -54,8 +54,7 @@ def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:
     try:
         model.load_state_dict(state)
     except (RuntimeError, KeyError, TypeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"checkpoint {path} does not fit the architecture ({reason}); {ADVICE}"
+            f"checkpoint {path} does not fit the architecture ({first_line(error)}); {ADVICE}"
         ) from error
     return model.eval()

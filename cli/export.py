@@ -10,6 +10,25 @@ from jsdelta_db.errors import UsageError
 from . import options
 from .output import note
 
+Destination = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FILE.npz|FOLDER", help="An .npz file, or a folder for PNG files."
+    ),
+]
+Attack = Annotated[str | None, typer.Argument(metavar="UID", help="Which attack; default: the newest.")]
+Evaluation = Annotated[
+    str | None, typer.Option(metavar="UID", help="Whose JSΔ; default: the attack's first evaluation.")
+]
+Successes = Annotated[
+    bool | None,
+    typer.Option("--success/--all", help="Successful samples (the default), or failed ones as well."),
+]
+Kind = Annotated[
+    str | None, typer.Option("--format", metavar="npz|png", help="Default: by the output's ending.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier export.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -18,30 +37,13 @@ def register(app: typer.Typer) -> None:
 
 def export(
     ctx: typer.Context,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="FILE.npz|FOLDER", help="An .npz file, or a folder for PNG files."
-        ),
-    ],
-    attack: Annotated[
-        str | None, typer.Argument(metavar="UID", help="Which attack; default: the newest.")
-    ] = None,
-    evaluation: Annotated[
-        str | None, typer.Option(metavar="UID", help="Whose JSΔ; default: the attack's first evaluation.")
-    ] = None,
-    bugs: Annotated[
-        float | None,
-        typer.Option(metavar="BETA", parser=options.parse_beta, help="Only samples with JSΔ below BETA."),
-    ] = None,
-    successes: Annotated[
-        bool | None,
-        typer.Option("--success/--all", help="Successful samples (the default), or failed ones as well."),
-    ] = None,
-    form: Annotated[
-        str | None, typer.Option("--format", metavar="npz|png", help="Default: by the output's ending.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier export.")] = False,
+    output: Destination,
+    attack: Attack = None,
+    evaluation: Evaluation = None,
+    bugs: options.BugsBelow = None,
+    successes: Successes = None,
+    form: Kind = None,
+    force: Force = False,
     data_dir: options.DataDir = None,
 ) -> None:
     """Write an attack's samples: arrays that jsdelta score --samples takes, or 8-bit pictures.

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -34,23 +33,13 @@ STORE, ASIDE = "offline.db", ".part"
 OURS = {STORE, f"{STORE}-wal", f"{STORE}-shm", MANIFEST, TABLES, FILES, ASIDE}
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Who takes part, as :func:`jsdelta_db.pipeline.evaluation.roles.find_roles` takes it."""
-
-    ensemble: str | None
-    attacked: str
-    evaluators: Sequence[str]
-    surrogates: Sequence[str]
-
-
 @contextmanager
 def open_offline(
     workspace: Workspace,
     folder: Path,
     start: str | None,
     configs: Sequence[AttackConfig],
-    parts: Parts,
+    request: RoleRequest,
     progress: Progress,
 ) -> Iterator[Workbench]:
     """Open a folder for an attack, and make it an export when the block is done.
@@ -58,6 +47,7 @@ def open_offline(
     Args:
         workspace: whose store is read for models; nothing is written there.
         start: an export or another store to read instead.
+        request: who takes part; only their files are brought.
 
     Raises:
         UsageError: the folder holds something else, or a name is not valid.
@@ -68,7 +58,7 @@ def open_offline(
         source.check(definitions(), with_files=False)
         with open_workbench(place, progress, is_tracked=False) as bench:
             merge(bench, source, definitions(), with_files=False, label="models")
-            _bring_files(bench, source, configs, parts)
+            _bring_files(bench, source, configs[0].objective, request)
     with open_workbench(place, progress, is_tracked=False) as bench:
         yield bench
     _make_export(place, progress)
@@ -101,14 +91,14 @@ def _open_start(workspace: Workspace, place: Workspace, start: str | None) -> It
         yield source
 
 
-def _bring_files(bench: Workbench, source: Source, configs: Sequence[AttackConfig], parts: Parts) -> None:
+def _bring_files(bench: Workbench, source: Source, objective: str, request: RoleRequest) -> None:
     """Copy the files of those that take part, and of what these rest on; no others.
 
     Raises:
         StoreError: the export that they should come from has no files.
     """
     with bench.store.transaction() as session:
-        roots = _find_roots(session, configs[0].objective, parts)
+        roots = _find_roots(session, objective, request)
     for uri, sha256 in list_files(NeededSource(source, roots)).items():
         target = bench.locate(uri)
         if sha256_of_file(target) == sha256:
@@ -118,8 +108,7 @@ def _bring_files(bench: Workbench, source: Source, configs: Sequence[AttackConfi
         copy_verified(source.locate(uri), target, sha256)
 
 
-def _find_roots(session: Session, objective: str, parts: Parts) -> dict[str, set[str]]:
-    request = RoleRequest(parts.ensemble, parts.attacked, parts.evaluators, parts.surrogates)
+def _find_roots(session: Session, objective: str, request: RoleRequest) -> dict[str, set[str]]:
     found = find_roles(session, request, objective)
     models = {model.uid for roles in found for model in roles.models}
     return {"model": models, "ensemble": {roles.ensemble.uid for roles in found if roles.ensemble}}

@@ -92,7 +92,7 @@ def _result(workspace: Workspace) -> dict[str, object]:
 
 def _run_of(workspace: Workspace, run_id: str) -> Run:
     failures: list[str] = []
-    run = Tracker(workspace, failures.append).attempt(lambda client: client.get_run(run_id))
+    run = Connection(workspace, failures.append).attempt(lambda client: client.get_run(run_id))
     assert failures == []
     assert run is not None
     return run
@@ -279,7 +279,7 @@ def test_altered_samples_are_not_judged(tiny_copy):
 def _logged(workspace: Workspace) -> dict[str, object]:
     """Return what MLflow shows of the third evaluation."""
     run = _run_of(workspace, _run_id(workspace))
-    artifacts = Tracker(workspace, pytest.fail).attempt(
+    artifacts = Connection(workspace, pytest.fail).attempt(
         lambda client: [file.path for file in client.list_artifacts(run.info.run_id)]
     )
     return {

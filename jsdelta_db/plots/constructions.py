@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.plots.display import LOW_CONTRAST, QUIET_COLOR, Display
+from jsdelta_db.plots.display import QUIET_COLOR, Display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,11 +95,9 @@ def _draw_cell(panel: "Axes", cell: Cell, display: Display) -> None:
 
 
 def _choose_display(columns: Sequence[Column]) -> Display:
-    """Return the display of all cells: low contrast is stretched, changes are magnified."""
+    """Return the display of all cells of a figure."""
     cells = [cell for column in columns for cell in column.cells.values()]
-    images = np.stack([cell.pixels for cell in cells if not cell.is_change]).astype(np.float64)
-    low, high = float(images.min()), float(images.max())
-    if not 0.0 < high - low < LOW_CONTRAST:
-        low, high = 0.0, 1.0
-    largest = max((float(np.abs(cell.pixels).max()) for cell in cells if cell.is_change), default=0.0)
-    return Display(low, high, max(1, int(0.5 / largest + 1e-3)) if largest > 0.0 else 1)
+    return Display.of(
+        [cell.pixels for cell in cells if not cell.is_change],
+        [cell.pixels for cell in cells if cell.is_change],
+    )

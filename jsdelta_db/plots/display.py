@@ -1,5 +1,6 @@
 """Display of images in figures: stretched where they use little of [0, 1]."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,19 @@ class Display:
     low: float
     high: float
     magnification: int
+
+    @classmethod
+    def of(cls, images: Sequence[NDArray[np.floating]], changes: Sequence[NDArray[np.floating]]) -> "Display":
+        """Return the display of a figure's images and changes, ``(c, h, w)`` each.
+
+        Low contrast is stretched to all of [0, 1]; changes are magnified until the largest fills it.
+        """
+        low, high = min(float(each.min()) for each in images), max(float(each.max()) for each in images)
+        if not 0.0 < high - low < LOW_CONTRAST:
+            low, high = 0.0, 1.0
+        largest = max((float(np.abs(each).max()) for each in changes), default=0.0)
+        # A float's rounding must not take one off the factor.
+        return cls(low, high, max(1, int(0.5 / largest + 1e-3)) if largest > 0.0 else 1)
 
     @property
     def contrast(self) -> float:

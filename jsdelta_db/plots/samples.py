@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.plots.display import LOW_CONTRAST, QUIET_COLOR, Display
+from jsdelta_db.plots.display import QUIET_COLOR, Display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,14 +69,9 @@ class SamplePicture:
 
 
 def choose_display(samples: Sequence[SamplePicture]) -> Display:
-    """Return the display of all samples: low contrast is stretched, changes are magnified."""
-    pixels = np.stack([image for each in samples for image in (each.x, each.x_adv)])
-    low, high = float(pixels.min()), float(pixels.max())
-    if not 0.0 < high - low < LOW_CONTRAST:
-        low, high = 0.0, 1.0
-    largest = max(float(np.abs(_change(each)).max()) for each in samples)
-    # A float's rounding must not take one off the factor.
-    return Display(low, high, max(1, int(0.5 / largest + 1e-3)) if largest > 0.0 else 1)
+    """Return the display of all samples of a figure."""
+    images = [image for each in samples for image in (each.x, each.x_adv)]
+    return Display.of(images, [_change(each) for each in samples])
 
 
 @dataclass(frozen=True, slots=True)

@@ -343,7 +343,7 @@ def test_a_network_that_can_not_be_used(factory, error, message, tiny_copy, chec
         ({"mean": (127.5,)}, r"--mean .* is out of range: must be \[0, 1\]"),
         ({"std": (0.0,)}, r"--std .* is out of range: must be \(0, 1\]"),
         ({"std": (float("nan"),)}, "--std .* is out of range"),
-        ({"dataset_name": "nope"}, "unknown dataset 'nope'; there is: digits, cifar10, svhn"),
+        ({"dataset": "nope"}, "unknown dataset 'nope'; there is: digits, cifar10, svhn"),
     ],
     ids=str,
 )

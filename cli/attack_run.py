@@ -28,6 +28,7 @@ def run_attack(
     from jsdelta_db.pipeline.attack import attack_and_score
     from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 
+    rules, extras = judging.rules, judging.extras  # checked before a store is asked for
     request = RoleRequest(roles.ensemble, roles.attacked, roles.evaluators or (), roles.surrogates or ())
     folder = place.find_folder()
     opened: AbstractContextManager[Workbench]
@@ -37,7 +38,6 @@ def run_attack(
         opened = open_bench(workspace)
     with opened as bench:
         done = attack_and_score(
-            bench, configs, request, rules=judging.rules, extras=judging.extras,
-            keeps_samples=judging.save_samples,
-        )  # fmt: skip
+            bench, configs, request, rules=rules, extras=extras, keeps_samples=judging.save_samples
+        )
     return tuple(done.evaluations), done.worked_on

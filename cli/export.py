@@ -52,12 +52,10 @@ def export(
     """
     if bugs is not None and successes is False:
         raise UsageError("--bugs picks successful samples, and --all wants the others too; give one of them")
-    from jsdelta_db.samples.choice import SampleFilter
+    from jsdelta_db.samples.choice import SampleChoice
     from jsdelta_db.samples.export import export_samples
 
-    count = export_samples(
-        ctx.obj.workspace(data_dir), output, SampleFilter(bugs=bugs, only_successes=successes is not False),
-        attack=attack, evaluation=evaluation, form=form, force=force,
-    )  # fmt: skip
+    choice = SampleChoice(attack, evaluation, bugs, only_successes=successes is not False)
+    count = export_samples(ctx.obj.workspace(data_dir), output, choice, form=form, force=force)
     typer.echo(output)
     note(f"{count:,} samples")

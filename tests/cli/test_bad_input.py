@@ -71,7 +71,7 @@ TYPED = [
     ),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--mean", ""],
-        "--mean '' is not valid; valid",
+        "--mean '' is not valid: must be",
     ),
     (["models", "add", "mine", *FACTORY, "--dataset", "nope"], "unknown dataset 'nope'; there is: digits"),
     (
@@ -200,7 +200,7 @@ ASKED = [
         2,
         "would judge and be a surrogate",
     ),
-    (["attack", "--eps", "3", "--objective", "bug", "--surrogates", "1,2"], 1, "nobody is left to judge"),
+    (["attack", "--eps", "3", "--objective", "bug", "--surrogates", "1,2"], 1, "no evaluator is left"),
     (
         ["attack", "--eps", "3", "--stability", "--no-save-samples"],
         2,

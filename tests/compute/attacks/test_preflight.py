@@ -1,4 +1,4 @@
-"""What is looked at before an attack, each check with a small model that misbehaves."""
+"""Preflight checks, each with a small model that misbehaves."""
 
 import numpy as np
 import pytest
@@ -113,7 +113,7 @@ NAMES = (
 
 @pytest.mark.parametrize(("model", "message"), MISBEHAVING, ids=NAMES)
 def test_a_model_that_misleads_an_attack_is_refused(model, message):
-    """Each check says in one line what it saw."""
+    """Each check raises an error of one line with its measured values."""
     with pytest.raises(ModelOutputError, match=message) as raised:
         check_model(model, make_images(), LABELS, "it")
     assert "\n" not in str(raised.value)

@@ -11,6 +11,7 @@ from jsdelta_db.config.eps import parse_eps
 from jsdelta_db.config.evaluation import DEFAULT_BETAS, EvaluationConfig
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import UsageError
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 
 from . import options
 from .output import Format, TerminalProgress, note, write_bugs
@@ -173,10 +174,13 @@ def run_attack(
         opened = open_workbench(workspace, TerminalProgress())
     with opened as bench:
         result = attack_and_score(
-            bench, configs, ensemble=ensemble, attacked=attacked, evaluators=evaluators,
-            surrogates=surrogates, rules=rules, extras=Extras(controls, stability),
+            bench,
+            configs,
+            RoleRequest(ensemble=ensemble, attacked=attacked, evaluators=evaluators, surrogates=surrogates),
+            rules=rules,
+            extras=Extras(controls, stability),
             keeps_samples=keeps_samples,
-        )  # fmt: skip
+        )
     return tuple(result.evaluations), result.worked_on
 
 

@@ -7,6 +7,7 @@ import typer
 
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.errors import UsageError
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 
 from . import options
 from .attack import print_summary
@@ -75,9 +76,11 @@ def score(
             judged, measured = score_foreign(
                 bench,
                 lambda dataset: check_samples(arrays, dataset, library=library, norm=norm),
-                ensemble=ensemble, attacked=attacked, evaluators=evaluators or (), rules=rules, extras=extras,
+                RoleRequest(ensemble=ensemble, attacked=attacked, evaluators=evaluators or ()),
+                rules=rules,
+                extras=extras,
                 device=device or "auto",
-            )  # fmt: skip
+            )
         _say_measured(measured, norm)
     print_summary(workspace, tuple(judged.evaluations))
     if not judged.worked_on:

@@ -24,7 +24,7 @@ from jsdelta_db.exchange.open_source import open_as_source, open_source
 from jsdelta_db.exchange.source import Source, list_files
 from jsdelta_db.exchange.subset_source import NeededSource
 from jsdelta_db.exchange.tables import definitions, run_tables
-from jsdelta_db.pipeline.evaluation.roles import cast_attacks
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest, find_roles
 from jsdelta_db.runtime.files import copy_verified, sha256_of_file
 from jsdelta_db.runtime.progress import Progress
 from jsdelta_db.store.session import open_store, parse_url
@@ -36,7 +36,7 @@ OURS = {STORE, f"{STORE}-wal", f"{STORE}-shm", MANIFEST, TABLES, FILES, ASIDE}
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Who takes part, as :func:`jsdelta_db.pipeline.evaluation.roles.cast_attacks` takes it."""
+    """Who takes part, as :func:`jsdelta_db.pipeline.evaluation.roles.find_roles` takes it."""
 
     ensemble: str | None
     attacked: str
@@ -119,12 +119,10 @@ def _bring_files(bench: Workbench, source: Source, configs: Sequence[AttackConfi
 
 
 def _find_roots(session: Session, objective: str, parts: Parts) -> dict[str, set[str]]:
-    casts = cast_attacks(
-        session, ensemble=parts.ensemble, attacked=parts.attacked, objective=objective,
-        evaluators=parts.evaluators, surrogates=parts.surrogates,
-    )  # fmt: skip
-    models = {model.uid for cast in casts for model in (cast.attacked, *cast.evaluators, *cast.surrogates)}
-    return {"model": models, "ensemble": {cast.ensemble.uid for cast in casts if cast.ensemble}}
+    request = RoleRequest(parts.ensemble, parts.attacked, parts.evaluators, parts.surrogates)
+    found = find_roles(session, request, objective)
+    models = {model.uid for roles in found for model in roles.models}
+    return {"model": models, "ensemble": {roles.ensemble.uid for roles in found if roles.ensemble}}
 
 
 def _make_export(place: Workspace, progress: Progress) -> None:

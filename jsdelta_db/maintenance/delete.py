@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from jsdelta_db.errors import InUseError
-from jsdelta_db.pipeline.ensembles.resume_file import KeptProgress, ProgressFile
+from jsdelta_db.pipeline.ensembles.resume_file import ResumeFile, StoppedTraining
 from jsdelta_db.store.deletion import Deletion, Freed, delete_rows, name_dependents, plan_deletion
 from jsdelta_db.store.schema import Model
 from jsdelta_db.workbench.workbench import Workbench
@@ -60,7 +60,7 @@ def delete(bench: Workbench, plan: Deletion) -> Deleted:
     try:
         with bench.store.transaction() as session:
             models = session.scalars(select(Model).where(Model.id.in_(plan.ids.get("model", ())))).all()
-            begun = [ProgressFile(bench.workspace, row) for row in models]
+            begun = [ResumeFile(bench.workspace, row) for row in models]
             freed = delete_rows(session, plan)
     except IntegrityError as error:
         raise InUseError(
@@ -74,7 +74,7 @@ def delete(bench: Workbench, plan: Deletion) -> Deleted:
     return Deleted(freed.rows, n_files, bench.tracker.delete_runs(sorted(runs)))
 
 
-def _read(file: ProgressFile) -> KeptProgress | None:
+def _read(file: ResumeFile) -> StoppedTraining | None:
     try:
         return file.read()
     except (ValueError, KeyError, TypeError, OSError):

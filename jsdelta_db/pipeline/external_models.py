@@ -1,4 +1,4 @@
-"""Networks that were trained elsewhere, entered as models like any other."""
+"""External models: networks trained elsewhere, entered as models like any other."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from torch import nn
 
 from jsdelta_db.compute import data
-from jsdelta_db.compute.attacks.preflight import check_model
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import save_checkpoint
 from jsdelta_db.compute.models.external import ExternalModel, build_external, load_external
@@ -22,11 +21,11 @@ from jsdelta_db.runtime.files import sha256_of
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FINISHED, Ensemble, Model
 from jsdelta_db.workbench.datasets import enter_dataset
-from jsdelta_db.workbench.models import PREFLIGHT_IMAGES
+from jsdelta_db.workbench.models import check_network
 from jsdelta_db.workbench.workbench import Workbench
 
 Normalization = tuple[float, ...] | str | None
-NAME = re.compile(r"(?!\d+$)[\w.-]+")  # what no reference could take for seeds or an ensemble's part
+NAME = re.compile(r"(?!\d+$)[\w.-]+")  # no reference takes it for seeds or part of an ensemble
 
 
 def add_model(
@@ -47,7 +46,7 @@ def add_model(
         factory: ``module:callable``, called with those of num_classes, in_channels and image_size that
             it takes.
         checkpoint: a saved state dict; it is copied into the workspace.
-        mean, std: what images in [0, 1] are normalized with, per channel; ``dataset`` for the data
+        mean, std: normalization of images in [0, 1], per channel; ``dataset`` for the data
             set's own, None for no normalization.
 
     Returns:
@@ -96,7 +95,7 @@ def open_external(
     mean: Normalization = None,
     std: Normalization = None,
 ) -> tuple[Dataset, dict[str, Any], nn.Module, torch.device]:
-    """Build a network and look at it; needs no store and makes nothing.
+    """Build a network and run the preflight checks; needs no store and makes nothing.
 
     Raises:
         UsageError, ModelError: see :func:`add_model`.
@@ -112,16 +111,14 @@ def open_external(
     network = load_external(build_external(recipe, dataset), checkpoint)
     device = resolve_device("auto")
     network.to(device)
-    few = dataset.splits["attack"]
-    x, labels = few.batch(slice(0, PREFLIGHT_IMAGES)), few.labels[:PREFLIGHT_IMAGES]
-    check_model(network, x.to(device), labels.to(device), name)
+    check_network(network, dataset.splits["attack"], device, name)
     return dataset, recipe, network, device
 
 
 def _normalization(
     dataset: Dataset, mean: Normalization, std: Normalization
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return what to subtract and what to divide by.
+    """Return the means to subtract and the deviations to divide by.
 
     Raises:
         UsageError: a value that no normalization has.

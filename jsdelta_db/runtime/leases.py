@@ -10,6 +10,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
+UNRETURNED: set[str] = set()  # stores, by URL, to which this process could not give its leases back
 SILENCE_SECONDS = 60.0  # a heartbeat older than this means that another host's process is gone
 
 

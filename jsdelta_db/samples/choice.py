@@ -1,4 +1,4 @@
-"""Which stored samples to look at: of which attack, by whose judgement, and which of them."""
+"""Choices of stored samples: one attack, one evaluation of it, and some of its attempts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.config.evaluation import check_beta
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, UnknownNameError, UsageError
-from jsdelta_db.samples.stored_attack import KeptAttack, KeptRows
+from jsdelta_db.samples.stored_attack import StoredAttack, StoredRows
 from jsdelta_db.store.references import get_attack
 from jsdelta_db.store.schema import FINISHED, Attack, Evaluation
 
@@ -39,7 +39,7 @@ class SampleFilter:
             if beta is not None:
                 check_beta(beta)
 
-    def matches(self, rows: KeptRows, classes: Sequence[str]) -> NDArray[np.bool_]:
+    def matches(self, rows: StoredRows, classes: Sequence[str]) -> NDArray[np.bool_]:
         """Return which rows are wanted, ``(n,)``.
 
         Raises:
@@ -73,18 +73,18 @@ def spread(js_delta: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     return np.asarray(order[ranks])
 
 
-def get_kept(
+def get_stored_attack(
     session: Session, workspace: Workspace, attack: str | None = None, evaluation: str | None = None
-) -> KeptAttack:
-    """Return an attack that can be looked at again.
+) -> StoredAttack:
+    """Return an attack whose samples are stored.
 
     Args:
-        attack: uid prefix; the newest finished attack that kept its samples if None.
+        attack: uid prefix; the newest finished attack that stored its samples if None.
         evaluation: uid prefix; the attack's first finished one if None.
 
     Raises:
         NothingToDoError: no attack is finished.
-        UsageError: no such attack or evaluation, one that is not finished, or no samples kept.
+        UsageError: no such attack or evaluation, one that is not finished, or no samples stored.
     """
     row = _newest(session) if attack is None else get_attack(session, attack)
     if row.finished_at is None:
@@ -97,7 +97,7 @@ def get_kept(
             f"attack {row.uid} was made with --no-save-samples, so there is nothing to look at; "
             "attack with another --seed"
         )
-    return KeptAttack(session, workspace, row, _find_evaluation(session, row, evaluation))
+    return StoredAttack(session, workspace, row, _find_evaluation(session, row, evaluation))
 
 
 def _newest(session: Session) -> Attack:
@@ -107,7 +107,7 @@ def _newest(session: Session) -> Attack:
         .order_by(Attack.finished_at.desc(), Attack.id.desc())
     ).first()
     if found is None:
-        raise NothingToDoError("no finished attack kept its samples; make one with jsdelta attack --eps 3")
+        raise NothingToDoError("no finished attack stored its samples; make one with jsdelta attack --eps 3")
     return found
 
 

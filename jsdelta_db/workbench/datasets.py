@@ -1,4 +1,4 @@
-"""What a verb opens before it plans: the data set, the models, and a look at both."""
+"""Data sets in use: builtin or constructed, opened by name or by their rows."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -31,7 +31,7 @@ def open_dataset(bench: Workbench, name: str, *, download: bool = False) -> tupl
         dataset = data.load(name, bench.workspace.data_dir, download=download)
         with bench.store.transaction() as session:
             return dataset, enter_dataset(session, dataset)
-    with bench.store.transaction() as session:
+    with bench.store.read_session() as session:
         row = get_constructed(session, name)
     return open_row(bench, row, download=download), row
 
@@ -42,7 +42,7 @@ def open_row(bench: Workbench, row: DatasetRow, *, download: bool = False) -> Da
     Raises:
         UsageError, DataError: see :func:`open_dataset`.
     """
-    with bench.store.transaction() as session:
+    with bench.store.read_session() as session:
         root_row = root_of(session, row)
     root = data.load(root_row.name, bench.workspace.data_dir, download=download)
     check_fingerprint(root, root_row)

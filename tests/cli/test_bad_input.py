@@ -505,7 +505,7 @@ def test_disk_full_while_writing_files(tiny_copy, monkeypatch, capsys):
     """A full disk stops the attack with one line; what was there is kept and the same command goes on."""
     rows = query(capsys, tiny_copy)
     with monkeypatch.context() as full:
-        full.setattr("jsdelta_db.samples.chunks.write_atomically", no_space)
+        full.setattr("jsdelta_db.samples.chunk_files.write_atomically", no_space)
         fails(capsys, tiny_copy, 1, "No space left on device", [*QUICK_ATTACK, "--eps", "5"])
     assert query(capsys, tiny_copy) == rows
     code, _, err = call(capsys, tiny_copy, *QUICK_ATTACK, "--eps", "5")
@@ -517,9 +517,9 @@ def test_disk_full_while_writing_rows(tiny_copy, monkeypatch, capsys):
     """A database that cannot grow stops the attack with one line; the same command goes on later."""
     from sqlalchemy import text
 
-    from jsdelta_db.store import attempts
+    from jsdelta_db.samples import chunks
 
-    write_samples = attempts.write_samples
+    write_samples = chunks.write_samples
 
     def write_to_a_full_disk(session, **rows):
         session.execute(text("PRAGMA max_page_count = 1"))  # SQLite takes it as: no more than now
@@ -527,7 +527,7 @@ def test_disk_full_while_writing_rows(tiny_copy, monkeypatch, capsys):
 
     attack = ["attack", "--steps", "1", "--eps", "5"]
     with monkeypatch.context() as full:
-        full.setattr(attempts, "write_samples", write_to_a_full_disk)
+        full.setattr(chunks, "write_samples", write_to_a_full_disk)
         fails(capsys, tiny_copy, 1, "free some space and run the same command again", attack)
     code, _, err = call(capsys, tiny_copy, *attack)
     assert code == 0, err

@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from jsdelta_db.errors import InUseError, UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.maintenance.delete import delete, find_deletion
-from jsdelta_db.pipeline.ensembles.resume_file import KeptProgress, ProgressFile
+from jsdelta_db.pipeline.ensembles.resume_file import ResumeFile, StoppedTraining
 from jsdelta_db.runtime.leases import current_owner
 from jsdelta_db.store.deletion import delete_rows, name_dependents, plan_deletion
 from jsdelta_db.store.relations import needs, owners, parts, runs
@@ -403,8 +403,8 @@ def test_half_trained_member_takes_its_progress_along(tiny_copy):
         run = bench.tracker.start("member seed 60", uid=row.uid, params={})
         run.folder.mkdir(parents=True)
         (run.folder / "half.pt").write_text("half")
-        file = ProgressFile(bench.workspace, row)
-        file.write(KeptProgress(b"content", run.run_id, bench.relative(run.folder)))
+        file = ResumeFile(bench.workspace, row)
+        file.write(StoppedTraining(b"content", run.run_id, bench.relative(run.folder)))
         done = delete(bench, find_deletion(bench, row.uid))
     assert (done.n_rows, done.n_files, done.n_mlflow_runs) == (1, 1, 1)
     assert not file.path.exists()

@@ -12,6 +12,7 @@ from jsdelta_db.compute import data
 from jsdelta_db.errors import CheckpointError, JsdeltaError, ModelError, ModelOutputError, UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.pipeline.attack import attack_and_score
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.external_models import add_model
 from jsdelta_db.store.session import reading_store
@@ -68,12 +69,17 @@ def check(workspace):
         return list(find_problems(connection, workspace.root))
 
 
-def attack(workspace, **options):
+NO_EXTRAS = Extras()
+
+
+def attack(workspace, *, extras=NO_EXTRAS, **references):
     """Attack a few images, quickly."""
+    configs, request = (
+        tiny_attacks(8, images=20, steps=3),
+        RoleRequest(**{"ensemble": "digits", **references}),
+    )
     with open_workbench(workspace) as bench:
-        return attack_and_score(
-            bench, tiny_attacks(8, images=20, steps=3), ensemble="digits", **options
-        ).evaluations[0]
+        return attack_and_score(bench, configs, request, extras=extras).evaluations[0]
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +146,7 @@ def test_a_surrogate_may_be_an_added_model(added_copy):
     """A network from elsewhere can be held back for an attack that looks at it."""
     with open_workbench(added_copy) as bench:
         configs = tiny_attacks(8, images=20, steps=2, objective="bug")
-        judged = attack_and_score(bench, configs, ensemble="digits", surrogates=["mine"])
+        judged = attack_and_score(bench, configs, RoleRequest(ensemble="digits", surrogates=["mine"]))
     assert judges_of(added_copy, judged.evaluations[0]) == [1, 2]
     assert ask(added_copy, "SELECT name FROM attack_surrogate JOIN model ON model.id = model_id") == [
         ("mine",)

@@ -5,7 +5,7 @@ import pytest
 
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.samples.choice import SampleFilter, spread
-from jsdelta_db.samples.stored_attack import KeptRows
+from jsdelta_db.samples.stored_attack import StoredRows
 
 CLASSES = ("cat", "dog", "0")
 NAN = float("nan")
@@ -15,7 +15,7 @@ def rows(js_delta, success=None, source=None, target=None):
     n = len(js_delta)
     success = [True] * n if success is None else success
     source, target = source or [0] * n, target or [1] * n
-    return KeptRows(
+    return StoredRows(
         np.arange(n), np.array(target), np.array(source), np.array(target), np.array(success, bool),
         np.ones(n), np.array(js_delta, dtype=np.float64),
     )  # fmt: skip

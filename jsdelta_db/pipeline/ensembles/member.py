@@ -16,10 +16,9 @@ from jsdelta_db.compute.models import build_model, save_checkpoint
 from jsdelta_db.compute.training import EpochMetrics, OverfittingWatch, accuracy, train
 from jsdelta_db.compute.training import Progress as TrainingProgress
 from jsdelta_db.config.attack import AttackConfig
-from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import JsdeltaError
-from jsdelta_db.pipeline.ensembles.resume_file import KeptProgress, ProgressFile
+from jsdelta_db.pipeline.ensembles.resume_file import ResumeFile, StoppedTraining
 from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
 from jsdelta_db.runtime.files import write_atomically
 from jsdelta_db.store import runs
@@ -30,23 +29,6 @@ from jsdelta_db.tracking import RunLog
 from jsdelta_db.workbench.claims import claim_or_wait
 from jsdelta_db.workbench.datasets import root_of
 from jsdelta_db.workbench.workbench import Workbench
-
-
-def plan_member(
-    bench: Workbench, *, dataset_id: int, dataset_uid: str, recipe_name: str, config: TrainConfig, seed: int
-) -> Model:
-    """Find or make the row of one configuration and seed; a finished one is shared by every ensemble."""
-    key = config_hash(config.canonical(seed), [dataset_uid])
-    with bench.store.transaction() as session:
-        return runs.find_or_create(
-            session,
-            Model,
-            key,
-            lambda: Model(
-                dataset_id=dataset_id, recipe_name=recipe_name, recipe=asdict(config),
-                architecture=config.arch, method=config.method, seed=seed,
-            ),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +66,7 @@ def train_member(
         return claimed
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.dtype, device)
-    file = ProgressFile(bench.workspace, row)
+    file = ResumeFile(bench.workspace, row)
     with _marking_failed(bench, row):
         network = build_model(config.arch, dataset, width=config.width, seed=row.seed)
         kept = _read_progress(bench, file, row, network)
@@ -92,7 +74,7 @@ def train_member(
         with run.closing():
 
             def save(content: bytes) -> None:
-                file.write(KeptProgress(content, run.run_id, bench.relative(run.folder)))
+                file.write(StoppedTraining(content, run.run_id, bench.relative(run.folder)))
 
             progress = TrainingProgress(kept.content if kept else None, save)
             history = _train_with_bar(bench, run, network, dataset, config, row.seed, device, dtype, progress)
@@ -125,8 +107,8 @@ def _marking_failed(bench: Workbench, row: Model) -> Iterator[None]:
 
 
 def _read_progress(
-    bench: Workbench, file: ProgressFile, row: Model, network: nn.Module
-) -> KeptProgress | None:
+    bench: Workbench, file: ResumeFile, row: Model, network: nn.Module
+) -> StoppedTraining | None:
     """Return what a stopped training of this member left, if it can be gone on from."""
     try:
         kept = file.read()
@@ -146,7 +128,7 @@ def _open_run(
     dataset: Dataset,
     config: TrainConfig,
     parent: RunLog,
-    kept: KeptProgress | None,
+    kept: StoppedTraining | None,
     device: torch.device,
     dtype: torch.dtype,
 ) -> RunLog:

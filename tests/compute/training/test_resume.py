@@ -12,7 +12,7 @@ from jsdelta_db.compute.models import build_model
 from jsdelta_db.compute.training import EpochMetrics, OverfittingWatch, Progress, train
 from jsdelta_db.config.locations import resolve_workspace
 from jsdelta_db.config.training import TrainConfig
-from jsdelta_db.pipeline.ensembles.resume_file import KeptProgress, ProgressFile
+from jsdelta_db.pipeline.ensembles.resume_file import ResumeFile, StoppedTraining
 from jsdelta_db.store.schema import Model
 
 CPU = torch.device("cpu")
@@ -123,13 +123,13 @@ def test_overfitting_is_told_after_a_restart_too():
 @pytest.fixture
 def file(tmp_path):
     """The file of one member."""
-    return ProgressFile(resolve_workspace(tmp_path), Model(uid="u" * 16, config_hash="c" * 64))
+    return ResumeFile(resolve_workspace(tmp_path), Model(uid="u" * 16, config_hash="c" * 64))
 
 
 def test_kept_progress_comes_back_whole(file):
     """What is written is read back; removed it is gone, and removing twice is no error."""
     assert file.read() is None
-    for kept in (KeptProgress(b"\n\x00one\n", "run", "mlruns/1"), KeptProgress(b"", None, "x")):
+    for kept in (StoppedTraining(b"\n\x00one\n", "run", "mlruns/1"), StoppedTraining(b"", None, "x")):
         file.write(kept)
         assert kept == file.read()
     file.remove()
@@ -151,7 +151,7 @@ def test_kept_progress_comes_back_whole(file):
 )
 def test_a_damaged_or_foreign_file_is_told(damage, file):
     """A file that is not this training's, whole, is a ValueError and never loaded."""
-    file.write(KeptProgress(b"content", "run", "mlruns/1"))
+    file.write(StoppedTraining(b"content", "run", "mlruns/1"))
     file.path.write_bytes(damage(file.path.read_bytes()))
     with pytest.raises(ValueError, match=r"."):
         file.read()

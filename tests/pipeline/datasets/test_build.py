@@ -1,6 +1,7 @@
 """Constructed data sets in a real store: made, stopped, found, opened, trained on and judged with."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from jsdelta_db.errors import DataError, UnknownNameError, UsageError
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.datasets import build as build_module
 from jsdelta_db.pipeline.datasets.build import build_dataset, root_name
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.train import train_ensemble
 from jsdelta_db.queries.datasets import DATASET_KEYS, FACT_KEYS, get_dataset, query_datasets
 from jsdelta_db.runtime.leases import current_owner
@@ -239,7 +241,7 @@ def test_what_another_process_makes_is_waited_for(tiny_copy, monkeypatch):
     build(tiny_copy)
     tell(tiny_copy, "UPDATE dataset SET status = 'running', owner = ? WHERE name = 'made'", current_owner())
     monkeypatch.setattr(
-        build_module.time, "sleep",
+        time, "sleep",
         lambda seconds: tell(tiny_copy, "UPDATE dataset SET status = 'finished' WHERE name = 'made'"),
     )  # fmt: skip
     listening = Listening()
@@ -346,10 +348,10 @@ def test_models_of_a_constructed_set_and_of_its_root_judge_each_other(tiny_copy)
     with open_workbench(tiny_copy) as bench:
         trained = train_ensemble(bench, tiny_recipe(dataset="made", members=2), name="on-made")
         judged = attack_and_score(
-            bench, tiny_attacks(8, images=20), ensemble="on-made", evaluators=["digits"]
+            bench, tiny_attacks(8, images=20), RoleRequest(ensemble="on-made", evaluators=["digits"])
         )
         back = attack_and_score(
-            bench, tiny_attacks(8, images=20), ensemble="digits", evaluators=["on-made:0,1"]
+            bench, tiny_attacks(8, images=20), RoleRequest(ensemble="digits", evaluators=["on-made:0,1"])
         )
     models = {member.id for member in trained.members}
     assert all(0.0 <= member.clean_accuracy <= 1.0 for member in trained.members)
@@ -377,7 +379,7 @@ def test_models_of_different_roots_do_not_meet(tiny_copy):
         tell(tiny_copy, "UPDATE dataset SET parent_id = (SELECT id FROM dataset WHERE uid = 'other') "
              "WHERE name = 'made'")  # fmt: skip
         with pytest.raises(UsageError, match="for different data sets"):
-            attack_and_score(bench, tiny_attacks(8), ensemble="on-made", evaluators=["digits"])
+            attack_and_score(bench, tiny_attacks(8), RoleRequest(ensemble="on-made", evaluators=["digits"]))
 
 
 def test_opening_by_uid_prefix_and_by_no_name(tiny_copy):

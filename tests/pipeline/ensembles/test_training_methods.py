@@ -17,6 +17,7 @@ from jsdelta_db.errors import TrainingError, UnknownNameError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.ensembles import member
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.train import check_training, train_ensemble
 from jsdelta_db.queries.ensembles import ENSEMBLE_KEYS, query_ensembles
 from jsdelta_db.runtime.progress import Silent
@@ -279,7 +280,7 @@ def test_members_of_different_architecture_attack_and_judge_each_other(workspace
         ("cnn-small", 6), ("resnet8", 4), ("cnn-small", 8),
     ]  # fmt: skip
     with open_workbench(workspace) as bench:
-        attack_and_score(bench, tiny_attacks(8, steps=3, images=30), attacked="all")
+        attack_and_score(bench, tiny_attacks(8, steps=3, images=30), RoleRequest(attacked="all"))
     assert _ask(workspace, "SELECT count(*) FROM evaluation_member") == [(6,)]
     with reading_store(workspace.db_url) as connection:
         assert list(find_problems(connection, workspace.root)) == []

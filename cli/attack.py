@@ -159,16 +159,16 @@ def run_attack(
     start: str | None = None,
 ) -> tuple[tuple[str, ...], int]:
     """Run attacks with a progress bar; return the evaluations' uids and how many had work left."""
-    from jsdelta_db.exchange.offline import Parts, open_offline
+    from jsdelta_db.exchange.offline import open_offline
     from jsdelta_db.pipeline.attack import attack_and_score
     from jsdelta_db.pipeline.evaluation.work import Extras
     from jsdelta_db.store.session import open_store
     from jsdelta_db.workbench.workbench import open_workbench
 
+    request = RoleRequest(ensemble, attacked, evaluators, surrogates)
     opened: AbstractContextManager[Workbench]
     if offline is not None:
-        parts = Parts(ensemble, attacked, evaluators, surrogates)
-        opened = open_offline(workspace, offline, start, configs, parts, TerminalProgress())
+        opened = open_offline(workspace, offline, start, configs[0].objective, request, TerminalProgress())
     else:
         open_store(workspace.db_url).close()  # without a store there is no ensemble: says so, makes nothing
         opened = open_workbench(workspace, TerminalProgress())
@@ -176,7 +176,7 @@ def run_attack(
         result = attack_and_score(
             bench,
             configs,
-            RoleRequest(ensemble=ensemble, attacked=attacked, evaluators=evaluators, surrogates=surrogates),
+            request,
             rules=rules,
             extras=Extras(controls, stability),
             keeps_samples=keeps_samples,

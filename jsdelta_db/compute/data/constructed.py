@@ -1,7 +1,5 @@
 """Data sets that were made from another: one file with the train split; all else is the root's."""
 
-import hashlib
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from jsdelta_db.compute.data.dataset import Dataset, Split
 from jsdelta_db.errors import DataError
+from jsdelta_db.runtime.files import replace_file, sha256_of_file
 
 Arrays = dict[str, NDArray[Any]]
 KEYS = ("images", "labels", "index")
@@ -25,19 +24,10 @@ def write_arrays(path: Path, arrays: Arrays) -> str:
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type] # NumPy's annotations want no keywords of ours
-            file.flush()
-            os.fsync(file.fileno())
-        digest = _sha256_of(aside)
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    return digest
+    with replace_file(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type] # NumPy's annotations want no keywords of ours
+        file.flush()
+        return sha256_of_file(Path(file.name))
 
 
 def read_part(path: Path) -> Arrays | None:
@@ -55,7 +45,7 @@ def check_file(path: Path, sha256: str | None, name: str) -> None:
     Raises:
         DataError: it is missing or was changed.
     """
-    if not path.is_file() or _sha256_of(path) != sha256:
+    if sha256_of_file(path) != sha256:
         what = "was changed" if path.is_file() else "is missing"
         raise DataError(
             f"dataset {name!r}: its file {path} {what}; restore it from a backup, "
@@ -81,8 +71,3 @@ def with_train_split(root: Dataset, name: str, arrays: Arrays) -> Dataset:
     """Return the root with other images to train on: arrays ``images``, ``labels`` and ``index``."""
     train = Split(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]), arrays["index"])
     return Dataset(name, root.classes, root.mean, root.std, {**root.splits, "train": train})
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

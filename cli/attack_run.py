@@ -33,7 +33,9 @@ def run_attack(
     folder = place.find_folder()
     opened: AbstractContextManager[Workbench]
     if folder is not None:
-        opened = open_offline(workspace, folder, place.source, configs, request, TerminalProgress())
+        opened = open_offline(
+            workspace, folder, place.source, configs[0].objective, request, TerminalProgress()
+        )
     else:
         opened = open_bench(workspace)
     with opened as bench:

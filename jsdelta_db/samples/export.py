@@ -2,9 +2,7 @@
 
 import csv
 import io
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, UsageError
-from jsdelta_db.runtime.files import write_atomically
+from jsdelta_db.runtime.files import replace_folder, write_atomically
 from jsdelta_db.samples.choice import SampleChoice, find_stored_attack
 from jsdelta_db.samples.stored_attack import StoredAttack, StoredImages, StoredRows
 from jsdelta_db.store.session import reading_store
@@ -102,7 +100,8 @@ def export_samples(
         if chosen == "npz":
             write_atomically(path, as_npz(stored, rows, images))
         else:
-            _write_folder(path, stored, rows, images)
+            with replace_folder(path) as folder:
+                _write_pictures(folder, stored, rows, images)
     except OSError as error:
         raise UsageError(
             f"--output {str(path)!r} cannot be written: {error.strerror}; choose another place"
@@ -142,29 +141,8 @@ def as_npz(stored: StoredAttack, rows: StoredRows, images: StoredImages) -> byte
     return buffer.getvalue()
 
 
-def _write_folder(path: Path, stored: StoredAttack, rows: StoredRows, images: StoredImages) -> None:
-    """Write pictures and their index into a new folder aside, then put it in place."""
-    path = path.resolve()  # a link keeps its place, and ``.`` gets a name
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    before = aside.with_suffix(".before")
-    try:
-        aside.mkdir()
-        _write_pictures(aside, stored, rows, images)
-        if path.is_dir():
-            path.rename(before)
-        try:
-            aside.rename(path)
-        except BaseException:
-            if before.is_dir():
-                before.rename(path)
-            raise
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
-
-
 def _write_pictures(folder: Path, stored: StoredAttack, rows: StoredRows, images: StoredImages) -> None:
+    """Write pictures and their index into a folder."""
     names = file_labels(stored.classes)
     head = (
         "sample_index", "clean", "adversarial", "label", "target_label", "label_name", "target_label_name",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from jsdelta_db.compute.data.dataset import Dataset, Split
 from jsdelta_db.errors import DataError
-from jsdelta_db.runtime.files import replacing, sha256_of_file
+from jsdelta_db.runtime.files import replace_file, sha256_of_file
 
 Arrays = dict[str, NDArray[Any]]
 KEYS = ("images", "labels", "index")
@@ -24,9 +24,10 @@ def write_arrays(path: Path, arrays: Arrays) -> str:
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    with replacing(path) as file:
+    with replace_file(path) as file:
         np.savez(file, **arrays)  # type: ignore[arg-type] # NumPy's annotations want no keywords of ours
-    return sha256_of_file(path)
+        file.flush()
+        return sha256_of_file(Path(file.name))
 
 
 def read_part(path: Path) -> Arrays | None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from jsdelta_db.errors import CheckpointError, first_line
-from jsdelta_db.runtime.files import sha256_of, write_atomically
+from jsdelta_db.runtime.files import read_verified, write_atomically
 
 
 def save_checkpoint(model: nn.Module, path: Path) -> str:
@@ -27,17 +27,7 @@ def read_checkpoint(path: Path, sha256: str) -> bytes:
     Raises:
         CheckpointError: the file is missing, cut short or altered.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror}); {ADVICE}") from error
-    found = sha256_of(content)
-    if found != sha256:
-        raise CheckpointError(
-            f"checkpoint {path} was cut short or altered "
-            f"(sha256 {found[:12]}…, recorded {sha256[:12]}…); {ADVICE}"
-        )
-    return content
+    return read_verified(path, sha256, ADVICE)
 
 
 def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:

@@ -14,6 +14,7 @@
     ├── TrainingError               a training run came to nothing (the loss is not finite)
     └── StoreError                  the database cannot be reached, read or written
         └── StoreNotReadyError      no store yet, or a schema of another revision
+            └── NoStoreError        no store yet
 
 Messages are one line: what, the value got, what is valid, the next command. Only ``cli/main.py``
 turns an error into stderr text and an exit code.
@@ -72,3 +73,7 @@ class StoreError(JsdeltaError):
 
 class StoreNotReadyError(StoreError):
     """There is no store yet, or its schema is of another revision."""
+
+
+class NoStoreError(StoreNotReadyError):
+    """There is no store yet."""

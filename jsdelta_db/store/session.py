@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool, QueuePool
 
-from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
+from jsdelta_db.errors import NoStoreError, StoreError, StoreNotReadyError, UsageError
 from jsdelta_db.runtime.redaction import redact
 from jsdelta_db.store.constants import HEAD_REVISION, VERSION_TABLE
 from jsdelta_db.store.sqlite import BUSY_SECONDS, connect_read_only
@@ -69,9 +69,7 @@ def open_store(url: str) -> Store:
     parsed = parse_url(url)
     path = sqlite_path(parsed)
     if path is not None and not path.exists():
-        raise StoreNotReadyError(
-            f"no store at {path}; make one with jsdelta quickstart or jsdelta train --seed 0"
-        )
+        raise NoStoreError(f"no store at {path}; make one with jsdelta quickstart or jsdelta train --seed 0")
     return _checked(make_engine(parsed, read_only=True), parsed)
 
 

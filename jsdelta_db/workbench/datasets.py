@@ -7,9 +7,9 @@ from jsdelta_db.compute import data
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.data.constructed import open_file
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.queries.datasets import SHORTEST_PREFIX
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import CONSTRUCTED
+from jsdelta_db.store.naming import SHORTEST_PREFIX
 from jsdelta_db.store.schema import FINISHED
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.workbench import Workbench

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.config.attack import SURROGATE_OBJECTIVES
 from jsdelta_db.errors import NothingToDoError, UsageError
-from jsdelta_db.store.references import get_ensemble, list_first_judges, list_members, list_models
+from jsdelta_db.store.references import get_ensemble, list_first_evaluators, list_members, list_models
 from jsdelta_db.store.schema import Attack, AttackSurrogate, Ensemble, Model
 
 FEWEST_NAMED = 2  # evaluators, where they are named: one opinion is no ensemble's
@@ -86,7 +86,7 @@ def cast_judges(session: Session, attack: Attack, evaluators: Sequence[str]) -> 
     Raises:
         UsageError: a name that does not exist, too few models, the attacked model or a surrogate among them.
     """
-    named, of = _named(session, evaluators, None) if evaluators else list_first_judges(session, attack)
+    named, of = _named(session, evaluators, None) if evaluators else list_first_evaluators(session, attack)
     attacked = session.get_one(Model, attack.attacked_model_id)
     rows = session.query(AttackSurrogate).filter_by(attack_id=attack.id).order_by(AttackSurrogate.position)
     surrogates = [session.get_one(Model, row.model_id) for row in rows]

@@ -206,7 +206,7 @@ ASKED = [
         2,
         "--stability looks at the samples again",
     ),
-    (["score", "--attack", "nope"], 2, "attack 'nope': there is none; give one by its uid: "),
+    (["score", "--attack", "nope"], 2, "unknown attack 'nope'; there is: "),
     (
         ["score", "--samples", "none.npz"],
         1,

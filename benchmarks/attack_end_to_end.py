@@ -89,16 +89,16 @@ class Clock:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Watch the program inside the block."""
-        planning = importlib.import_module("jsdelta_db.pipeline.evaluation.plan")
+        sources = importlib.import_module("jsdelta_db.pipeline.evaluation.sources")
         engine = importlib.import_module("jsdelta_db.compute.attacks.perturb")
-        perturb, pgd = planning.perturb, engine.pgd
-        planning.perturb, engine.pgd = self.starting(perturb), self.beside(pgd)  # type: ignore[attr-defined]
+        perturb, pgd = sources.perturb, engine.pgd
+        sources.perturb, engine.pgd = self.starting(perturb), self.beside(pgd)  # type: ignore[attr-defined]
         event.listen(Session, "after_commit", self.note_write)
         try:
             yield
         finally:
             event.remove(Session, "after_commit", self.note_write)
-            planning.perturb, engine.pgd = perturb, pgd  # type: ignore[attr-defined]
+            sources.perturb, engine.pgd = perturb, pgd  # type: ignore[attr-defined]
 
 
 def enlarged_digits(data_dir: Path, *, download: bool = False) -> Dataset:

@@ -24,21 +24,22 @@ def run_attack(
     place: PlaceOptions = PlaceOptions(),  # noqa: B008 frozen
 ) -> tuple[tuple[str, ...], int]:
     """Run attacks with a progress bar; return the evaluations' uids and how many had work left."""
-    from jsdelta_db.exchange.offline import Parts, open_offline
+    from jsdelta_db.exchange.offline import open_offline
     from jsdelta_db.pipeline.attack import attack_and_score
     from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 
-    evaluators, surrogates = roles.evaluators or (), roles.surrogates or ()
-    rules, extras, folder = scoring.rules, scoring.extras, place.find_folder()
+    rules, extras = scoring.rules, scoring.extras  # checked before a store is asked for
+    request = RoleRequest(roles.ensemble, roles.attacked, roles.evaluators or (), roles.surrogates or ())
+    folder = place.find_folder()
     opened: AbstractContextManager[Workbench]
     if folder is not None:
-        parts = Parts(roles.ensemble, roles.attacked, evaluators, surrogates)
-        opened = open_offline(workspace, folder, place.source, configs, parts, TerminalProgress())
+        opened = open_offline(
+            workspace, folder, place.source, configs[0].objective, request, TerminalProgress()
+        )
     else:
         opened = open_bench(workspace)
     with opened as bench:
         result = attack_and_score(
-            bench, configs, RoleRequest(roles.ensemble, roles.attacked, evaluators, surrogates), rules=rules,
-            extras=extras, keeps_samples=scoring.save_samples,
-        )  # fmt: skip
+            bench, configs, request, rules=rules, extras=extras, keeps_samples=scoring.save_samples
+        )
     return tuple(result.evaluations), result.worked_on

@@ -27,11 +27,6 @@ Kind = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier export.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(export)
-
-
 def export(
     ctx: typer.Context,
     output: Destination,
@@ -49,12 +44,10 @@ def export(
     """
     if bugs is not None and successes is False:
         raise UsageError("--bugs selects successful samples, and --all adds failed ones; give one of them")
-    from jsdelta_db.samples.choice import SampleFilter
+    from jsdelta_db.samples.choice import SampleChoice
     from jsdelta_db.samples.export import export_samples
 
-    count = export_samples(
-        ctx.obj.workspace(data_dir), output, SampleFilter(bugs=bugs, only_successes=successes is not False),
-        attack=attack, evaluation=evaluation, form=form, force=force,
-    )  # fmt: skip
+    choice = SampleChoice(attack, evaluation, bugs, only_successes=successes is not False)
+    count = export_samples(ctx.obj.workspace(data_dir), output, choice, form=form, force=force)
     typer.echo(output)
     note(f"{count:,} samples")

@@ -55,18 +55,13 @@ def add(
     Example: jsdelta models add mine --factory nets:make --checkpoint mine.pt --dataset digits
     """
     means, stds = _numbers("mean", mean), _numbers("std", std)
-    from jsdelta_db.pipeline.external_models import add_model, open_external
+    from jsdelta_db.pipeline.external_models import ExternalRequest, add_model, open_external
 
     workspace = ctx.obj.workspace(data_dir)
-    open_external(  # checked before a store is made
-        workspace.data_dir, name, factory=factory, checkpoint=checkpoint, dataset_name=dataset, mean=means,
-        std=stds,
-    )  # fmt: skip
+    request = ExternalRequest(name, factory, checkpoint, dataset, means, stds, method, seed)
+    open_external(workspace.data_dir, request)  # checked before a store is made
     with open_bench(workspace, makes_store=True) as bench:
-        row, is_new = add_model(
-            bench, name, factory=factory, checkpoint=checkpoint, dataset_name=dataset, mean=means, std=stds,
-            method=method, seed=seed,
-        )  # fmt: skip
+        row, is_new = add_model(bench, request)
     facts = {"name": row.name, "model": row.uid, "clean_accuracy": row.clean_accuracy}
     write_rows([{**facts, "state": "added" if is_new else "found"}], [*facts, "state"])
     note(

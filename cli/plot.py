@@ -83,13 +83,11 @@ def samples(
     from jsdelta_db.config.evaluation import DEFAULT_BETAS
     from jsdelta_db.plots.files import check_figure_path, save_figure
     from jsdelta_db.plots.samples import draw_samples
-    from jsdelta_db.samples.choice import SampleFilter
+    from jsdelta_db.samples.choice import SampleChoice
     from jsdelta_db.samples.pictures import read_pictures
 
-    wanted = SampleFilter(bugs, features, source, target)
+    choice = SampleChoice(attack, evaluation, bugs, features, source, target)
     check_figure_path(figure)
-    title, pictures = read_pictures(
-        ctx.obj.workspace(data_dir), wanted, attack=attack, evaluation=evaluation, limit=limit
-    )
+    title, pictures = read_pictures(ctx.obj.workspace(data_dir), choice, limit)
     save_figure(draw_samples(pictures, title=title, beta=bugs or features or DEFAULT_BETAS[-1]), figure)
     typer.echo(figure)

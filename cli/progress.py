@@ -16,7 +16,7 @@ class TerminalProgress:
 
         self._console = Console(stderr=True)
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         """Print one message."""
         self._console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
 

@@ -48,6 +48,11 @@ class UnknownNameError(UsageError):
         super().__init__(f"unknown {what} {name!r}; there is: {choices}{'; ' + hint if hint else ''}")
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of another library's error, for a message of ours; its type's name if empty."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 class NothingToDoError(JsdeltaError):
     """The store holds nothing for the command to work on."""
 

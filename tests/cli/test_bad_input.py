@@ -71,7 +71,7 @@ TYPED = [
     ),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--mean", ""],
-        "--mean '' is not valid: must be numbers",
+        "--mean '' is not valid: must be",
     ),
     (["models", "add", "mine", *FACTORY, "--dataset", "nope"], "unknown dataset 'nope'; there is: digits"),
     (
@@ -206,7 +206,7 @@ ASKED = [
         2,
         "--stability looks at the samples again",
     ),
-    (["score", "--attack", "nope"], 2, "attack 'nope': there is none; give one by its uid: "),
+    (["score", "--attack", "nope"], 2, "unknown attack 'nope'; there is: "),
     (
         ["score", "--samples", "none.npz"],
         1,
@@ -415,24 +415,19 @@ def alter(path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "fragment"),
-    [
-        (cut, "was cut short or altered"),
-        (alter, "was cut short or altered"),
-        (lambda path: path.write_bytes(b""), "was cut short or altered"),
-        (os.remove, "cannot be read (No such file or directory)"),
-    ],
+    "damage",
+    [cut, alter, lambda path: path.write_bytes(b""), os.remove],
     ids=["cut", "altered", "empty", "missing"],
 )
 @pytest.mark.parametrize("seed", [0, 2])
-def test_damaged_checkpoint(seed, damage, fragment, tiny_copy, capsys):
-    """A damaged checkpoint, the attacked model's or a judge's, stops the attack before any row is made."""
+def test_damaged_checkpoint(seed, damage, tiny_copy, capsys):
+    """A damaged checkpoint, the attacked model's or an evaluator's, stops the attack before any row is made."""
     connection = sqlite3.connect(tiny_copy.root / "jsdelta.db")
     ((uri,),) = connection.execute("SELECT checkpoint_uri FROM model WHERE seed = ?", (seed,)).fetchall()
     connection.close()
     damage(tiny_copy.root / uri)
     before = contents(tiny_copy)
-    err = fails(capsys, tiny_copy, 1, fragment, [*QUICK_ATTACK, "--eps", "5"])
+    err = fails(capsys, tiny_copy, 1, "is missing or altered", [*QUICK_ATTACK, "--eps", "5"])
     assert "restore the file from a backup, or train other members with jsdelta train" in err
     assert contents(tiny_copy) == before
 

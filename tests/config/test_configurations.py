@@ -336,3 +336,14 @@ def test_configurations_are_frozen():
     """What was validated and hashed cannot be changed afterwards."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         AttackConfig(eps=0.1).eps = 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [({"momentum": 2.0}, "momentum"), ({"sam_rho": 0.1}, "sam_rho"), ({"method": "sam"}, "")],
+)
+def test_an_error_carries_the_name_of_its_field(changes, key):
+    """A recipe's reader finds the line by the field, not by the error's text."""
+    with pytest.raises(UsageError) as caught:
+        TrainConfig("digits", "cnn-small", epochs=1, **changes)
+    assert caught.value.key == key

@@ -207,4 +207,4 @@ def test_a_base_without_files_is_refused(tiny, tmp_path, capsys):
 
 def test_ours_is_what_the_folder_may_hold(folder):
     """Nothing is left aside in a finished folder."""
-    assert {path.name for path in folder.iterdir()} <= offline.OURS - {offline.ASIDE}
+    assert {path.name for path in folder.iterdir()} <= offline.OURS - offline.ASIDE

@@ -92,7 +92,7 @@ def _result(workspace: Workspace) -> dict[str, object]:
 
 def _run_of(workspace: Workspace, run_id: str) -> Run:
     failures: list[str] = []
-    run = Tracker(workspace, failures.append).attempt(lambda client: client.get_run(run_id))
+    run = Connection(workspace, failures.append).attempt(lambda client: client.get_run(run_id))
     assert failures == []
     assert run is not None
     return run
@@ -279,7 +279,7 @@ def test_altered_samples_are_not_judged(tiny_copy):
 def _logged(workspace: Workspace) -> dict[str, object]:
     """Return what MLflow shows of the third evaluation."""
     run = _run_of(workspace, _run_id(workspace))
-    artifacts = Tracker(workspace, pytest.fail).attempt(
+    artifacts = Connection(workspace, pytest.fail).attempt(
         lambda client: [file.path for file in client.list_artifacts(run.info.run_id)]
     )
     return {
@@ -430,7 +430,7 @@ def test_server_that_is_down_is_given_up_soon(tiny_copy, monkeypatch):
         else:
             monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", given)
         heard = Listening()
-        tracker = Tracker(Connection(replace(tiny_copy, tracking_uri="nonsense://nowhere"), heard.say))
+        tracker = Tracker(Connection(replace(tiny_copy, tracking_uri="nonsense://nowhere"), heard.report))
         assert tracker.start("x", uid="0" * 16, params={}).run_id is None
         assert ["jsdelta doctor --repair" in line for line in heard.lines] == [True]
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == expected

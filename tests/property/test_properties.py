@@ -1,4 +1,4 @@
-"""What holds for every input, not only for those that somebody thought of."""
+"""Properties that hold for every input."""
 
 from dataclasses import replace
 

@@ -11,7 +11,7 @@ from jsdelta_db.runtime import seeding
 
 
 def choose_images(split: Split, images: int | None) -> NDArray[np.int64]:
-    """Return rows of a split: all, or a fixed random subset that larger subsets contain."""
+    """Return rows of a split: all, or a fixed random subset that larger ones contain."""
     rows = np.arange(len(split), dtype=np.int64)
     if images is None or images >= len(split):
         return rows

@@ -24,7 +24,7 @@ DIGITS_OF_FEATURES, DIGITS_OF_LABELS = Sizes(200, 0.01, None), Sizes(40, 0.02, 0
 
 
 def choose_sizes(kind: str, root: str) -> Sizes:
-    """Return the sizes of a construction for a data set that starts at this builtin one."""
+    """Return the usual sizes of a construction, by the builtin data set it starts from."""
     if root == "digits":
         return DIGITS_OF_FEATURES if kind in FEATURE_KINDS else DIGITS_OF_LABELS
     return OF_FEATURES if kind in FEATURE_KINDS else OF_LABELS

@@ -67,12 +67,12 @@ def build_dataset(
 def _say_what_differs(bench: Workbench, row: DatasetRow, source: Source, name: str) -> None:
     facts = row.construction or {}
     if facts.get("note"):
-        bench.progress.say(
+        bench.progress.report(
             f"dataset {row.name!r}: {facts['kind']} is {facts['note']} "
             f"(ensemble {source.ensemble.name!r}); recorded so"
         )
     if row.name != name:
-        bench.progress.say(f"this construction is there already, as {row.name!r} ({row.uid})")
+        bench.progress.report(f"this construction is there already, as {row.name!r} ({row.uid})")
 
 
 def _claim_and_build(bench: Workbench, row: DatasetRow, work: Work) -> tuple[DatasetRow, bool]:

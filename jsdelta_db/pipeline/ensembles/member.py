@@ -124,7 +124,7 @@ def _read_stopped(member: _Member, network: nn.Module) -> StoppedTraining | None
             return stopped
     except (ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError):
         pass  # damaged, of another training or of another version: all the same here
-    member.bench.progress.say(
+    member.bench.progress.report(
         f"{member.title}: the state of its training cannot be used ({member.file.path}); it starts anew"
     )
     return None
@@ -194,7 +194,7 @@ def _train_with_bar(
             advance(1, f"loss {metrics.loss:.3f}, accuracy {metrics.baseline_accuracy:.1%}{robust}")
             warning = watch.check(metrics)
             if warning:
-                progress.say(f"{member.title}, {warning}")
+                progress.report(f"{member.title}, {warning}")
 
         return train(network, member.training, on_epoch=report, state=state)
 

@@ -1,4 +1,4 @@
-"""What the tests of attacks share: small models with known answers, images, and how a chunk is run."""
+"""Shared cases of the attacks' tests: small models with known answers, images, and chunks attacked."""
 
 import contextlib
 import functools

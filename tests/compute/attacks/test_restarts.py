@@ -1,4 +1,4 @@
-"""Where attacks start, what several restarts find, and which end is kept."""
+"""Starts of attacks, and the best of several restarts."""
 
 import dataclasses
 import itertools

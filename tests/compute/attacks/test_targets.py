@@ -1,4 +1,4 @@
-"""Which images are aimed at which labels, and what counts as success."""
+"""Targets of images, and the criterion of success."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""``jsdelta quickstart``."""
+"""``jsdelta quickstart``: the whole way on a small data set."""
 
 import shutil
 from pathlib import Path

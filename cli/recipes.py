@@ -1,4 +1,4 @@
-"""``jsdelta recipes``."""
+"""``jsdelta recipes``: the training recipes of the package."""
 
 from typing import Annotated
 

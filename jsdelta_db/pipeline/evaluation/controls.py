@@ -24,6 +24,7 @@ from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.metrics import combine_baselines, score
 from jsdelta_db.compute.models.inference import forward
 from jsdelta_db.config.attack import AttackConfig
+from jsdelta_db.config.evaluation import DEFAULT_BETA
 from jsdelta_db.pipeline.evaluation.plan import Plan, find_baselines
 from jsdelta_db.records import FILE_SPLIT, Attempts, Baselines, Control, Samples, Scores, label_pair
 from jsdelta_db.runtime import seeding
@@ -32,7 +33,6 @@ from jsdelta_db.workbench.models import LoadedModel
 
 MOST_ATTEMPTS, MOST_ATTACKED = 256, 64  # judged; attacked anew, which costs far more
 FEWEST = 10  # samples behind a verdict
-BETA = 0.10
 NOISE_MEDIAN, NOISE_SUCCESS = 0.01, 0.1  # JSΔ; share of the attack's success rate
 UNIT = (0.9, 1.1)  # JSΔ of a real change of class
 INVARIANT = 0.10  # JSΔ: a flip that counts for more is seen as a change
@@ -156,7 +156,7 @@ def attacked_among_evaluators(subject: Subject) -> list[Control]:
     )
     bound = np.where(usable, scores.member_js[:, -1] / (len(members) * rho), 0.0)
     slack = float((scores.js_delta - bound)[usable].min()) if usable.any() else None
-    hidden = (scores.js_delta < BETA) & (bound >= BETA) & usable
+    hidden = (scores.js_delta < DEFAULT_BETA) & (bound >= DEFAULT_BETA) & usable
     return [
         Control("attacked_among_evaluators", slack, low=-MEMBER_ROUNDING),
         Control("attacked_among_evaluators_bugs", float(hidden.sum()), high=0.0),
@@ -196,7 +196,7 @@ def bug_seeking(subject: Subject) -> list[Control]:
     judged = replace(few, plan=judging, baselines=find_baselines(judging))
     scores = judged.judge(few.x, apply_delta(few.x, torch.from_numpy(made.delta)))
     usable = made.success & np.isfinite(scores.js_delta)
-    value = float((scores.js_delta[usable] < BETA).mean()) if usable.any() else None
+    value = float((scores.js_delta[usable] < DEFAULT_BETA).mean()) if usable.any() else None
     return [Control("bug_seeking", value, has_verdict=False)]
 
 

@@ -21,13 +21,13 @@ def attack(
     eps: attack_options.Eps = None,
     roles: attack_options.Roles,
     method: attack_options.Method,
-    judging: options.Judging,
+    scoring: options.Scoring,
     data_dir: options.DataDir = None,
     device: options.Device = None,
     dtype: options.DType = "auto",
     place: attack_options.Place,
 ) -> None:
-    """Attack members of an ensemble by targeted PGD, let the others judge, and store every sample.
+    """Attack members of an ensemble by targeted PGD, score the samples on the other members, and store them.
 
     Example: jsdelta attack --eps 3
     """
@@ -39,8 +39,8 @@ def attack(
         )
     workspace = ctx.obj.workspace(data_dir)
     configs = method.configure(eps, dtype or "auto", device or "auto")
-    evaluations, worked_on = run_attack(workspace, configs, roles, judging, place)
     folder = place.find_folder()
+    evaluations, worked_on = run_attack(workspace, configs, roles, scoring, place)
     if folder is not None:
         from jsdelta_db.exchange.offline import offline_workspace
 

@@ -16,7 +16,7 @@ from .groups import Group
 
 Eps = Annotated[
     list[str] | None,
-    typer.Option(metavar="EPS", help="Radius: linf in 1/255 or a fraction, l2 as it is (repeatable)."),
+    typer.Option(metavar="EPS", help="Radius: linf in 1/255 or a fraction, l2 a plain number (repeatable)."),
 ]
 Attacked = Annotated[str, typer.Option(metavar="first|all|SEED|MODEL", help="Which models to attack.")]
 Surrogates = Annotated[
@@ -50,11 +50,11 @@ RelativeStepSize = Annotated[float, typer.Option(metavar="FACTOR", help="Step si
 RandomStart = Annotated[
     bool, typer.Option("--random-start/--no-random-start", help="Start anywhere in the ball.")
 ]
-Restarts = Annotated[int, options.whole("Starts; the best end is kept.", 1)]
-Objective = Annotated[str, typer.Option(metavar="target|margin|bug|feature", help="What the steps lower.")]
+Restarts = Annotated[int, options.whole("Starts per image; the best result counts.", 1)]
+Objective = Annotated[str, typer.Option(metavar="target|margin|bug|feature", help="What the steps minimize.")]
 Stop = Annotated[str, typer.Option(metavar="never|first-hit", help="When an image's steps end early.")]
 Images = Annotated[int | None, options.whole("How many images of the attack split.", 1)]
-Seed = Annotated[int, options.whole("Decides targets and starts.", 0)]
+Seed = Annotated[int, options.whole("Seed of targets and starts.", 0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,8 @@ class MethodOptions:
 Method = Annotated[MethodOptions, Group(MethodOptions)]
 
 Offline = Annotated[
-    bool, typer.Option("--offline", help="Work in --output alone; jsdelta db import takes it later.")
+    bool,
+    typer.Option("--offline", help="Work in --output alone; jsdelta db import reads it later."),
 ]
 OfflineOutput = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where --offline works.")

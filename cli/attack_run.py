@@ -9,7 +9,7 @@ from jsdelta_db.config.locations import Workspace
 
 from .attack_options import PlaceOptions, RoleOptions
 from .bench import open_bench
-from .options import JudgingOptions
+from .options import ScoringOptions
 from .progress import TerminalProgress
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def run_attack(
     workspace: Workspace,
     configs: Sequence[AttackConfig],
     roles: RoleOptions,
-    judging: JudgingOptions = JudgingOptions(),  # noqa: B008 frozen
+    scoring: ScoringOptions = ScoringOptions(),  # noqa: B008 frozen
     place: PlaceOptions = PlaceOptions(),  # noqa: B008 frozen
 ) -> tuple[tuple[str, ...], int]:
     """Run attacks with a progress bar; return the evaluations' uids and how many had work left."""
@@ -28,9 +28,8 @@ def run_attack(
     from jsdelta_db.pipeline.attack import attack_and_score
     from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 
-    rules, extras = judging.rules, judging.extras  # checked before a store is asked for
+    rules, extras, folder = scoring.rules, scoring.extras, place.find_folder()
     request = RoleRequest(roles.ensemble, roles.attacked, roles.evaluators or (), roles.surrogates or ())
-    folder = place.find_folder()
     opened: AbstractContextManager[Workbench]
     if folder is not None:
         opened = open_offline(
@@ -39,7 +38,7 @@ def run_attack(
     else:
         opened = open_bench(workspace)
     with opened as bench:
-        done = attack_and_score(
-            bench, configs, request, rules=rules, extras=extras, keeps_samples=judging.save_samples
+        result = attack_and_score(
+            bench, configs, request, rules=rules, extras=extras, keeps_samples=scoring.save_samples
         )
-    return tuple(done.evaluations), done.worked_on
+    return tuple(result.evaluations), result.worked_on

@@ -19,7 +19,7 @@ BUG_KEYS = (
 
 
 def write_bugs(table: "Table", output: Output) -> None:
-    """Write the rows of ``query bugs`` and, for people, what the marks mean."""
+    """Write the rows of ``query bugs`` and, for people, explain the marks."""
     facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline"} - {"eps"}
     write_rows(table.rows, [*table.keys, *BUG_KEYS], output, facts=facts, norm=table.norm)
     kinds = ", ".join(sorted({row["interval"] for row in table.rows if row["interval"]}))

@@ -1,4 +1,4 @@
-"""``jsdelta config``: what is set, and where it comes from."""
+"""``jsdelta config``: the settings and their sources."""
 
 from dataclasses import asdict
 

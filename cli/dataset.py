@@ -1,4 +1,4 @@
-"""``jsdelta dataset``: data sets made with a trained model."""
+"""``jsdelta dataset``: data sets constructed with a trained model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ Kind = Annotated[str, typer.Argument(metavar="robust|nonrobust|rand|det", help="
 Ensemble = Annotated[
     str, typer.Option("--from", metavar="ENSEMBLE", help="Name or uid of a finished ensemble.")
 ]
-NewName = Annotated[str, typer.Option(help="What to call the data set.")]
+NewName = Annotated[str, typer.Option(help="Name of the new data set.")]
 Member = Annotated[int | None, options.whole("Which member; default: the first.", 0, metavar="SEED")]
 Images = Annotated[int | None, options.whole("How many images; default: all to train on.", 1)]
 Steps = Annotated[int | None, options.whole("Gradient steps an image.", 1)]
@@ -27,7 +27,7 @@ StepSize = Annotated[
     float | None, typer.Option(metavar="X", help="Length of a step, l2, in pixel units of [0, 1].")
 ]
 Eps = Annotated[str | None, typer.Option(metavar="X", help="Radius of the l2 ball; rand and det only.")]
-Seed = Annotated[int, options.whole("Decides starts and random labels.", 0, LARGEST_SEED)]
+Seed = Annotated[int, options.whole("Seed of starts and random labels.", 0, LARGEST_SEED)]
 Name = Annotated[str, typer.Argument(help="Name or uid of a data set.")]
 Figure = Annotated[
     Path | None,
@@ -35,12 +35,12 @@ Figure = Annotated[
 ]
 Limit = Annotated[int, options.whole("How many images to draw.", 1, 20)]
 
-app = typer.Typer(no_args_is_help=True, help="Make data sets with a trained model, and look at them.")
+app = typer.Typer(no_args_is_help=True, help="Construct data sets with a trained model, and show them.")
 
 
 @app.callback()
 def dataset() -> None:
-    """Make data sets with a trained model, and look at them."""
+    """Construct data sets with a trained model, and show them."""
 
 
 @app.command()
@@ -59,7 +59,7 @@ def build(
     device: options.Device = None,
     dtype: options.DType = None,
 ) -> None:
-    """Make a data set from the train split that an ensemble was trained on; a stopped one goes on.
+    """Construct a data set from the train split of an ensemble; a stopped construction is resumed.
 
     robust and nonrobust move another image until the model's features are those of x (1,000 steps of 0.1, no
     ball; label y). rand and det attack x towards a label and give it that label, drawn or y + 1 (100
@@ -83,13 +83,13 @@ def build(
         "label_share": facts["label_share"], "state": "built" if is_new else "found",
     }  # fmt: skip
     write_rows([line], list(line))
-    note(f"train on it: jsdelta train --dataset {row.name}; look at it: jsdelta dataset show {row.name}")
+    note(f"train on it: jsdelta train --dataset {row.name}; see it: jsdelta dataset show {row.name}")
 
 
 @app.command(name="list")
 @with_groups
 def list_all(ctx: typer.Context, output: options.PrintingFormat) -> None:
-    """List the data sets that the store knows.
+    """List the data sets in the store.
 
     Example: jsdelta dataset list
     """
@@ -111,7 +111,7 @@ def show(
     output: options.PrintingFormat,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Show how a data set was made and, with -o, its images beside those they were made from.
+    """Show how a data set was made and, with -o, its images beside their origins.
 
     Example: jsdelta dataset show digits
     """

@@ -1,4 +1,4 @@
-"""``jsdelta db``: the store's schema and health."""
+"""``jsdelta db``: the store's schema, health and sizes."""
 
 import typer
 
@@ -6,12 +6,12 @@ from . import options
 from .groups import with_groups
 from .output import note, write_rows
 
-app = typer.Typer(no_args_is_help=True, help="Look after the store.")
+app = typer.Typer(no_args_is_help=True, help="Maintain the store.")
 
 
 @app.callback()
 def db() -> None:
-    """Look after the store."""
+    """Maintain the store."""
 
 
 @app.command()
@@ -77,4 +77,4 @@ def stats(ctx: typer.Context, output: options.PrintingFormat) -> None:
     write_rows(rows, ("kind", "status", "rows", "bytes"), output)
     note(f"{show_url(parse_url(url))}: {size / 1e6:.1f} MB")
     if not sizes:
-        note("this build of SQLite cannot tell the size of a table (dbstat), only that of the whole file")
+        note("this build of SQLite cannot measure a table (dbstat), only the whole file")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Uid = Annotated[
     str, typer.Argument(metavar="UID", help="Of a data set, model, ensemble, attack or evaluation.")
 ]
-Cascade = Annotated[bool, typer.Option("--cascade", help="Whatever needs it, too; asks first.")]
+Cascade = Annotated[bool, typer.Option("--cascade", help="Delete also what depends on it; asks first.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -25,9 +25,9 @@ def register(app: typer.Typer) -> None:
 
 
 def delete(ctx: typer.Context, uid: Uid, cascade: Cascade = False, yes: Yes = False) -> None:
-    """Delete a run: its rows, the files that only they name, and its runs in MLflow (as MLflow deletes).
+    """Delete a run: its rows, the files that only they refer to, and its runs in MLflow (as MLflow deletes).
 
-    Refused while something else needs it, or a process works on it.
+    Refused while something else depends on it, or a process works on it.
 
     Example: jsdelta db delete 3f9c2b7a --cascade --yes
     """

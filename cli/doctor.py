@@ -13,7 +13,9 @@ from .output import write_rows
 
 Repair = Annotated[
     bool,
-    typer.Option("--repair", help="Log what MLflow missed, close runs whose process is gone, mend columns."),
+    typer.Option(
+        "--repair", help="Log what MLflow missed, close runs whose process is gone, rebuild columns."
+    ),
 ]
 
 
@@ -30,7 +32,7 @@ def doctor(
     repair: Repair = False,
     output: options.PrintingFormat,
 ) -> None:
-    """Look at versions, device, store, MLflow and data folders; exit 1 if something is broken.
+    """Check versions, device, store, MLflow and data folders; exit 1 if something is broken.
 
     Example: jsdelta doctor
     """

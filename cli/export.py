@@ -17,9 +17,6 @@ Destination = Annotated[
     ),
 ]
 Attack = Annotated[str | None, typer.Argument(metavar="UID", help="Which attack; default: the newest.")]
-Evaluation = Annotated[
-    str | None, typer.Option(metavar="UID", help="Whose JSΔ; default: the attack's first evaluation.")
-]
 Successes = Annotated[
     bool | None,
     typer.Option("--success/--all", help="Successful samples (the default), or failed ones as well."),
@@ -39,7 +36,7 @@ def export(
     ctx: typer.Context,
     output: Destination,
     attack: Attack = None,
-    evaluation: Evaluation = None,
+    evaluation: options.Evaluation = None,
     bugs: options.BugsBelow = None,
     successes: Successes = None,
     form: Kind = None,
@@ -51,7 +48,7 @@ def export(
     Example: jsdelta attack export -o samples.npz
     """
     if bugs is not None and successes is False:
-        raise UsageError("--bugs picks successful samples, and --all wants the others too; give one of them")
+        raise UsageError("--bugs selects successful samples, and --all adds failed ones; give one of them")
     from jsdelta_db.samples.choice import SampleChoice
     from jsdelta_db.samples.export import export_samples
 

@@ -17,7 +17,7 @@ class Group:
 
     Attributes:
         make: a dataclass or function; its parameters are the options, in their order.
-        without: those that the command lacks; they keep the defaults of ``make``.
+        without: those that the command lacks; they have the defaults of ``make``.
     """
 
     make: Callable[..., object]

@@ -12,16 +12,19 @@ from .bench import open_bench
 from .groups import with_groups
 from .output import note, write_rows
 
-Name = Annotated[str, typer.Argument(help="What to call it.")]
+Name = Annotated[str, typer.Argument(help="Name of the model.")]
 Factory = Annotated[str, typer.Option(metavar="MODULE:CALLABLE", help="Builds the torch.nn.Module.")]
 Checkpoint = Annotated[Path, typer.Option(metavar="FILE", help="Its weights: a saved state dict.")]
 Dataset = Annotated[str, typer.Option(metavar="NAME", help="digits, cifar10 or svhn.")]
 Mean = Annotated[
     str | None,
-    typer.Option(metavar="M,M,M|dataset", help="What it wants subtracted from images in [0, 1]."),
+    typer.Option(
+        metavar="M,M,M|dataset", help="Its preprocessing: this is subtracted from images in [0, 1]."
+    ),
 ]
 Std = Annotated[
-    str | None, typer.Option(metavar="S,S,S|dataset", help="What it wants them divided by, then.")
+    str | None,
+    typer.Option(metavar="S,S,S|dataset", help="Its preprocessing: they are then divided by this."),
 ]
 Method = Annotated[str, typer.Option(metavar="NAME", help="How it was trained.")]
 Seed = Annotated[int, options.whole("Its seed, if known.", 0)]
@@ -61,7 +64,9 @@ def add(
         row, is_new = add_model(bench, request)
     facts = {"name": row.name, "model": row.uid, "clean_accuracy": row.clean_accuracy}
     write_rows([{**facts, "state": "added" if is_new else "found"}], [*facts, "state"])
-    note(f"attack it: jsdelta attack --eps 3 --attacked {row.name}; or let it judge: --evaluators {row.name}")
+    note(
+        f"attack it: jsdelta attack --eps 3 --attacked {row.name}; or evaluate on it: --evaluators {row.name}"
+    )
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | str | None:

@@ -1,4 +1,4 @@
-"""``jsdelta db export`` and ``jsdelta db import``: stores on the move."""
+"""``jsdelta db export`` and ``jsdelta db import``: stores moved as files or rows."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +27,7 @@ Source = Annotated[
         metavar="SOURCE", help="An export, a workspace, a SQLite file or postgresql://USER@HOST/DATABASE."
     ),
 ]
-ImportFiles = Annotated[bool, typer.Option("--files/--no-files", help="With the files that rows rest on.")]
+ImportFiles = Annotated[bool, typer.Option("--files/--no-files", help="With the files that rows refer to.")]
 FilesFrom = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Workspace of a server's files; default: this workspace."),
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(ctx: typer.Context, output: Destination, files: ExportFiles = True) -> None:
-    """Write all finished work as Parquet files, and the files that it rests on.
+    """Write all finished runs as Parquet files, with the files that they refer to.
 
     Example: jsdelta db export -o backup
     """
@@ -63,7 +63,7 @@ def import_(
     files_from: FilesFrom = None,
     output: options.PrintingFormat,
 ) -> None:
-    """Add what another store or an export holds to this store; what is here stays as it is.
+    """Add the runs of another store or an export to this store, whose own stay unchanged.
 
     Example: jsdelta db import other-workspace
     """
@@ -82,4 +82,4 @@ def import_(
 
 def _note_left_out(count: int) -> None:
     if count:
-        note(f"{count:,} unfinished runs left out; only what is finished travels")
+        note(f"{count:,} unfinished runs left out; only finished ones are moved")

@@ -88,28 +88,30 @@ Ensemble = Annotated[str | None, typer.Option(metavar="NAME", help="Name or uid 
 Evaluators = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="SET", help="Who judges: an ensemble, NAME:1,2 or a model (repeatable); default: the others."
+        metavar="SET",
+        help="Evaluators: an ensemble, NAME:1,2 or a model (repeatable); default: all others.",
     ),
 ]
 
-# How samples are judged.
+# How samples are scored.
 Temperature = Annotated[
     str, typer.Option(metavar="1|fit", help="Softmax temperature of the evaluators; fit: one each.")
 ]
 SaveSamples = Annotated[
-    bool, typer.Option("--save-samples/--no-save-samples", help="Keep the perturbations.")
+    bool, typer.Option("--save-samples/--no-save-samples", help="Store the perturbations.")
 ]
 Controls = Annotated[
-    bool, typer.Option("--controls", help="Judge pairs with a known answer, too; see jsdelta query controls.")
+    bool, typer.Option("--controls", help="Score also pairs with a known answer; see jsdelta query controls.")
 ]
 Stability = Annotated[
-    bool, typer.Option("--stability", help="Measure how firmly samples sit; see jsdelta query stability.")
+    bool,
+    typer.Option("--stability", help="Measure stability under noise; see jsdelta query stability."),
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class JudgingOptions:
-    """How samples are judged, and what is measured beside."""
+class ScoringOptions:
+    """Rules of an evaluation, and what is measured beside its scores."""
 
     temperature: Temperature = "1"
     save_samples: SaveSamples = True
@@ -129,10 +131,13 @@ class JudgingOptions:
         return Extras(self.controls, self.stability)
 
 
-Judging = Annotated[JudgingOptions, Group(JudgingOptions)]
-JudgingStored = Annotated[JudgingOptions, Group(JudgingOptions, without=("save_samples",))]
+Scoring = Annotated[ScoringOptions, Group(ScoringOptions)]
+ScoringStored = Annotated[ScoringOptions, Group(ScoringOptions, without=("save_samples",))]
 
-# Thresholds, labels and uids.
+# Thresholds and uids.
+Evaluation = Annotated[
+    str | None, typer.Option(metavar="UID", help="JSΔ of this evaluation; default: the attack's first.")
+]
 Betas = Annotated[list[float] | None, threshold("Threshold on JSΔ (repeatable).", "--beta")]
 BugsBelow = Annotated[float | None, threshold("Only samples with JSΔ below BETA.")]
 
@@ -147,28 +152,28 @@ SelectNorm = Annotated[
 SelectEps = Annotated[
     list[str] | None,
     typer.Option(
-        "--eps", metavar="EPS", help="Only this ε, in 1/255, or as it is with --norm l2 (repeatable)."
+        "--eps", metavar="EPS", help="Only this ε: in 1/255, or a plain number with --norm l2 (repeatable)."
     ),
 ]
 SelectObjective = Annotated[
-    str | None, typer.Option("--objective", metavar="NAME", help="Only attacks that lowered this.")
+    str | None, typer.Option("--objective", metavar="NAME", help="Only attacks with this objective.")
 ]
 SelectLibrary = Annotated[
     str | None,
-    typer.Option("--library", metavar="NAME", help="Only samples that this made, such as jsdelta."),
+    typer.Option("--library", metavar="NAME", help="Only samples made by this library, such as jsdelta."),
 ]
 SelectAttack = Annotated[
     list[str] | None,
     typer.Option("--attack", metavar="UID", help="Only this attack or evaluation (repeatable)."),
 ]
 SelectTemperature = Annotated[
-    str | None, typer.Option("--temperature", metavar="1|fit", help="Only judgements by this rule.")
+    str | None, typer.Option("--temperature", metavar="1|fit", help="Only evaluations by this rule.")
 ]
 Population = Annotated[
     str | None,
     typer.Option(
         metavar="attacked-correct|all-correct",
-        help="Images that the attacked model has right, or every evaluator, too.",
+        help="Images that the attacked model classifies correctly, or every evaluator, too.",
     ),
 ]
 
@@ -210,7 +215,7 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
 
 
-Form = Annotated[Format, typer.Option("--format", help="How to print.")]
+Form = Annotated[Format, typer.Option("--format", help="Output format.")]
 OutputFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file.")]
 Header = Annotated[bool, typer.Option("--header/--no-header", help="Column names above the rows.")]
 

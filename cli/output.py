@@ -36,7 +36,7 @@ def note(message: str) -> None:
 
 
 def note_pooled(pooled: Mapping[str, Sequence[Any]], norm: str = "linf") -> None:
-    """Name, on stderr, what differs among the attacks behind each row or panel.
+    """Name, on stderr, the facts that differ among the attacks behind each row or panel.
 
     Args:
         norm: of every ε; "" if there are several.
@@ -49,7 +49,7 @@ def note_pooled(pooled: Mapping[str, Sequence[Any]], norm: str = "linf") -> None
 def note_population(selection: "Selection") -> None:
     """Name, on stderr, the population if it is not all attempts."""
     if selection.population != "attacked-correct":
-        note(f"population: {selection.population}, the images that every evaluator has right, too")
+        note(f"population: {selection.population}, the images that every evaluator classifies correctly, too")
 
 
 def note_intervals(rows: Sequence[Row], output: Output, kinds: str, counted: str) -> None:
@@ -131,7 +131,7 @@ def _render_for_machines(rows: Sequence[Row], keys: Sequence[str], output: Outpu
 def _render_for_people(
     rows: Sequence[Row], keys: Sequence[str], output: Output, facts: Collection[str], norm: str
 ) -> str:
-    """Return rows as a table of short cells; a heading names what all rows share."""
+    """Return rows as a table of short cells; a heading names the facts that all rows share."""
     columns = list_columns(keys)
     cells = [{key: format_cell(row, key, norm) for key in columns} for row in rows]
     if output.form is Format.MARKDOWN:

@@ -13,9 +13,6 @@ Figure = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A 
 Attack = Annotated[
     str | None, typer.Option(metavar="UID", help="Samples of this attack; default: the newest.")
 ]
-Evaluation = Annotated[
-    str | None, typer.Option(metavar="UID", help="Who judged; default: the attack's first evaluation.")
-]
 FeaturesFrom = Annotated[float | None, options.threshold("Only samples with JSΔ from BETA up.")]
 Source = Annotated[
     str | None, typer.Option(metavar="LABEL", help="Only images of this label, by name or number.")
@@ -70,7 +67,7 @@ def histogram(
 def samples(
     ctx: typer.Context,
     attack: Attack = None,
-    evaluation: Evaluation = None,
+    evaluation: options.Evaluation = None,
     bugs: options.BugsBelow = None,
     features: FeaturesFrom = None,
     source: Source = None,
@@ -79,7 +76,7 @@ def samples(
     figure: Figure = Path("jsdelta-samples.png"),
     data_dir: options.DataDir = None,
 ) -> None:
-    """Draw successful samples, from the lowest JSΔ to the highest, with what each evaluator says of them.
+    """Draw successful samples, from the lowest JSΔ to the highest, with each evaluator's prediction.
 
     Example: jsdelta plot samples --limit 4 -o samples.png
     """

@@ -1,4 +1,4 @@
-"""Progress on the terminal: bars and news on stderr."""
+"""Progress on the terminal: bars and messages on stderr."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from .output import note
 
 
 class TerminalProgress:
-    """Bars and news on stderr; bars only where stderr is a terminal, a line per finished task elsewhere."""
+    """Messages and bars on stderr; where it is no terminal, a line per finished task."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -17,7 +17,7 @@ class TerminalProgress:
         self._console = Console(stderr=True)
 
     def report(self, message: str) -> None:
-        """Print one line of news."""
+        """Print one message."""
         self._console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""``jsdelta query``: questions to the store; reads only."""
+"""``jsdelta query``: queries of the store; reads only."""
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -30,12 +30,12 @@ Target = Annotated[
 Sort = Annotated[str, typer.Option(metavar="KEY|-KEY", help="Column to sort by; -KEY: the largest first.")]
 Limit = Annotated[int, options.whole("How many at most; 0: all.", 0)]
 
-app = typer.Typer(no_args_is_help=True, help="Ask the store.")
+app = typer.Typer(no_args_is_help=True, help="Query the store.")
 
 
 @app.callback()
 def query() -> None:
-    """Ask the store: reads only, makes nothing."""
+    """Query the store: reads only, makes nothing."""
 
 
 @app.command()
@@ -64,7 +64,7 @@ def bugs(
     note_pooled(table.pooled, table.norm)
     note_population(selection)
     if unfinished:
-        note(f"left out: {unfinished} unfinished; the same jsdelta attack as before goes on with them")
+        note(f"left out: {unfinished} unfinished; the same jsdelta attack as before resumes them")
     _note_nothing(table.rows)
 
 
@@ -109,9 +109,9 @@ def stability(
     selection: options.Selecting,
     output: options.Printing,
 ) -> None:
-    """Compare how firmly bugs and features sit: the share of noise draws that leave the attack successful.
+    """Compare the stability of bugs and features: the share of noise draws that leave the attack successful.
 
-    A difference below 0 says that bugs are sharper, as the paper expects.
+    A difference below 0 means that bugs are sharper, as the paper expects.
 
     Example: jsdelta query stability --beta 0.1
     """
@@ -149,7 +149,7 @@ def transfer(ctx: typer.Context, selection: options.Selecting, output: options.P
 @app.command()
 @with_groups
 def controls(ctx: typer.Context, selection: options.SelectingEvaluations, output: options.Printing) -> None:
-    """Show what JSΔ came to on pairs with a known answer: pass, fail, or just shown.
+    """Show JSΔ on pairs with a known answer: pass, fail, or just shown.
 
     Example: jsdelta query controls --eps 8
     """
@@ -168,7 +168,7 @@ def controls(ctx: typer.Context, selection: options.SelectingEvaluations, output
 def assumptions(
     ctx: typer.Context, selection: options.SelectingEvaluations, output: options.Printing
 ) -> None:
-    """Show whether the evaluators agree on clean images, and stay calm when the label does not change.
+    """Show whether the evaluators agree on clean images and are invariant to label-preserving changes.
 
     Example: jsdelta query assumptions
     """
@@ -189,7 +189,7 @@ def assumptions(
 def ensembles(ctx: typer.Context, output: options.Printing) -> None:
     """Compare the ensembles: accuracy, robust accuracy under the data set's one attack, and agreement.
 
-    Means over the members; agreement is the share of clean images on which two members say the same label.
+    Means over the members; agreement: the share of clean images on which two members predict the same label.
 
     Example: jsdelta query ensembles
     """
@@ -205,7 +205,7 @@ def ensembles(ctx: typer.Context, output: options.Printing) -> None:
                 row["robust_eps"] = format_eps(row["robust_eps"], row["robust_norm"])
     write_rows(rows, ENSEMBLE_KEYS, output)
     if unfinished:
-        note(f"left out: {unfinished} unfinished; the same jsdelta train as before goes on with them")
+        note(f"left out: {unfinished} unfinished; the same jsdelta train as before resumes them")
     if not rows:
         note("no finished ensemble; make one with jsdelta train --seed 0")
 

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def quickstart(ctx: typer.Context) -> None:
-    """Train five small models on digits, attack one, and see how many of its samples were bugs.
+    """Train five small models on digits, attack one, and show how many of its samples are bugs.
 
     Example: jsdelta quickstart
     """
@@ -38,10 +38,10 @@ def quickstart(ctx: typer.Context) -> None:
     note("1/3  training five models on handwritten digits")
     with open_bench(workspace, makes_store=True) as bench:
         ensemble = train_ensemble(bench, get_recipe("digits"))
-    note("2/3  attacking the first towards every wrong label; the other four judge")
+    note("2/3  attacking the first towards every wrong label; the other four evaluate")
     configs = [AttackConfig(eps=levels / 255, targets="all") for levels in EPS_255]
     evaluations, _ = run_attack(workspace, configs, RoleOptions(ensemble.uid))
-    note("3/3  asking the store\n")
+    note("3/3  querying the store\n")
     print_summary(workspace, evaluations)
     with ctx.obj.read_store() as connection:
         js_delta = js_delta_by_eps(connection, Selection(uids=evaluations))

@@ -39,14 +39,15 @@ Width = Annotated[
 Epochs = Annotated[int | None, options.whole("Passes over the train split.", 1, MOST_EPOCHS)]
 TrainEps = Annotated[
     str | None,
-    typer.Option(metavar="EPS", help="Adversarial training's radius: 8 is 8/255; as it is for l2."),
+    typer.Option(metavar="EPS", help="Adversarial training's radius: 8 is 8/255; a plain number for l2."),
 ]
 TrainNorm = Annotated[str | None, typer.Option(metavar="linf|l2", help="Adversarial training's norm.")]
 TrainSteps = Annotated[int | None, options.whole("Steps of its inner attack; 1 is FGSM.", 1, MOST_STEPS)]
 TrainStepSize = Annotated[
     str | None,
     typer.Option(
-        metavar="SIZE", help="Their length, in --train-eps's unit; default: as the recipe's to ε / steps."
+        metavar="SIZE",
+        help="Step size, in --train-eps's unit; default: the recipe's ratio to ε / steps.",
     ),
 ]
 SamRho = Annotated[float | None, typer.Option(metavar="RHO", help="Radius of SAM's ascent step, above 0.")]

@@ -10,12 +10,12 @@ from . import options
 from .groups import with_groups
 from .output import write_rows
 
-app = typer.Typer(no_args_is_help=True, help="Look at the training recipes.")
+app = typer.Typer(no_args_is_help=True, help="Show the training recipes.")
 
 
 @app.callback()
 def recipes() -> None:
-    """Look at the training recipes that come with jsdelta."""
+    """Show the training recipes that come with jsdelta."""
 
 
 @app.command("list")

@@ -1,4 +1,4 @@
-"""``jsdelta score``: judge samples again, or samples that were made elsewhere."""
+"""``jsdelta score``: score stored samples again, or samples that were made elsewhere."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +26,7 @@ Samples = Annotated[
 Attacked = Annotated[
     str, typer.Option(metavar="first|SEED|MODEL", help="The model that FILE was made against.")
 ]
-Library = Annotated[str, typer.Option(metavar="NAME", help="What made FILE, such as torchattacks==3.5.1.")]
+Library = Annotated[str, typer.Option(metavar="NAME", help="Maker of FILE, such as torchattacks==3.5.1.")]
 Norm = Annotated[str, typer.Option(metavar="linf|l2", help="The norm to measure FILE's samples in.")]
 
 
@@ -46,11 +46,11 @@ def score(
     attacked: Attacked = "first",
     library: Library = "unknown",
     norm: Norm = "linf",
-    judging: options.JudgingStored,
+    scoring: options.ScoringStored,
     data_dir: options.DataDir = None,
     device: options.Device = None,
 ) -> None:
-    """Judge stored samples by other evaluators or rules, or samples that any other tool made.
+    """Score stored samples by other evaluators or rules, or samples made by any other tool.
 
     Example: jsdelta score --samples pgd.npz --ensemble digits --attacked 0 --library torchattacks
     """
@@ -63,26 +63,23 @@ def score(
     from jsdelta_db.samples.foreign_file import check_samples, read_file
 
     workspace = ctx.obj.workspace(data_dir)
-    rules, extras, place = judging.rules, judging.extras, device or "auto"
+    rules, extras, place = scoring.rules, scoring.extras, device or "auto"
     arrays = None if samples is None else read_file(samples)
     with open_bench(workspace) as bench:
         if arrays is None:
-            judged = score_stored(
+            result = score_stored(
                 bench, attack or (), evaluators or (), rules=rules, extras=extras, device=place
             )
         else:
-            judged, measured = score_foreign(
+            result, measured = score_foreign(
                 bench,
                 lambda dataset: check_samples(arrays, dataset, library=library, norm=norm),
-                RoleRequest(ensemble, attacked, evaluators or ()),
-                rules=rules,
-                extras=extras,
-                device=place,
-            )
+                RoleRequest(ensemble, attacked, evaluators or ()), rules=rules, extras=extras, device=place,
+            )  # fmt: skip
             _note_measured(measured, norm)
-    print_summary(workspace, tuple(judged.evaluations))
-    if not judged.worked_on:
-        note("these samples were judged so before; nothing was done again")
+    print_summary(workspace, tuple(result.evaluations))
+    if not result.worked_on:
+        note("these evaluations were finished before; nothing was done again")
 
 
 def _refuse_options_for_files(ctx: typer.Context) -> None:
@@ -90,9 +87,7 @@ def _refuse_options_for_files(ctx: typer.Context) -> None:
     for name in ("ensemble", "attacked", "library", "norm"):
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            raise UsageError(
-                f"--{name} goes with --samples; who judges stored samples is said by --evaluators"
-            )
+            raise UsageError(f"--{name} goes with --samples; stored samples are scored by --evaluators")
 
 
 def _note_measured(measured: "Measured", norm: str) -> None:

@@ -37,9 +37,9 @@ Timeout = Annotated[
 def sql(
     ctx: typer.Context, *, statement: Statement, timeout: Timeout = 30.0, output: options.Printing
 ) -> None:
-    """Ask in SQL: one SELECT, read-only; BLOBs are shown in hex.
+    """Run one SQL SELECT, read-only; BLOBs are shown in hex.
 
-    The view sample_scores reads like the question, a row per judged attempt: dataset, method, model, attack,
+    The view sample_scores has a row per scored attempt: dataset, method, model, attack,
     norm, eps, source_label, target_label, success, js_delta and more.
 
     Example: jsdelta query sql "SELECT eps, avg(js_delta) FROM sample_scores WHERE success = 1 GROUP BY eps"

@@ -1,6 +1,6 @@
 """``jsdelta train``."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,9 @@ from . import options, recipe_options
 from .bench import open_bench
 from .groups import with_groups
 from .output import note, write_rows
+
+if TYPE_CHECKING:
+    from jsdelta_db.pipeline.train import TrainedEnsemble
 
 LARGEST_SEED = 2**31 - 10_000  # room for the members' seeds in 32 bits
 
@@ -37,7 +40,7 @@ def train(
 ) -> None:
     """Train an ensemble: members of one recipe with seeds SEED, SEED + 1, …; finished ones are reused.
 
-    A training that was stopped goes on from its last epoch when the same command is given again.
+    A stopped training resumes at its last epoch when the same command is run again.
 
     Example: jsdelta train --seed 0
     """
@@ -49,6 +52,11 @@ def train(
     check_training(recipe, known, name=name)
     with open_bench(workspace, makes_store=True) as bench:
         ensemble = train_ensemble(bench, recipe, seed=seed, name=name, download=download, jobs=jobs)
+    _write_members(ensemble, has_architectures=recipe.is_mixed)
+    note(f"ensemble {ensemble.name} ({ensemble.uid}); next: jsdelta attack --eps 3")
+
+
+def _write_members(ensemble: "TrainedEnsemble", *, has_architectures: bool) -> None:
     rows = [
         {
             "ensemble": ensemble.name,
@@ -61,5 +69,4 @@ def train(
         }
         for member, robust_accuracy in zip(ensemble.members, ensemble.robust_accuracies, strict=True)
     ]
-    write_rows(rows, [key for key in rows[0] if recipe.is_mixed or key != "architecture"])
-    note(f"ensemble {ensemble.name} ({ensemble.uid}); next: jsdelta attack --eps 3")
+    write_rows(rows, [key for key in rows[0] if has_architectures or key != "architecture"])

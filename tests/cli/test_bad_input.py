@@ -71,7 +71,7 @@ TYPED = [
     ),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--mean", ""],
-        "--mean '' is not valid: must be",
+        "--mean '' is not valid: must be numbers",
     ),
     (["models", "add", "mine", *FACTORY, "--dataset", "nope"], "unknown dataset 'nope'; there is: digits"),
     (

@@ -40,7 +40,7 @@ def test_stored_samples_are_judged_by_others(tiny_copy, capsys):
     assert judges_of(tiny_copy, last_evaluation(tiny_copy)) == [2, 1]
     code, again, err = call(capsys, tiny_copy, *command)
     assert (code, again) == (0, out)
-    assert "these samples were judged so before; nothing was done again" in err
+    assert "these evaluations were finished before; nothing was done again" in err
 
 
 def test_attack_is_repeatable_and_temperature_is_a_rule(tiny_copy, capsys):

@@ -264,7 +264,7 @@ def test_ctrl_c_stops_all_workers(workspace):
         process.wait()
     assert (process.returncode, out) == (130, "")
     assert [line for line in err.splitlines() if line.startswith("jsdelta: ")] == [
-        "jsdelta: interrupted; finished members and chunks are kept, the same command goes on from there"
+        "jsdelta: interrupted; finished members and chunks are stored; run the same command again to resume"
     ]
     assert "Traceback" not in err
     assert not any(_lives(int(owner.split("\t")[2])) for owner in owners)

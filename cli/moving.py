@@ -5,9 +5,33 @@ from typing import Annotated
 
 import typer
 
-from .output import Format, TerminalProgress, note, write_rows
+from . import options
+from .groups import with_groups
+from .output import note, write_rows
+from .progress import TerminalProgress
 
 IMPORT_KEYS = ("kind", "found", "new")
+
+Destination = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FOLDER", help="A folder that is new, empty or an earlier export."
+    ),
+]
+ExportFiles = Annotated[
+    bool, typer.Option("--files/--no-files", help="With checkpoints, logits, samples and data sets.")
+]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="An export, a workspace, a SQLite file or postgresql://USER@HOST/DATABASE."
+    ),
+]
+ImportFiles = Annotated[bool, typer.Option("--files/--no-files", help="With the files that rows rest on.")]
+FilesFrom = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Workspace of a server's files; default: this workspace."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -16,18 +40,7 @@ def register(app: typer.Typer) -> None:
     app.command("import")(import_)
 
 
-def export(
-    ctx: typer.Context,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="FOLDER", help="A folder that is new, empty or an earlier export."
-        ),
-    ],
-    files: Annotated[
-        bool, typer.Option("--files/--no-files", help="With checkpoints, logits, samples and data sets.")
-    ] = True,
-) -> None:
+def export(ctx: typer.Context, output: Destination, files: ExportFiles = True) -> None:
     """Write all finished work as Parquet files, and the files that it rests on.
 
     Example: jsdelta db export -o backup
@@ -41,22 +54,14 @@ def export(
     note(f"{done.rows:,} rows, {files_too}; jsdelta db import reads them")
 
 
+@with_groups
 def import_(
     ctx: typer.Context,
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE", help="An export, a workspace, a SQLite file or postgresql://USER@HOST/DATABASE."
-        ),
-    ],
-    files: Annotated[
-        bool, typer.Option("--files/--no-files", help="With the files that rows rest on.")
-    ] = True,
-    files_from: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Workspace of a server's files; default: this workspace."),
-    ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    *,
+    source: Source,
+    files: ImportFiles = True,
+    files_from: FilesFrom = None,
+    output: options.PrintingFormat,
 ) -> None:
     """Add what another store or an export holds to this store; what is here stays as it is.
 
@@ -68,7 +73,7 @@ def import_(
         ctx.obj.workspace(), source, TerminalProgress(), with_files=files, files_from=files_from
     )
     rows = [{"kind": kind, "found": found, "new": done.new[kind]} for kind, found in done.found.items()]
-    write_rows(rows, IMPORT_KEYS, form)
+    write_rows(rows, IMPORT_KEYS, output)
     _note_left_out(done.left_out)
     new = sum(done.new.values())
     log = "; jsdelta doctor --repair shows them in MLflow" if new else ""

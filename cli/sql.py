@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from .output import Format, write_plain
-from .query import Form, Header, Output
+from . import options
+from .groups import with_groups
+from .output import write_plain
 
 LONGEST = 86_400.0  # seconds: a day
 
@@ -26,15 +27,15 @@ def parse_timeout(text: str) -> float:
     return seconds
 
 
+Statement = Annotated[str, typer.Argument(metavar="'SELECT …'", help="One statement that reads.")]
+Timeout = Annotated[
+    float, typer.Option(metavar="SECONDS", parser=parse_timeout, help="Stop the statement after this.")
+]
+
+
+@with_groups
 def sql(
-    ctx: typer.Context,
-    statement: Annotated[str, typer.Argument(metavar="'SELECT …'", help="One statement that reads.")],
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", parser=parse_timeout, help="Stop the statement after this.")
-    ] = 30.0,
-    form: Form = Format.TABLE,
-    output: Output = None,
-    header: Header = True,
+    ctx: typer.Context, *, statement: Statement, timeout: Timeout = 30.0, output: options.Printing
 ) -> None:
     """Ask in SQL: one SELECT, read-only; BLOBs are shown in hex.
 
@@ -46,4 +47,4 @@ def sql(
     from jsdelta_db.queries.sql import query_sql
 
     found = query_sql(ctx.obj.workspace().db_url, statement, timeout)
-    write_plain(found.columns, found.rows, form, output, header=header)
+    write_plain(found.columns, found.rows, output)

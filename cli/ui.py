@@ -18,9 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def ui(
     ctx: typer.Context,
-    port: Annotated[
-        int, typer.Option(metavar="N", parser=options.whole(1, 65535), help="Port to listen on.")
-    ] = 5000,
+    port: Annotated[int, options.whole("Port to listen on.", 1, 65535)] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Show this workspace's runs in the MLflow UI, until Ctrl-C.

@@ -39,7 +39,7 @@ class Listening(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         """Keep one line."""
         self.lines.append(message)
 

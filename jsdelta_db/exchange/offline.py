@@ -45,6 +45,7 @@ def open_offline(
     Args:
         workspace: whose store is read for models; nothing is written there.
         start: an export or another store to read instead.
+        request: who takes part; only their files are brought.
 
     Raises:
         UsageError: the folder holds something else, or a name is not valid.

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from jsdelta_db.compute.attacks.preflight import check_images
-from jsdelta_db.compute.attacks.targets import parse_label
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import TARGET_RULES, AttackConfig
 from jsdelta_db.config.evaluation import EvaluationConfig
+from jsdelta_db.config.labels import parse_label
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.evaluation.plan import plan_attack, plan_evaluation
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest, check_models, find_roles, open_roles
@@ -64,4 +64,5 @@ def _with_label_number(config: AttackConfig, dataset: Dataset) -> AttackConfig:
     """
     if config.targets in TARGET_RULES:
         return config
-    return replace(config, targets=str(parse_label(config.targets, dataset.classes)))
+    label = parse_label("--targets", config.targets, dataset.classes, TARGET_RULES)
+    return replace(config, targets=str(label))

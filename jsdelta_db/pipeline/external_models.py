@@ -1,6 +1,7 @@
 """External models: networks trained elsewhere, entered as models like any other."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +29,43 @@ Normalization = tuple[float, ...] | str | None
 NAME = re.compile(r"(?!\d+$)[\w.-]+")  # no reference takes it for seeds or part of an ensemble
 
 
-def add_model(
-    bench: Workbench,
-    name: str,
-    *,
-    factory: str,
-    checkpoint: Path,
-    dataset_name: str,
-    mean: Normalization = None,
-    std: Normalization = None,
-    method: str = "external",
-    seed: int = 0,
-) -> tuple[Model, bool]:
-    """Add a network as a model that may be attacked or judge; the same one is found, not added twice.
+@dataclass(frozen=True, slots=True)
+class ExternalRequest:
+    """A network made elsewhere, as a user names it.
 
-    Args:
+    Attributes:
+        name: to call it by.
         factory: ``module:callable``, called with those of num_classes, in_channels and image_size that
             it takes.
         checkpoint: a saved state dict; it is copied into the workspace.
-        mean, std: normalization of images in [0, 1], per channel; ``dataset`` for the data
-            set's own, None for no normalization.
+        dataset: name of the builtin data set that it is for.
+        mean, std: normalization of images in [0, 1], per channel; ``dataset`` for the data set's own,
+            None for no normalization.
+        method, seed: of its training, for people.
+    """
+
+    name: str
+    factory: str
+    checkpoint: Path
+    dataset: str
+    mean: Normalization = None
+    std: Normalization = None
+    method: str = "external"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalNetwork:
+    """A network that passed the preflight checks, with the recipe that builds it again."""
+
+    dataset: Dataset
+    recipe: dict[str, Any]
+    network: nn.Module
+    device: torch.device
+
+
+def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
+    """Add a network as a model that may be attacked or judge; the same one is found, not added twice.
 
     Returns:
         The row, and whether it is new.
@@ -56,27 +74,28 @@ def add_model(
         UsageError: a name that is taken or does not exist, or a normalization that is not valid.
         ModelError: the network cannot be built, loaded or used.
     """
-    dataset, recipe, network, device = open_external(
-        bench.workspace.data_dir, name, factory=factory, checkpoint=checkpoint, dataset_name=dataset_name,
-        mean=mean, std=std,
-    )  # fmt: skip
-    few = dataset.splits["attack"]
-    facts = {"kind": "external", "sha256": sha256_of(checkpoint.read_bytes()), "method": method, "seed": seed}
+    opened = open_external(bench.workspace.data_dir, request)
+    name, recipe, origin = request.name, opened.recipe, {"method": request.method, "seed": request.seed}
+    facts = {"kind": "external", "sha256": sha256_of(request.checkpoint.read_bytes()), **origin}
     with bench.store.transaction() as session:
-        dataset_row = enter_dataset(session, dataset)
+        dataset_row = enter_dataset(session, opened.dataset)
         key = config_hash({**facts, **recipe}, [dataset_row.uid])
         known = _find_known(session, name, key)
     if known is not None:
         return known, False
     row = Model(
         uid=runs.new_uid(), config_hash=key, created_at=runs.now(), finished_at=runs.now(), name=name,
-        dataset_id=dataset_row.id, recipe_name=name, recipe=recipe, architecture=factory, method=method,
-        seed=seed, clean_accuracy=accuracy(network, few, device), status=FINISHED,
+        dataset_id=dataset_row.id, recipe_name=name, recipe=recipe, architecture=request.factory, **origin,
+        clean_accuracy=accuracy(opened.network, opened.dataset.splits["attack"], opened.device),
+        status=FINISHED,
     )  # fmt: skip
-    run = bench.tracker.start(f"model {name}", uid=row.uid, params={**recipe, "method": method, "seed": seed})
+    run = bench.tracker.start(f"model {name}", uid=row.uid, params={**recipe, **origin})
     with run.closing():
         path = run.folder / "checkpoint.pt"
-        row.checkpoint_sha256, row.checkpoint_uri = save_checkpoint(network, path), bench.relative(path)
+        row.checkpoint_sha256, row.checkpoint_uri = (
+            save_checkpoint(opened.network, path),
+            bench.relative(path),
+        )
         run.file(path)
         run.metrics({"clean_accuracy": row.clean_accuracy})
         row.mlflow_run_id = run.logged_id
@@ -85,34 +104,26 @@ def add_model(
     return row, True
 
 
-def open_external(
-    data_dir: Path,
-    name: str,
-    *,
-    factory: str,
-    checkpoint: Path,
-    dataset_name: str,
-    mean: Normalization = None,
-    std: Normalization = None,
-) -> tuple[Dataset, dict[str, Any], nn.Module, torch.device]:
+def open_external(data_dir: Path, request: ExternalRequest) -> ExternalNetwork:
     """Build a network and run the preflight checks; needs no store and makes nothing.
 
     Raises:
         UsageError, ModelError: see :func:`add_model`.
     """
+    name = request.name
     if not NAME.fullmatch(name) or name in ("first", "all"):
         raise UsageError(
             f"model name {name!r} is not valid; choose another of letters, digits, . _ and -, not a number"
         )
-    if dataset_name not in data.LOADERS:
-        raise UnknownNameError("dataset", dataset_name, data.LOADERS)
-    dataset = data.load(dataset_name, data_dir)
-    recipe = ExternalModel(factory, *_normalization(dataset, mean, std)).as_recipe()
-    network = load_external(build_external(recipe, dataset), checkpoint)
+    if request.dataset not in data.LOADERS:
+        raise UnknownNameError("dataset", request.dataset, data.LOADERS)
+    dataset = data.load(request.dataset, data_dir)
+    recipe = ExternalModel(request.factory, *_normalization(dataset, request.mean, request.std)).as_recipe()
+    network = load_external(build_external(recipe, dataset), request.checkpoint)
     device = resolve_device("auto")
     network.to(device)
     check_network(network, dataset.splits["attack"], device, name)
-    return dataset, recipe, network, device
+    return ExternalNetwork(dataset, recipe, network, device)
 
 
 def _normalization(

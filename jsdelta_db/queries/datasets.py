@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.store.naming import get_match
 from jsdelta_db.store.reading import Reader, fetch
 
 DATASET_KEYS = ("name", "uid", "kind", "construction", "parent", "model", "images", "status")
@@ -13,7 +13,6 @@ FACT_KEYS = (
     *DATASET_KEYS, "ensemble", "member", "method", "note", "steps", "step_size", "eps", "seed", "of",
     "label_share", "device", "dtype", "chunk_size", "root", "chain", "fingerprint", "file", "sha256",
 )  # fmt: skip
-SHORTEST_PREFIX = 4  # of a uid
 DATASETS = """
 SELECT dataset.uid, dataset.name, dataset.kind, dataset.construction, dataset.status, dataset.seed,
        dataset.uri, dataset.sha256, dataset.fingerprint, dataset.id, dataset.parent_id
@@ -56,17 +55,9 @@ def get_dataset(reader: Reader, reference: str, builtin: Iterable[str] = ()) -> 
         builtin: names that exist even if the store has no row of theirs yet.
 
     Raises:
-        UsageError: no such data set, or several.
+        UnknownNameError: no such data set.
+        UsageError: several.
     """
     rows = query_datasets(reader)
-    found = [row for row in rows if row["name"] == reference] or [
-        row for row in rows if len(reference) >= SHORTEST_PREFIX and row["uid"].startswith(reference)
-    ]
-    if len(found) > 1:
-        uids = ", ".join(row["uid"] for row in found)
-        raise UsageError(f"dataset {reference!r} names {len(found)}; give one by its uid: {uids}")
-    if not found:
-        raise UnknownNameError(
-            "dataset", reference, dict.fromkeys([*builtin, *(row["name"] for row in rows)])
-        )
-    return found[0]
+    known = dict.fromkeys([*builtin, *(row["name"] for row in rows)])
+    return get_match("dataset", reference, ((row["name"], row["uid"], row) for row in rows), known)

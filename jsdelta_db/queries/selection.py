@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from jsdelta_db.config.attack import OBJECTIVES
 from jsdelta_db.config.checks import NORMS
 from jsdelta_db.config.evaluation import TEMPERATURES
-from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.store.constants import FINISHED
+from jsdelta_db.store.naming import ANY_PREFIX, ambiguous, get_match, match
 from jsdelta_db.store.reading import Reader, fetch, fetch_many
 
 DEFAULT_KEYS = ("dataset", "ensemble", "attacked", "norm", "eps")
@@ -129,8 +130,11 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
     found = [dict(zip(FACTS, row, strict=True)) for row in fetch_many(reader, FINISHED_EVALUATIONS)]
     _check_names(reader, selection)
     found = _select(found, selection)
+    if selection.ensemble is not None:
+        ensembles = _find_ensembles(reader, selection.ensemble)
+        found = [row for row in found if row["ensemble_uid"] in ensembles]
     if selection.uids:
-        named = {uid for prefix in selection.uids for uid in _resolve_uid(prefix, found)}
+        named = {_resolve_uid(prefix, found) for prefix in selection.uids}
         found = [row for row in found if named & {row["uid"], row["attack_uid"]}]
     for row in found:
         row["attacked"] = row["attacked"] if row["model_name"] is None else row["model_name"]
@@ -153,8 +157,6 @@ def _select(rows: list[Row], selection: Selection) -> list[Row]:
         wanted = getattr(selection, name)
         if wanted is not None:
             rows = [row for row in rows if row[name] == wanted]
-    if selection.ensemble is not None:
-        rows = [row for row in rows if _is_ensemble(selection.ensemble, row["ensemble"], row["ensemble_uid"])]
     if selection.eps:
         rows = [row for row in rows if _is_one_of(row["eps"], selection.eps)]
     return rows
@@ -164,8 +166,21 @@ def _is_one_of(found: float, wanted: Iterable[float]) -> bool:
     return any(math.isclose(found, eps, rel_tol=EPS_TOLERANCE) for eps in wanted)
 
 
-def _is_ensemble(reference: str, name: str | None, uid: str | None) -> bool:
-    return uid is not None and (reference == name or uid.startswith(reference))
+def _find_ensembles(reader: Reader, reference: str) -> set[str]:
+    """Return the uids of the ensembles of a name, which need not be unique, or of one uid prefix.
+
+    Raises:
+        UnknownNameError: there is none.
+        UsageError: a prefix of several uids.
+    """
+    ensembles = fetch(reader, "SELECT name, uid FROM ensemble ORDER BY name")
+    named = [(name, uid, (name, uid)) for name, uid in ensembles]
+    found = match(reference, named, shortest=ANY_PREFIX)
+    if not found:
+        raise UnknownNameError("ensemble", reference, dict.fromkeys(name for name, _ in ensembles))
+    if len(found) > 1 and found[0][0] != reference:
+        raise ambiguous("ensemble", reference, (uid for _, uid in found))
+    return {uid for _, uid in found}
 
 
 def _check_names(reader: Reader, selection: Selection) -> None:
@@ -174,12 +189,6 @@ def _check_names(reader: Reader, selection: Selection) -> None:
     Raises:
         UnknownNameError: lists what there is.
     """
-    if selection.ensemble is not None:
-        ensembles = fetch(reader, "SELECT name, uid FROM ensemble ORDER BY name")
-        if not any(_is_ensemble(selection.ensemble, *ensemble) for ensemble in ensembles):
-            raise UnknownNameError(
-                "ensemble", selection.ensemble, dict.fromkeys(name for name, _ in ensembles)
-            )
     for what, (sql, valid) in NAMES.items():
         wanted = getattr(selection, what)
         if wanted is not None:
@@ -188,21 +197,16 @@ def _check_names(reader: Reader, selection: Selection) -> None:
                 raise UnknownNameError(what, wanted, known)
 
 
-def _resolve_uid(prefix: str, rows: Sequence[Row]) -> set[str]:
+def _resolve_uid(prefix: str, rows: Sequence[Row]) -> str:
     """Return the uid of the one attack or evaluation that a prefix names.
 
     Raises:
         UnknownNameError: none.
         UsageError: several.
     """
-    named = {row[key] for row in rows for key in ("uid", "attack_uid") if row[key].startswith(prefix)}
-    if not named:
-        raise UnknownNameError("attack", prefix, dict.fromkeys(row["attack_uid"] for row in rows))
-    if len(named) > 1:
-        raise UsageError(
-            f"--attack {prefix!r} names {len(named)}; give one by its uid: {', '.join(sorted(named))}"
-        )
-    return named
+    uids: list[str] = sorted({row[key] for row in rows for key in ("uid", "attack_uid")})
+    known = dict.fromkeys(row["attack_uid"] for row in rows)
+    return get_match("attack", prefix, ((None, uid, uid) for uid in uids), known, shortest=ANY_PREFIX)
 
 
 def _evaluators(reader: Reader) -> dict[int, list[str]]:

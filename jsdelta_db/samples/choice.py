@@ -11,21 +11,26 @@ from sqlalchemy.orm import Session
 from jsdelta_db.config.evaluation import check_beta
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, UnknownNameError, UsageError
+from jsdelta_db.samples.chunks import check_stored
 from jsdelta_db.samples.stored_attack import StoredAttack, StoredRows
 from jsdelta_db.store.references import get_attack
 from jsdelta_db.store.schema import FINISHED, Attack, Evaluation
 
 
 @dataclass(frozen=True, slots=True)
-class SampleFilter:
-    """Which attempts are wanted; None leaves a fact open.
+class SampleChoice:
+    """An attack, an evaluation of it, and the attempts that are wanted; None leaves a fact open.
 
     Attributes:
+        attack: uid prefix; the newest finished attack that stored its samples if None.
+        evaluation: uid prefix; the attack's first finished one if None.
         bugs, features: successful ones whose JSΔ is below, or not below, this threshold.
         source, target: labels, by name or number.
         only_successes: leave out attempts that did not reach their target.
     """
 
+    attack: str | None = None
+    evaluation: str | None = None
     bugs: float | None = None
     features: float | None = None
     source: str | None = None
@@ -73,31 +78,21 @@ def spread(js_delta: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     return np.asarray(order[ranks])
 
 
-def get_stored_attack(
-    session: Session, workspace: Workspace, attack: str | None = None, evaluation: str | None = None
-) -> StoredAttack:
-    """Return an attack whose samples are stored.
-
-    Args:
-        attack: uid prefix; the newest finished attack that stored its samples if None.
-        evaluation: uid prefix; the attack's first finished one if None.
+def find_stored_attack(session: Session, workspace: Workspace, choice: SampleChoice) -> StoredAttack:
+    """Return the attack of a choice, whose samples are stored.
 
     Raises:
         NothingToDoError: no attack is finished.
         UsageError: no such attack or evaluation, one that is not finished, or no samples stored.
     """
-    row = _newest(session) if attack is None else get_attack(session, attack)
+    row = _newest(session) if choice.attack is None else get_attack(session, choice.attack)
     if row.finished_at is None:
         raise UsageError(
             f"attack {row.uid} is not finished; go on with the same jsdelta attack as before, "
             "then look at its samples"
         )
-    if not row.keeps_samples:
-        raise UsageError(
-            f"attack {row.uid} was made with --no-save-samples, so there is nothing to look at; "
-            "attack with another --seed"
-        )
-    return StoredAttack(session, workspace, row, _find_evaluation(session, row, evaluation))
+    check_stored(row)
+    return StoredAttack(session, workspace, row, _find_evaluation(session, row, choice.evaluation))
 
 
 def _newest(session: Session) -> Attack:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, UsageError
 from jsdelta_db.runtime.files import replace_folder, write_atomically
-from jsdelta_db.samples.choice import SampleFilter, get_stored_attack
+from jsdelta_db.samples.choice import SampleChoice, find_stored_attack
 from jsdelta_db.samples.stored_attack import StoredAttack, StoredImages, StoredRows
 from jsdelta_db.store.session import reading_store
 
@@ -73,17 +73,14 @@ def _check_folder(path: Path, *, force: bool) -> None:
 def export_samples(
     workspace: Workspace,
     path: Path,
-    wanted: SampleFilter,
+    choice: SampleChoice,
     *,
-    attack: str | None = None,
-    evaluation: str | None = None,
     form: str | None = None,
     force: bool = False,
 ) -> int:
     """Write an attack's samples, whole or not at all, and return how many.
 
     Args:
-        attack, evaluation: see :func:`jsdelta_db.samples.choice.get_stored_attack`.
         form, force: see :func:`check_target`.
 
     Raises:
@@ -93,11 +90,11 @@ def export_samples(
     """
     chosen = check_target(path, form, force=force)
     with reading_store(workspace.db_url) as connection, Session(connection) as session:
-        stored = get_stored_attack(session, workspace, attack, evaluation)
+        stored = find_stored_attack(session, workspace, choice)
         rows = stored.read_rows()
-        rows = rows.pick(wanted.matches(rows, stored.classes))
+        rows = rows.pick(choice.matches(rows, stored.classes))
         if not len(rows):
-            raise NothingToDoError(_nothing(stored, wanted))
+            raise NothingToDoError(_nothing(stored, choice))
         images = stored.read_images(rows)
     try:
         if chosen == "npz":
@@ -112,13 +109,13 @@ def export_samples(
     return len(rows)
 
 
-def _nothing(stored: StoredAttack, wanted: SampleFilter) -> str:
+def _nothing(stored: StoredAttack, choice: SampleChoice) -> str:
     attack = stored.attack
-    if wanted.bugs is None:
+    if choice.bugs is None:
         return f"attack {attack.uid} has no successful sample; add --all for those that failed"
     if stored.evaluation is None:
         return f"attack {attack.uid} was not judged, so it has no bugs; leave --bugs out, or judge it first"
-    return f"attack {attack.uid} has no bug at β = {wanted.bugs:g}; ask for a higher --bugs"
+    return f"attack {attack.uid} has no bug at β = {choice.bugs:g}; ask for a higher --bugs"
 
 
 def as_npz(stored: StoredAttack, rows: StoredRows, images: StoredImages) -> bytes:

@@ -9,34 +9,26 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError
 from jsdelta_db.plots.samples import Opinion, SamplePicture
 from jsdelta_db.records import FILE_SPLIT
-from jsdelta_db.samples.choice import SampleFilter, get_stored_attack, spread
+from jsdelta_db.samples.choice import SampleChoice, find_stored_attack, spread
 from jsdelta_db.samples.stored_attack import StoredAttack, StoredOpinion, StoredRows
 from jsdelta_db.store.session import reading_store
 
 
 def read_pictures(
-    workspace: Workspace,
-    wanted: SampleFilter,
-    *,
-    attack: str | None = None,
-    evaluation: str | None = None,
-    limit: int = 8,
+    workspace: Workspace, choice: SampleChoice, limit: int = 8
 ) -> tuple[str, list[SamplePicture]]:
     """Return a title and pictures of an attack's samples, from the lowest JSΔ to the highest.
 
     Loads no network: all that is shown is stored.
-
-    Args:
-        attack, evaluation: see :func:`jsdelta_db.samples.choice.get_stored_attack`.
 
     Raises:
         NothingToDoError: no attack, or no sample, is as wanted.
         UsageError, DataError, CheckpointError: a name, the data set or a stored file is not as it should be.
     """
     with reading_store(workspace.db_url) as connection, Session(connection) as session:
-        stored = get_stored_attack(session, workspace, attack, evaluation)
+        stored = find_stored_attack(session, workspace, choice)
         rows = stored.read_rows()
-        rows = rows.pick(wanted.matches(rows, stored.classes))
+        rows = rows.pick(choice.matches(rows, stored.classes))
         chosen = rows.pick(spread(rows.js_delta, limit))
         if not len(chosen):
             raise NothingToDoError(_nothing(stored, len(rows)))

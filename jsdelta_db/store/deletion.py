@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.errors import InUseError, UsageError
 from jsdelta_db.runtime.leases import describe, is_alive
-from jsdelta_db.store.references import SHORTEST_PREFIX
+from jsdelta_db.store.naming import SHORTEST_PREFIX, ambiguous, match
 from jsdelta_db.store.relations import batches, conditions, needs, owners, parts, runs
 from jsdelta_db.store.schema import RUNNING, Base
 
@@ -112,18 +112,16 @@ def name_dependents(plan: Deletion) -> str:
 def _find(session: Session, reference: str) -> tuple[str, int]:
     if len(reference) < SHORTEST_PREFIX:
         raise UsageError(f"uid {reference!r} is too short; give {SHORTEST_PREFIX} characters or more of it")
-    found = [
-        (kind, row.id, row.uid)
+    named = [
+        (None, uid, (kind, run_id, uid))
         for kind, table in runs().items()
-        for row in session.execute(
-            select(table.c.id, table.c.uid).where(table.c.uid.startswith(reference, autoescape=True))
-        )
+        for run_id, uid in session.execute(select(table.c.id, table.c.uid))
     ]
+    found = match(reference, named)
     if len(found) == 1:
         return found[0][:2]
     if found:
-        named = ", ".join(f"{kind} {uid}" for kind, _, uid in found)
-        raise UsageError(f"uid {reference!r} names {len(found)}; give more of one: {named}")
+        raise ambiguous("uid", reference, (f"{kind} {uid}" for kind, _, uid in found))
     raise UsageError(
         f"no {', '.join(list(runs())[:-1])} or {list(runs())[-1]} has a uid that starts with {reference!r}; "
         "see jsdelta query bugs --by attack, models list, dataset list"

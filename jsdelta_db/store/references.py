@@ -1,8 +1,9 @@
-"""Rows by what people call them. Every function takes a session and never commits.
+"""References: rows by the name or uid that people type; :mod:`jsdelta_db.store.naming` matches them.
 
-A model or a set of them is named by one reference: an ensemble's name or uid (``digits``), some of its
-members by seed (``digits:1,2``, or just ``1,2`` where the ensemble is clear), a model's uid, or the name
-of a model that was added. Any unique prefix of a uid will do, from four digits.
+Every function takes a session and never commits. A model or a set of models has one reference: an
+ensemble's name or uid (``digits``), some of its members by seed (``digits:1,2``, or just ``1,2`` where the
+ensemble is clear), a model's uid, or the name of a model that was added. A uid may be cut to any unique
+prefix of four characters or more.
 """
 
 import re
@@ -11,7 +12,8 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jsdelta_db.errors import NothingToDoError, UsageError
+from jsdelta_db.errors import NothingToDoError, UnknownNameError, UsageError
+from jsdelta_db.store.naming import find_match, get_match
 from jsdelta_db.store.schema import (
     FINISHED,
     Attack,
@@ -22,8 +24,8 @@ from jsdelta_db.store.schema import (
     Model,
 )
 
-SHORTEST_PREFIX = 4
 SEEDS = re.compile(r"\d+(,\d+)*")
+MOST_LISTED = 8  # uids in one message, the newest
 
 
 def get_ensemble(session: Session, reference: str | None = None) -> Ensemble:
@@ -31,7 +33,8 @@ def get_ensemble(session: Session, reference: str | None = None) -> Ensemble:
 
     Raises:
         NothingToDoError: no ensemble is finished.
-        UsageError: no such ensemble, or several of that name (the message lists uids).
+        UnknownNameError: no such ensemble.
+        UsageError: several of that name (the message lists uids).
     """
     finished = _finished_ensembles(session)
     if not finished:
@@ -40,8 +43,7 @@ def get_ensemble(session: Session, reference: str | None = None) -> Ensemble:
         return finished[0]
     found = _find_ensemble(finished, reference)
     if found is None:
-        known = ", ".join(f"{row.name} ({row.uid[:8]})" for row in finished)
-        raise UsageError(f"unknown ensemble {reference!r}; there is: {known}")
+        raise UnknownNameError("ensemble", reference, (f"{row.name} ({row.uid[:8]})" for row in finished))
     return found
 
 
@@ -60,7 +62,7 @@ def list_members(session: Session, ensemble: Ensemble) -> list[Model]:
 def list_models(
     session: Session, reference: str, home: Ensemble | None = None
 ) -> tuple[list[Model], Ensemble | None]:
-    """Return the finished models that a reference names, and the ensemble it named them by.
+    """Return the finished models of a reference, and the ensemble that it names.
 
     Args:
         home: the ensemble that bare seeds belong to.
@@ -84,35 +86,38 @@ def get_attack(session: Session, reference: str) -> Attack:
     """Return an attack by unique uid prefix.
 
     Raises:
-        UsageError: no such attack, or several.
+        UnknownNameError: no such attack.
+        UsageError: several.
     """
     rows = session.scalars(select(Attack).order_by(Attack.id)).all()
-    found = [row for row in rows if _is_prefix(reference, row.uid)]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(row.uid for row in found or rows[-8:]) or "none; make one with jsdelta attack --eps 3"
-    what = "several have this prefix" if found else "there is none"
-    raise UsageError(f"attack {reference!r}: {what}; give one by its uid: {known}")
+    named = [(None, row.uid, row) for row in rows]
+    known = [row.uid for row in rows[-MOST_LISTED:]]
+    hint = "" if rows else "make one with jsdelta attack --eps 3"
+    return get_match("attack", reference, named, known, hint=hint)
 
 
-def list_first_judges(session: Session, attack: Attack) -> tuple[list[Model], Ensemble | None]:
-    """Return the evaluators of an attack's first evaluation, and whose members they are."""
+def list_first_evaluators(session: Session, attack: Attack) -> tuple[list[Model], Ensemble | None]:
+    """Return the evaluators of an attack's first evaluation, and the ensemble they belong to.
+
+    Raises:
+        NothingToDoError: the attack has no evaluation.
+    """
     first = session.scalars(
         select(Evaluation).where(Evaluation.attack_id == attack.id).order_by(Evaluation.id)
     ).first()
     if first is None:
         raise NothingToDoError(f"attack {attack.uid} was never judged; name --evaluators")
-    judges = session.scalars(
+    evaluators = session.scalars(
         select(Model)
         .join(EvaluationMember, EvaluationMember.model_id == Model.id)
         .where(EvaluationMember.evaluation_id == first.id)
         .order_by(EvaluationMember.position)
     )
-    return list(judges), session.get(Ensemble, first.ensemble_id) if first.ensemble_id else None
+    return list(evaluators), session.get(Ensemble, first.ensemble_id) if first.ensemble_id else None
 
 
 def _finished_ensembles(session: Session) -> Sequence[Ensemble]:
-    """Return them, the newest first."""
+    """Return the finished ensembles, newest first."""
     return session.scalars(
         select(Ensemble)
         .where(Ensemble.status == FINISHED)
@@ -121,13 +126,7 @@ def _finished_ensembles(session: Session) -> Sequence[Ensemble]:
 
 
 def _find_ensemble(finished: Sequence[Ensemble], reference: str) -> Ensemble | None:
-    found = [row for row in finished if row.name == reference] or [
-        row for row in finished if _is_prefix(reference, row.uid)
-    ]
-    if len(found) > 1:
-        uids = ", ".join(row.uid for row in found)
-        raise UsageError(f"ensemble {reference!r} names {len(found)}; give one by its uid: {uids}")
-    return found[0] if found else None
+    return find_match("ensemble", reference, ((row.name, row.uid, row) for row in finished))
 
 
 def _by_seed(ensemble: Ensemble, members: Sequence[Model], seeds: str) -> list[Model]:
@@ -143,14 +142,9 @@ def _by_seed(ensemble: Ensemble, members: Sequence[Model], seeds: str) -> list[M
 
 def _get_model(session: Session, reference: str, home: Ensemble | None) -> Model:
     finished = session.scalars(select(Model).where(Model.status == FINISHED).order_by(Model.id)).all()
-    found = [row for row in finished if row.name == reference] or [
-        row for row in finished if _is_prefix(reference, row.uid)
-    ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        uids = ", ".join(row.uid for row in found)
-        raise UsageError(f"model {reference!r} names {len(found)}; give one by its uid: {uids}")
+    found = find_match("model", reference, ((row.name, row.uid, row) for row in finished))
+    if found is not None:
+        return found
     seeds = (
         f"seeds of {home.name!r}: {', '.join(str(row.seed) for row in list_members(session, home))}; "
         if home
@@ -162,7 +156,3 @@ def _get_model(session: Session, reference: str, home: Ensemble | None) -> Model
         f"{reference!r} is no model or ensemble: must be {seeds}ensembles: {ensembles}; "
         f"added models: {added}; or a model's uid"
     )
-
-
-def _is_prefix(reference: str, uid: str) -> bool:
-    return len(reference) >= SHORTEST_PREFIX and uid.startswith(reference)

@@ -26,7 +26,7 @@ class Wait:
     def once(self, owner: str | None) -> None:
         """Wait for a second."""
         if not self._is_said:
-            self._progress.say(f"{self._reason} {describe(owner)}; waiting")
+            self._progress.report(f"{self._reason} {describe(owner)}; waiting")
             self._is_said = True
         time.sleep(POLL_SECONDS)
 

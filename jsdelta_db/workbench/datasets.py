@@ -7,9 +7,9 @@ from jsdelta_db.compute import data
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.data.constructed import open_file
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.queries.datasets import SHORTEST_PREFIX
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import CONSTRUCTED
+from jsdelta_db.store.naming import get_match
 from jsdelta_db.store.schema import FINISHED
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.workbench import Workbench
@@ -61,19 +61,13 @@ def get_constructed(session: Session, reference: str) -> DatasetRow:
     rows = session.scalars(
         select(DatasetRow).where(DatasetRow.kind == CONSTRUCTED).order_by(DatasetRow.id)
     ).all()
-    found = [row for row in rows if row.name == reference] or [
-        row for row in rows if len(reference) >= SHORTEST_PREFIX and row.uid.startswith(reference)
-    ]
-    if not found:
-        raise UnknownNameError("dataset", reference, [*data.LOADERS, *(row.name for row in rows)])
-    if len(found) > 1:
-        uids = ", ".join(row.uid for row in found)
-        raise UsageError(f"dataset {reference!r} names {len(found)}; give one by its uid: {uids}")
-    if found[0].status != FINISHED:
+    named = [(row.name, row.uid, row) for row in rows]
+    found = get_match("dataset", reference, named, [*data.LOADERS, *(row.name for row in rows)])
+    if found.status != FINISHED:
         raise UsageError(
-            f"dataset {found[0].name!r} is not finished; go on with the same jsdelta dataset build as before"
+            f"dataset {found.name!r} is not finished; go on with the same jsdelta dataset build as before"
         )
-    return found[0]
+    return found
 
 
 def root_of(session: Session, row: DatasetRow) -> DatasetRow:

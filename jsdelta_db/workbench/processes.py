@@ -131,7 +131,7 @@ def _pass_on(bench: Workbench, news: _News) -> None:
         with bench.progress.task(news.label, news.total) as advance:
             advance(news.total, news.line)
     elif news.line:
-        bench.progress.say(news.line)
+        bench.progress.report(news.line)
 
 
 @contextmanager
@@ -175,7 +175,7 @@ class _Reporter:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         """Send one line of news."""
         self._connection.send(_News(line=message))
 

@@ -70,7 +70,7 @@ def open_workbench(
         _release(store, workspace.db_url)
     try:
         with heartbeat(store), _terminable():
-            connection = Connection(workspace, reporter.say) if is_tracked else NullConnection(workspace)
+            connection = Connection(workspace, reporter.report) if is_tracked else NullConnection(workspace)
             yield Workbench(workspace, store, Tracker(connection), reporter, chunk_size)
     except SQLAlchemyError as error:
         raise translate(error, url) from error

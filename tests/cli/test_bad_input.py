@@ -33,11 +33,11 @@ TYPED = [
     (["attack", "--eps", "3", "--norm", "l1"], "norm 'l1' is not valid: must be linf, l2"),
     (
         ["attack", "--eps", "0", "--norm", "l2"],
-        "--eps '0' is out of range; valid for l2 is a number in (0, 1000]",
+        "--eps '0' is out of range: must be a number in (0, 1000] for l2",
     ),
     (
         ["attack", "--eps", "3/255x", "--norm", "l2"],
-        "--eps '3/255x' is not a perturbation size; valid for l2",
+        "--eps '3/255x' is not a perturbation size: must be a number in (0, 1000] for l2",
     ),
     (
         ["attack", "--eps", "3", "--objective", "nope"],
@@ -71,7 +71,7 @@ TYPED = [
     ),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--mean", ""],
-        "--mean '' is not valid; valid",
+        "--mean '' is not valid: must be",
     ),
     (["models", "add", "mine", *FACTORY, "--dataset", "nope"], "unknown dataset 'nope'; there is: digits"),
     (
@@ -200,13 +200,13 @@ ASKED = [
         2,
         "would judge and be a surrogate",
     ),
-    (["attack", "--eps", "3", "--objective", "bug", "--surrogates", "1,2"], 1, "nobody is left to judge"),
+    (["attack", "--eps", "3", "--objective", "bug", "--surrogates", "1,2"], 1, "no evaluator is left"),
     (
         ["attack", "--eps", "3", "--stability", "--no-save-samples"],
         2,
         "--stability looks at the samples again",
     ),
-    (["score", "--attack", "nope"], 2, "attack 'nope': there is none; give one by its uid: "),
+    (["score", "--attack", "nope"], 2, "unknown attack 'nope'; there is: "),
     (
         ["score", "--samples", "none.npz"],
         1,

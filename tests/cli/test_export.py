@@ -207,7 +207,7 @@ def test_whole_or_not_at_all(target, tiny, tmp_path, monkeypatch, capsys):
         (["-o", "missing/samples.npz"], 2, "does not exist; make it first"),
         (["-o", "folder.npz"], 2, "is a folder"),
         (["-o", "file"], 2, "is a file; give a folder"),
-        (["ffffffff", "-o", "samples.npz"], 2, "there is none"),
+        (["ffffffff", "-o", "samples.npz"], 2, "unknown attack 'ffffffff'"),
         (["-o", "samples.npz", "--evaluation", "ffff"], 2, "names 0 evaluations"),
         (["-o", "samples.npz", "--evaluation", ""], 2, "names 0 evaluations"),
         (["-o", "samples.npz", "--bugs", "0"], 2, "out of range"),

@@ -179,7 +179,7 @@ def test_samples_need_neither_model_nor_mlflow(tiny_copy, tmp_path, capsys):
         (["--source", "cat"], 2, "unknown --source 'cat'; there is: 0, 1"),
         (["--target", "10"], 2, "unknown --target '10'"),
         (["--limit", "0"], 2, "must be a whole number from 1 to 40"),
-        (["--attack", "ffffffff"], 2, "there is none"),
+        (["--attack", "ffffffff"], 2, "unknown attack 'ffffffff'"),
         (["--evaluation", "ffffffff"], 2, "names 0 evaluations"),
         (["--bugs", "1e-12"], 1, "has no such samples"),
         (["-o", "figure.jpg"], 2, "must be .png or .svg"),

@@ -1,12 +1,14 @@
 """How firmly a sample sits at its label, and how sharp a model's minimum is: closed forms."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from jsdelta_db.compute.attacks import describe_samples
 from jsdelta_db.compute.attacks.stability import DRAWS, measure_stability, sign_noise
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models.networks import Normalized, SmallCNN
@@ -38,8 +40,13 @@ class Plane(nn.Module):
 
 def stability_of(model, x_adv, attempts, target=1, norm="linf", seed=0, eps=EPS):
     """Measure it the way the pipeline does."""
-    labels = np.full(len(attempts), target)
-    return measure_stability(model, x_adv, attempts, labels, norm=norm, eps=eps, seed=seed, device=CPU)
+    logits = np.eye(2, dtype=np.float32)[np.full(len(attempts), target)]
+    unchanged = torch.zeros_like(x_adv)
+    samples = replace(
+        describe_samples(attempts, x_adv, unchanged, logits, logits),
+        target_label=np.full(len(attempts), target),
+    )
+    return measure_stability(model, samples, norm=norm, eps=eps, seed=seed, device=CPU)
 
 
 # ---- stability

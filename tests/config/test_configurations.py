@@ -50,7 +50,7 @@ def test_bad_eps_of_another_norm_is_refused_in_one_line(text):
         parse_eps(text, "l2")
     message = str(caught.value)
     assert repr(text) in message
-    assert "valid for l2 is a number in (0, 1000]" in message
+    assert "must be a number in (0, 1000] for l2" in message
     assert len(message.splitlines()) == 1
 
 

@@ -430,7 +430,7 @@ def test_server_that_is_down_is_given_up_soon(tiny_copy, monkeypatch):
         else:
             monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", given)
         heard = Listening()
-        tracker = Tracker(Connection(replace(tiny_copy, tracking_uri="nonsense://nowhere"), heard.say))
+        tracker = Tracker(Connection(replace(tiny_copy, tracking_uri="nonsense://nowhere"), heard.report))
         assert tracker.start("x", uid="0" * 16, params={}).run_id is None
         assert ["jsdelta doctor --repair" in line for line in heard.lines] == [True]
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == expected

@@ -221,7 +221,7 @@ def test_an_attack_given_twice_is_judged_once(four_copy):
         (["four:1", "digits:1"], None, UsageError, "--evaluators names 1 model"),
         (["four:9"], None, UsageError, "'9' names no members of 'four'"),
         (["nope"], None, UsageError, "'nope' is no model or ensemble"),
-        ([], "nope", UsageError, "attack 'nope': there is none; give one by its uid: "),
+        ([], "nope", UsageError, "unknown attack 'nope'; there is: "),
     ],
 )
 def test_who_may_not_judge_is_refused_before_a_row_is_made(evaluators, attack, error, message, four_copy):

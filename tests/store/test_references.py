@@ -4,7 +4,13 @@ import pytest
 
 from jsdelta_db.errors import NothingToDoError, UsageError
 from jsdelta_db.store.creating import open_for_writing
-from jsdelta_db.store.references import get_attack, get_ensemble, list_first_judges, list_members, list_models
+from jsdelta_db.store.references import (
+    get_attack,
+    get_ensemble,
+    list_first_evaluators,
+    list_members,
+    list_models,
+)
 from jsdelta_db.store.schema import FINISHED, RUNNING
 from tests.stores import START, add_attack, add_dataset, add_ensemble, add_evaluation, add_model
 
@@ -186,10 +192,10 @@ def test_get_attack_finds(reference, uid, session):
 @pytest.mark.parametrize(
     ("reference", "parts"),
     [
-        ("abcd", ["attack 'abcd': several have this prefix", "abcd000000000001, abcd000000000002"]),
-        ("nope", ["attack 'nope': there is none", "abcd000000000001", "abce000000000003"]),
-        ("abc", ["attack 'abc': there is none; give one by its uid"]),
-        ("", ["attack '': there is none"]),
+        ("abcd", ["attack 'abcd' names 2; give one by its uid", "abcd000000000001, abcd000000000002"]),
+        ("nope", ["unknown attack 'nope'; there is", "abcd000000000001", "abce000000000003"]),
+        ("abc", ["unknown attack 'abc'; there is: abcd000000000001"]),
+        ("", ["unknown attack ''"]),
     ],
 )
 def test_get_attack_says_what_there_is(reference, parts, session):
@@ -208,9 +214,9 @@ def test_get_attack_without_any_names_the_command(empty):
         get_attack(session, "abcd")
 
 
-def test_first_judges_are_those_of_the_oldest_evaluation(session):
-    """Who judged an attack first is found, in their order; an attack nobody judged says so."""
-    judges, ensemble = list_first_judges(session, get_attack(session, "abcd000000000001"))
-    assert ([model.seed for model in judges], ensemble) == ([7, 8], None)
+def test_first_evaluators_are_those_of_the_oldest_evaluation(session):
+    """An attack's first evaluators are found, in their order; an attack without evaluation is refused."""
+    evaluators, ensemble = list_first_evaluators(session, get_attack(session, "abcd000000000001"))
+    assert ([model.seed for model in evaluators], ensemble) == ([7, 8], None)
     with pytest.raises(NothingToDoError, match="abce000000000003 was never judged; name --evaluators"):
-        list_first_judges(session, get_attack(session, "abce"))
+        list_first_evaluators(session, get_attack(session, "abce"))

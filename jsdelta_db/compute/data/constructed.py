@@ -1,4 +1,4 @@
-"""Data sets that were made from another: one file with the train split; all else is the root's."""
+"""Constructed data sets: one file with the train split; all else is the root's."""
 
 import zipfile
 from pathlib import Path
@@ -17,9 +17,9 @@ KEYS = ("images", "labels", "index")
 
 
 def write_arrays(path: Path, arrays: Arrays) -> str:
-    """Write arrays as one .npz, whole or not at all, and return its sha256; equal arrays give equal bytes.
+    """Replace a .npz file atomically, and return its sha256; equal arrays give equal bytes.
 
-    The file is written array by array: a data set of hundreds of megabytes is never there twice.
+    The file is written array by array: a data set of hundreds of megabytes is not copied in memory.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -31,7 +31,7 @@ def write_arrays(path: Path, arrays: Arrays) -> str:
 
 
 def read_part(path: Path) -> Arrays | None:
-    """Return the arrays of a part; None if it is not there or not whole (each array has its checksum)."""
+    """Return the arrays of a part; None if it is missing or incomplete (each array has a checksum)."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in KEYS}
@@ -40,21 +40,21 @@ def read_part(path: Path) -> Arrays | None:
 
 
 def check_file(path: Path, sha256: str | None, name: str) -> None:
-    """Make sure that a data set's file is the one that was made.
+    """Verify the file of a constructed data set.
 
     Raises:
         DataError: it is missing or was changed.
     """
     if sha256_of_file(path) != sha256:
-        what = "was changed" if path.is_file() else "is missing"
+        state = "was changed" if path.is_file() else "is missing"
         raise DataError(
-            f"dataset {name!r}: its file {path} {what}; restore it from a backup, "
+            f"dataset {name!r}: its file {path} {state}; restore it from a backup, "
             "or build another one with another --seed and --name"
         )
 
 
 def open_file(path: Path, sha256: str | None, name: str, root: Dataset) -> Dataset:
-    """Return a constructed data set: its own train split, and the root's held-out splits and normalization.
+    """Return a constructed data set: its train split, with the root's held-out splits and normalization.
 
     Args:
         root: the data set at the start of the chain of parents.
@@ -68,6 +68,6 @@ def open_file(path: Path, sha256: str | None, name: str, root: Dataset) -> Datas
 
 
 def with_train_split(root: Dataset, name: str, arrays: Arrays) -> Dataset:
-    """Return the root with other images to train on: arrays ``images``, ``labels`` and ``index``."""
+    """Return the root with another train split, of arrays ``images``, ``labels`` and ``index``."""
     train = Split(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]), arrays["index"])
     return Dataset(name, root.classes, root.mean, root.std, {**root.splits, "train": train})

@@ -15,7 +15,7 @@ class StoppedTraining:
     """State of a training that was stopped.
 
     Attributes:
-        content: of ``training.Progress``.
+        content: of ``training.TrainingState``.
         run_id: of the MLflow run that logged it; None if there was none.
         folder: of that run's files, relative to the workspace.
     """

@@ -11,7 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsdelta_db.compute.attacks import BALLS, apply_delta, describe_samples, is_success, perturb
+from jsdelta_db.compute.attacks import (
+    BALLS,
+    PreparedAttack,
+    apply_delta,
+    describe_samples,
+    is_success,
+    perturb,
+)
 from jsdelta_db.compute.attacks.stability import sign_noise
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.metrics import combine_baselines, score
@@ -249,11 +256,9 @@ def _attack(
     rows = np.arange(len(samples.attempts))
     # Rows stand for indices: the same image may be here several times, towards different labels.
     attempts = Attempts(rows, samples.attempts.source_label, samples.target_label)
-    images = Split(subject.x, torch.from_numpy(samples.attempts.source_label), rows)
-    return perturb(
-        attacked.prepared(attack.dtype), images, attempts, _predict(attacked, subject.x), config, len(rows),
-        [each.prepared(attack.dtype) for each in surrogates],
-    )  # fmt: skip
+    prepared, *held = (each.prepared(attack.dtype) for each in (attacked, *surrogates))
+    made = PreparedAttack(prepared, held, config, len(rows))
+    return perturb(made, attempts, subject.x, _predict(attacked, subject.x))
 
 
 def _draw_partners(split: Split, attempts: Attempts, target_label: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import SURROGATE_OBJECTIVES
 from jsdelta_db.errors import NothingToDoError, UsageError
-from jsdelta_db.store.references import get_ensemble, list_first_judges, list_members, list_models
+from jsdelta_db.store.references import get_ensemble, list_first_evaluators, list_members, list_models
 from jsdelta_db.store.schema import Attack, AttackSurrogate, Ensemble, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.datasets import root_of
@@ -128,7 +128,7 @@ def find_evaluators(session: Session, attack: Attack, references: Sequence[str])
     if references:
         evaluators, ensemble = _list_named(session, references, None)
     else:
-        evaluators, ensemble = list_first_judges(session, attack)
+        evaluators, ensemble = list_first_evaluators(session, attack)
     attacked = session.get_one(Model, attack.attacked_model_id)
     rows = session.query(AttackSurrogate).filter_by(attack_id=attack.id).order_by(AttackSurrogate.position)
     surrogates = [session.get_one(Model, row.model_id) for row in rows]

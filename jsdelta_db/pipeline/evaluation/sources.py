@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from jsdelta_db.compute.attacks import perturb
+from jsdelta_db.compute.attacks import PreparedAttack, perturb
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.records import Attempts, Samples
@@ -34,12 +34,13 @@ class AttackedSamples:
 
     def chunk(self, position: int) -> Samples:
         """Attack the images of a chunk."""
-        size, dtype, split = self.attack.chunk_size, self.attack.dtype, self.config.split
-        surrogates = [each.prepared(dtype) for each in self.surrogates]
-        return perturb(
-            self.attacked.prepared(dtype), self.dataset.splits[split], self.attempts.chunk(position, size),
-            self.attacked.logits(split), self.config, size, surrogates,
-        )  # fmt: skip
+        models = (self.attacked, *self.surrogates)
+        attacked, *surrogates = (each.prepared(self.attack.dtype) for each in models)
+        attempts = self.attempts.chunk(position, self.attack.chunk_size)
+        split = self.dataset.splits[self.config.split]
+        rows = split.rows_of(attempts.sample_index)
+        prepared = PreparedAttack(attacked, surrogates, self.config, self.attack.chunk_size)
+        return perturb(prepared, attempts, split.batch(rows), self.attacked.logits(self.config.split)[rows])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,7 @@
 """Stability of an attack's successful samples, measured once."""
 
 import numpy as np
-import torch
 
-from jsdelta_db.compute.attacks import apply_delta
 from jsdelta_db.compute.attacks.stability import measure_stability
 from jsdelta_db.pipeline.evaluation.plan import Plan
 from jsdelta_db.pipeline.evaluation.sources import StoredSamples
@@ -33,10 +31,8 @@ def add_stability(plan: Plan) -> None:
 def _measure(plan: Plan, samples: Samples) -> None:
     attack, attacked = plan.attack, plan.roles.attacked
     hits = samples.pick(np.flatnonzero(samples.success))
-    x_adv = apply_delta(torch.from_numpy(hits.x), torch.from_numpy(hits.delta))
     stability = measure_stability(
-        attacked.network, x_adv, hits.attempts, hits.target_label, norm=attack.norm,
-        eps=attack.eps, seed=attack.seed, device=attacked.device,
-    )  # fmt: skip
+        attacked.network, hits, norm=attack.norm, eps=attack.eps, seed=attack.seed, device=attacked.device
+    )
     with plan.roles.bench.store.transaction() as session:
         write_stability(session, attack_id=attack.id, attempts=hits.attempts, stability=stability)

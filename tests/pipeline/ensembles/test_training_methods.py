@@ -37,7 +37,7 @@ class Listening(Silent):
     def __init__(self):
         self.lines = []
 
-    def say(self, message):
+    def report(self, message):
         """Keep one line."""
         self.lines.append(message)
 
@@ -289,7 +289,7 @@ def test_members_of_different_architecture_attack_and_judge_each_other(workspace
 def test_overfitting_is_one_line_of_news(workspace, monkeypatch):
     """An epoch whose accuracy under PGD falls below half of the best is told, once, with its member."""
     liked = iter([0.5, 0.2, 0.1])
-    monkeypatch.setattr("jsdelta_db.compute.training.loop._check_robustness", lambda *given: next(liked))
+    monkeypatch.setattr("jsdelta_db.compute.training.loop._measure_robustness", lambda *given: next(liked))
     heard = Listening()
     _train(workspace, _recipe("adversarial"), heard)
     assert heard.lines == [

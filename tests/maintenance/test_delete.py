@@ -332,6 +332,13 @@ def test_everything_goes_with_the_data_set(tiny_copy):
     assert set(mlflow_stages(tiny_copy).values()) == {"deleted"}
 
 
+def test_a_plan_is_made_while_another_process_writes(tiny_copy):
+    """Finding out what a deletion takes along only reads: a writer does not hold it up."""
+    uid = uid_of(tiny_copy, "SELECT uid FROM model WHERE seed = 1")
+    with open_workbench(tiny_copy) as bench, bench.store.transaction():
+        assert find_deletion(bench, uid, cascade=True).runs[0].uid == uid
+
+
 def test_a_failing_mlflow_fails_nothing(tiny_copy):
     """Where MLflow cannot be asked, rows and files go all the same, and one line says so."""
     (tiny_copy.root / "mlflow.db").write_bytes(b"no database " * 500)

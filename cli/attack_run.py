@@ -28,8 +28,9 @@ def run_attack(
     from jsdelta_db.pipeline.attack import attack_and_score
     from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 
-    rules, extras, folder = scoring.rules, scoring.extras, place.find_folder()
+    rules, extras = scoring.rules, scoring.extras  # checked before a store is asked for
     request = RoleRequest(roles.ensemble, roles.attacked, roles.evaluators or (), roles.surrogates or ())
+    folder = place.find_folder()
     opened: AbstractContextManager[Workbench]
     if folder is not None:
         opened = open_offline(

@@ -19,11 +19,6 @@ Cascade = Annotated[bool, typer.Option("--cascade", help="Delete also what depen
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the group ``db``."""
-    app.command()(delete)
-
-
 def delete(ctx: typer.Context, uid: Uid, cascade: Cascade = False, yes: Yes = False) -> None:
     """Delete a run: its rows, the files that only they refer to, and its runs in MLflow (as MLflow deletes).
 

@@ -19,11 +19,6 @@ Repair = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(doctor)
-
-
 @with_groups
 def doctor(
     ctx: typer.Context,

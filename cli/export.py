@@ -27,11 +27,6 @@ Kind = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier export.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(export)
-
-
 def export(
     ctx: typer.Context,
     output: Destination,

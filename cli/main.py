@@ -41,12 +41,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (quickstart, train, score, ui, doctor):
-    module.register(app)
-export.register(attack.app)
-sql.register(query.app)
-delete.register(db.app)
-moving.register(db.app)
+for command in (quickstart.quickstart, train.train, score.score, ui.ui, doctor.doctor):
+    app.command()(command)
+attack.app.command()(export.export)
+query.app.command()(sql.sql)
+db.app.command()(delete.delete)
+db.app.command()(moving.export)
+db.app.command("import")(moving.import_)
 for name, group in (
     ("attack", attack.app),
     ("models", models.app),

@@ -34,12 +34,6 @@ FilesFrom = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(export)
-    app.command("import")(import_)
-
-
 def export(ctx: typer.Context, output: Destination, files: ExportFiles = True) -> None:
     """Write all finished runs as Parquet files, with the files that they refer to.
 

@@ -17,11 +17,6 @@ from .output import note
 EPS_255 = (1, 3, 5, 8)  # the paper's
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(quickstart)
-
-
 def quickstart(ctx: typer.Context) -> None:
     """Train five small models on digits, attack one, and show how many of its samples are bugs.
 

@@ -30,11 +30,6 @@ Library = Annotated[str, typer.Option(metavar="NAME", help="Maker of FILE, such 
 Norm = Annotated[str, typer.Option(metavar="linf|l2", help="The norm to measure FILE's samples in.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(score)
-
-
 @with_groups
 def score(
     ctx: typer.Context,

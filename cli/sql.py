@@ -11,11 +11,6 @@ from .output import write_plain
 LONGEST = 86_400.0  # seconds: a day
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the group ``query``."""
-    app.command()(sql)
-
-
 def parse_timeout(text: str) -> float:
     """Read a number of seconds."""
     try:

@@ -20,11 +20,6 @@ Jobs = Annotated[int, options.whole("How many members at a time.", 1, 256)]
 Download = Annotated[bool, typer.Option("--download", help="Fetch a data set that is missing.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(train)
-
-
 @with_groups
 def train(
     ctx: typer.Context,

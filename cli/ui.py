@@ -17,11 +17,6 @@ Port = Annotated[int, options.whole("Port to listen on.", 1, 65535)]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(ui)
-
-
 def ui(
     ctx: typer.Context,
     port: Port = 5000,

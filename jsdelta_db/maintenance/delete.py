@@ -86,7 +86,7 @@ def _remove_files(bench: Workbench, freed: Freed, stopped: Collection[str]) -> i
     """Remove the files, and with the last of a run's files whatever else its folder holds."""
     inside = {uri for uri in (*freed.uris, *stopped) if _is_inside(uri)}
     folders = {folder for uri in inside if (folder := _run_folder(bench, uri)) is not None}
-    folders -= {_run_folder(bench, uri) for uri in freed.kept_uris}
+    folders -= {_run_folder(bench, uri) for uri in freed.remaining_uris}
     files = {bench.locate(uri) for uri in inside}.union(*(folder.rglob("*") for folder in folders))
     n_files = sum(map(_remove, files))
     for folder in folders:

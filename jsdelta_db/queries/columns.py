@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jsdelta_db.queries.selection import EvaluationInfo
 from jsdelta_db.store.image_counts import ImageCounts, count_images
 from jsdelta_db.store.reading import Reader, fetch, fetch_many
-from jsdelta_db.store.segments import Segment, above, fetch_segments, make_segments
+from jsdelta_db.store.segments import Segment, fetch_segments, make_segments, rounded_up
 
 
 def read_segments(
@@ -65,7 +65,7 @@ def read_counted(
 ) -> Iterator[Counted]:
     """Yield evaluations in order; what is not stored is made from rows."""
     counts = _fetch_counts(reader, [each.id for each in evaluations])
-    below = f"success = 1 AND js_delta_min < {above(max(betas))!r}"
+    below = f"success = 1 AND js_delta_min < {rounded_up(max(betas))!r}"
     segments = fetch_segments(reader, counts, ["sample_index"], betas=betas, wanted=below)
     for each in evaluations:
         if each.id in counts:

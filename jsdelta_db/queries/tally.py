@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from jsdelta_db.queries.columns import Counted
 from jsdelta_db.queries.grouping import LABEL_KEYS
 from jsdelta_db.queries.selection import ALL_CORRECT, EvaluationInfo
-from jsdelta_db.store.image_counts import add_up
+from jsdelta_db.store.image_counts import sum_counts
 from jsdelta_db.store.segments import Segment, Whole
 
 SUCCESS, FAILURE, UNDEFINED, BUGS = range(4)  # rows of counts; from BUGS on one for each β
@@ -55,7 +55,9 @@ def tally_images(parts: Sequence[Counted], betas: Sequence[float]) -> Tally:
 
 def _add_up_set(parts: Sequence[Counted], betas: Sequence[float]) -> Counts:
     """Return successes, failures and bugs at each β on one set of images, ``(2 + betas, images)``."""
-    rows = [add_up([(part.counts.bits, getattr(part.counts, name)) for part in parts]) for name in OUTCOMES]
+    rows = [
+        sum_counts([(part.counts.bits, getattr(part.counts, name)) for part in parts]) for name in OUTCOMES
+    ]
     for beta in betas:
         below = [np.zeros(0, np.uint8)]
         for part in parts:

@@ -190,7 +190,7 @@ def test_whole_family_leaves_nothing(store, family):
     with store.transaction() as session:
         freed = delete_rows(session, found)
     assert set(count(store).values()) == {0}
-    assert freed.kept_uris == frozenset()
+    assert freed.remaining_uris == frozenset()
     assert {"logits-0", "logits-3", "checkpoint.pt"} <= freed.uris
 
 
@@ -202,7 +202,7 @@ def test_file_that_another_row_names_is_kept(store, family):
     with store.transaction() as session:
         freed = delete_rows(session, plan_deletion(session, twin.uid))
     assert "own.pt" not in freed.uris
-    assert "own.pt" in freed.kept_uris
+    assert "own.pt" in freed.remaining_uris
     with store.transaction() as session:
         assert delete_rows(session, plan_deletion(session, shares.uid)).uris == {"own.pt"}
 

@@ -139,7 +139,7 @@ def test_written_again_nothing_changes(store, evaluation):
 def test_samples_that_are_not_finite_are_refused(changes, message, store, evaluation):
     """NaN stops at the border, with the column and the image named; no row of the chunk is kept."""
     with (
-        pytest.raises(StoreError, match=f"{message}.*only finite values"),
+        pytest.raises(StoreError, match=f"{message}.*must be finite"),
         store.transaction() as session,
     ):
         write_samples(

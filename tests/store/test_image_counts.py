@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jsdelta_db.store.image_counts import sum_counts, count_images
+from jsdelta_db.store.image_counts import count_images, sum_counts
 from jsdelta_db.store.segments import Segment
 
 

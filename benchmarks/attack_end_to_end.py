@@ -17,6 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jsdelta_db.compute import data
+from jsdelta_db.compute.attacks import Steps
+from jsdelta_db.compute.attacks.balls import Ball
+from jsdelta_db.compute.attacks.objectives import Objective
 from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.data.dataset import stratified_split
 from jsdelta_db.compute.data.digits import load_digits
@@ -61,14 +64,20 @@ class Clock:
     def beside(self, pgd: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Let the bare engine make a few steps first."""
 
-        def both(*arguments: Any, steps: int, **options: Any) -> Tensor:  # noqa: ANN401 whatever pgd() takes
+        def both(
+            objective: Objective,
+            ball: Ball,
+            start: Tensor,
+            steps: Steps,
+            **options: Any,  # noqa: ANN401 whatever else pgd() takes
+        ) -> Tensor:
             now = time.perf_counter()
-            found = pgd(*arguments, steps=BARE_STEPS, **options)
+            found = pgd(objective, ball, start, replace(steps, count=BARE_STEPS), **options)
             if found.is_cuda:
                 torch.cuda.synchronize()
             self.bare_s += time.perf_counter() - now
             self.bare_image_steps += len(found) * BARE_STEPS
-            return pgd(*arguments, steps=steps, **options)
+            return pgd(objective, ball, start, steps, **options)
 
         return both
 
@@ -80,16 +89,16 @@ class Clock:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Watch the program inside the block."""
-        planning = importlib.import_module("jsdelta_db.pipeline.evaluation.plan")
+        sources = importlib.import_module("jsdelta_db.pipeline.evaluation.sources")
         engine = importlib.import_module("jsdelta_db.compute.attacks.perturb")
-        perturb, pgd = planning.perturb, engine.pgd
-        planning.perturb, engine.pgd = self.starting(perturb), self.beside(pgd)  # type: ignore[attr-defined]
+        perturb, pgd = sources.perturb, engine.pgd
+        sources.perturb, engine.pgd = self.starting(perturb), self.beside(pgd)  # type: ignore[attr-defined]
         event.listen(Session, "after_commit", self.note_write)
         try:
             yield
         finally:
             event.remove(Session, "after_commit", self.note_write)
-            planning.perturb, engine.pgd = perturb, pgd  # type: ignore[attr-defined]
+            sources.perturb, engine.pgd = perturb, pgd  # type: ignore[attr-defined]
 
 
 def enlarged_digits(data_dir: Path, *, download: bool = False) -> Dataset:

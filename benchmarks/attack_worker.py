@@ -35,7 +35,7 @@ def ours(job: dict[str, Any], dtype: torch.dtype) -> Attack:
     """Return the project's engine."""
     from jsdelta_db.compute.attacks.balls import BALLS
     from jsdelta_db.compute.attacks.objectives import build_objective
-    from jsdelta_db.compute.attacks.pgd import pgd
+    from jsdelta_db.compute.attacks.pgd import Steps, pgd
     from jsdelta_db.compute.attacks.prepare import prepare
 
     eps = job["eps"]
@@ -48,7 +48,7 @@ def ours(job: dict[str, Any], dtype: torch.dtype) -> Attack:
         x = x.contiguous(memory_format=torch.channels_last)
         objective = build_objective("target", prepared.frozen, [], x, target_label, target_label)
         ball = BALLS["linf"](x, eps)
-        return pgd(objective, ball, start, step_size=job["step_size"], steps=steps)
+        return pgd(objective, ball, start, Steps(steps, job["step_size"]))
 
     return attack
 

@@ -22,7 +22,7 @@ from torchvision import transforms
 
 from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.models import build_model
-from jsdelta_db.compute.training import train
+from jsdelta_db.compute.training import Training, train
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
 
@@ -80,7 +80,7 @@ def our_epoch(dataset: Dataset, config: TrainConfig, device: torch.device) -> fl
     model = build_model(config.arch, dataset)
     dtype = resolve_dtype(config.dtype, device)
     begun = time.perf_counter()
-    train(model, dataset, config, seed=0, device=device, dtype=dtype)
+    train(model, Training(dataset, config, 0, device, dtype))
     return len(dataset.splits["train"]) / (time.perf_counter() - begun)
 
 

@@ -1,12 +1,12 @@
-"""``jsdelta config``: what is set, and where it comes from."""
+"""``jsdelta config``: the settings and their sources."""
 
 from dataclasses import asdict
 
 import typer
 
 from . import options
-from .output import Format, write_rows
-from .query import Form, Header, Output
+from .groups import with_groups
+from .output import write_rows
 
 app = typer.Typer(no_args_is_help=True, help="Show the settings.")
 
@@ -17,13 +17,8 @@ def config() -> None:
 
 
 @app.command()
-def show(
-    ctx: typer.Context,
-    data_dir: options.DataDir = None,
-    form: Form = Format.TABLE,
-    output: Output = None,
-    header: Header = True,
-) -> None:
+@with_groups
+def show(ctx: typer.Context, *, data_dir: options.DataDir = None, output: options.Printing) -> None:
     """Show each setting, its value and where it comes from: a flag, an environment variable, the default.
 
     Passwords are hidden; nothing is opened or made.
@@ -33,4 +28,4 @@ def show(
     from jsdelta_db.maintenance.settings import describe_settings
 
     rows = [asdict(each) for each in describe_settings(ctx.obj.folder, data_dir)]
-    write_rows(rows, ("setting", "value", "source"), form, output, header=header)
+    write_rows(rows, ("setting", "value", "source"), output)

@@ -1,63 +1,65 @@
-"""``jsdelta dataset``: data sets made with a trained model."""
+"""``jsdelta dataset``: data sets constructed with a trained model."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jsdelta_db.config.construction import ConstructionRequest
 from jsdelta_db.config.eps import parse_eps
 
 from . import options
-from .output import FOR_PEOPLE, Format, TerminalProgress, note, write_rows
+from .bench import open_bench
+from .groups import with_groups
+from .output import note, write_rows
 
 LARGEST_SEED = 2**31 - 1
 
-app = typer.Typer(no_args_is_help=True, help="Make data sets with a trained model, and look at them.")
+Kind = Annotated[str, typer.Argument(metavar="robust|nonrobust|rand|det", help="Which construction.")]
+Ensemble = Annotated[
+    str, typer.Option("--from", metavar="ENSEMBLE", help="Name or uid of a finished ensemble.")
+]
+NewName = Annotated[str, typer.Option(help="Name of the new data set.")]
+Member = Annotated[int | None, options.whole("Which member; default: the first.", 0, metavar="SEED")]
+Images = Annotated[int | None, options.whole("How many images; default: all to train on.", 1)]
+Steps = Annotated[int | None, options.whole("Gradient steps an image.", 1)]
+StepSize = Annotated[
+    float | None, typer.Option(metavar="X", help="Length of a step, l2, in pixel units of [0, 1].")
+]
+Eps = Annotated[str | None, typer.Option(metavar="X", help="Radius of the l2 ball; rand and det only.")]
+Seed = Annotated[int, options.whole("Seed of starts and random labels.", 0, LARGEST_SEED)]
+Name = Annotated[str, typer.Argument(help="Name or uid of a data set.")]
+Figure = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Draw some of its images: a .png or .svg file."),
+]
+Limit = Annotated[int, options.whole("How many images to draw.", 1, 20)]
+
+app = typer.Typer(no_args_is_help=True, help="Construct data sets with a trained model, and show them.")
 
 
 @app.callback()
 def dataset() -> None:
-    """Make data sets with a trained model, and look at them."""
+    """Construct data sets with a trained model, and show them."""
 
 
 @app.command()
 def build(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="robust|nonrobust|rand|det", help="Which construction.")],
-    ensemble: Annotated[
-        str, typer.Option("--from", metavar="ENSEMBLE", help="Name or uid of a finished ensemble.")
-    ],
-    name: Annotated[str, typer.Option(help="What to call the data set.")],
-    member: Annotated[
-        int | None,
-        typer.Option(metavar="SEED", parser=options.whole(0), help="Which member; default: the first."),
-    ] = None,
-    images: Annotated[
-        int | None,
-        typer.Option(metavar="N", parser=options.whole(1), help="How many images; default: all to train on."),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", parser=options.whole(1), help="Gradient steps an image.")
-    ] = None,
-    step_size: Annotated[
-        float | None, typer.Option(metavar="X", help="Length of a step, l2, in pixel units of [0, 1].")
-    ] = None,
-    eps: Annotated[
-        str | None, typer.Option(metavar="X", help="Radius of the l2 ball; rand and det only.")
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N", parser=options.whole(0, LARGEST_SEED), help="Decides starts and random labels."
-        ),
-    ] = 0,
+    kind: Kind,
+    ensemble: Ensemble,
+    name: NewName,
+    member: Member = None,
+    images: Images = None,
+    steps: Steps = None,
+    step_size: StepSize = None,
+    eps: Eps = None,
+    seed: Seed = 0,
     data_dir: options.DataDir = None,
     device: options.Device = None,
-    dtype: Annotated[
-        str | None, typer.Option(metavar="auto|float32|bfloat16", help="Arithmetic inside the network.")
-    ] = None,
+    dtype: options.DType = None,
 ) -> None:
-    """Make a data set from the train split that an ensemble was trained on; a stopped one goes on.
+    """Construct a data set from the train split of an ensemble; a stopped construction is resumed.
 
     robust and nonrobust move another image until the model's features are those of x (1,000 steps of 0.1, no
     ball; label y). rand and det attack x towards a label and give it that label, drawn or y + 1 (100
@@ -67,78 +69,68 @@ def build(
     Example: jsdelta dataset build det --from digits --name digits-det
     """
     from jsdelta_db.pipeline.datasets.build import build_dataset
-    from jsdelta_db.store.session import open_store
-    from jsdelta_db.workbench.workbench import open_workbench
 
     radius = None if eps is None else parse_eps(eps, "l2")
+    request = ConstructionRequest(
+        kind, steps, step_size, radius, images, seed, dtype or "auto", device or "auto"
+    )
     workspace = ctx.obj.workspace(data_dir)
-    open_store(workspace.db_url).close()
-    with open_workbench(workspace, TerminalProgress()) as bench:
-        row, is_new = build_dataset(
-            bench, kind, ensemble=ensemble, name=name, member=member, device=device or "auto", steps=steps,
-            step_size=step_size, eps=radius, images=images, seed=seed, dtype=dtype or "auto",
-        )  # fmt: skip
+    with open_bench(workspace) as bench:
+        row, is_new = build_dataset(bench, request, ensemble=ensemble, name=name, member=member)
     facts = row.construction or {}
     line = {
         "name": row.name, "dataset": row.uid, "construction": facts["kind"], "images": facts["n_images"],
         "label_share": facts["label_share"], "state": "built" if is_new else "found",
     }  # fmt: skip
-    write_rows([line], list(line), Format.TABLE)
-    note(f"train on it: jsdelta train --dataset {row.name}; look at it: jsdelta dataset show {row.name}")
+    write_rows([line], list(line))
+    note(f"train on it: jsdelta train --dataset {row.name}; see it: jsdelta dataset show {row.name}")
 
 
 @app.command(name="list")
-def list_all(
-    ctx: typer.Context,
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
-) -> None:
-    """List the data sets that the store knows.
+@with_groups
+def list_all(ctx: typer.Context, output: options.PrintingFormat) -> None:
+    """List the data sets in the store.
 
     Example: jsdelta dataset list
     """
     from jsdelta_db.queries.datasets import DATASET_KEYS, query_datasets
-    from jsdelta_db.store.reading import reading
 
-    with reading(ctx.obj.workspace().db_url) as connection:
+    with ctx.obj.read_store() as connection:
         rows = query_datasets(connection)
-    write_rows(rows, DATASET_KEYS, form)
+    write_rows(rows, DATASET_KEYS, output)
 
 
 @app.command()
+@with_groups
 def show(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name or uid of a data set.")],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Draw some of its images: a .png or .svg file."),
-    ] = None,
-    limit: Annotated[
-        int, typer.Option(metavar="N", parser=options.whole(1, 20), help="How many images to draw.")
-    ] = 10,
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    *,
+    name: Name,
+    figure: Figure = None,
+    limit: Limit = 10,
+    output: options.PrintingFormat,
     data_dir: options.DataDir = None,
 ) -> None:
-    """Show how a data set was made and, with -o, its images beside those they were made from.
+    """Show how a data set was made and, with -o, its images beside their origins.
 
     Example: jsdelta dataset show digits
     """
     from jsdelta_db.queries.datasets import FACT_KEYS, get_dataset
-    from jsdelta_db.store.reading import reading
 
     workspace = ctx.obj.workspace(data_dir)
-    with reading(workspace.db_url) as connection:
+    with ctx.obj.read_store() as connection:
         row = get_dataset(connection, name)
-    if output is not None:
+    if figure is not None:
         from jsdelta_db.pipeline.datasets.pictures import read_columns
         from jsdelta_db.plots.constructions import draw_grid
         from jsdelta_db.plots.files import check_figure_path, save_figure
 
-        check_figure_path(output)
+        check_figure_path(figure)
         title, columns = read_columns(workspace, row["uid"], limit)
-        save_figure(draw_grid(columns, title=title), output)
-        note(f"figure: {output}")
-    if form in FOR_PEOPLE:
+        save_figure(draw_grid(columns, title=title), figure)
+        note(f"figure: {figure}")
+    if output.is_for_people:
         facts = [{"fact": key, "value": row[key]} for key in FACT_KEYS if row[key] is not None]
-        write_rows(facts, ("fact", "value"), form)
+        write_rows(facts, ("fact", "value"), output)
     else:
-        write_rows([row], FACT_KEYS, form)
+        write_rows([row], FACT_KEYS, output)

@@ -1,17 +1,17 @@
-"""``jsdelta db``: the store's schema and health."""
-
-from typing import Annotated
+"""``jsdelta db``: the store's schema, health and sizes."""
 
 import typer
 
-from .output import Format, note, write_rows
+from . import options
+from .groups import with_groups
+from .output import note, write_rows
 
-app = typer.Typer(no_args_is_help=True, help="Look after the store.")
+app = typer.Typer(no_args_is_help=True, help="Maintain the store.")
 
 
 @app.callback()
 def db() -> None:
-    """Look after the store."""
+    """Maintain the store."""
 
 
 @app.command()
@@ -55,10 +55,8 @@ def check(ctx: typer.Context) -> None:
 
 
 @app.command()
-def stats(
-    ctx: typer.Context,
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
-) -> None:
+@with_groups
+def stats(ctx: typer.Context, output: options.PrintingFormat) -> None:
     """Count rows and bytes by table, and runs by state.
 
     Example: jsdelta db stats
@@ -76,7 +74,7 @@ def stats(
     ]
     rows += [{**row, "bytes": None} for row in states]
     rows.append({"kind": "store", "status": "all", "rows": None, "bytes": size})
-    write_rows(rows, ("kind", "status", "rows", "bytes"), form)
+    write_rows(rows, ("kind", "status", "rows", "bytes"), output)
     note(f"{show_url(parse_url(url))}: {size / 1e6:.1f} MB")
     if not sizes:
-        note("this build of SQLite cannot tell the size of a table (dbstat), only that of the whole file")
+        note("this build of SQLite cannot measure a table (dbstat), only the whole file")

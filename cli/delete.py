@@ -6,41 +6,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import Format, TerminalProgress, note, write_rows
+from .bench import open_bench
+from .output import note, write_rows
 
 if TYPE_CHECKING:
     from jsdelta_db.store.deletion import Deletion
 
+Uid = Annotated[
+    str, typer.Argument(metavar="UID", help="Of a data set, model, ensemble, attack or evaluation.")
+]
+Cascade = Annotated[bool, typer.Option("--cascade", help="Delete also what depends on it; asks first.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the group ``db``."""
-    app.command()(delete)
 
+def delete(ctx: typer.Context, uid: Uid, cascade: Cascade = False, yes: Yes = False) -> None:
+    """Delete a run: its rows, the files that only they refer to, and its runs in MLflow (as MLflow deletes).
 
-def delete(
-    ctx: typer.Context,
-    uid: Annotated[
-        str, typer.Argument(metavar="UID", help="Of a data set, model, ensemble, attack or evaluation.")
-    ],
-    cascade: Annotated[bool, typer.Option("--cascade", help="Whatever needs it, too; asks first.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Delete a run: its rows, the files that only they name, and its runs in MLflow (as MLflow deletes).
-
-    Refused while something else needs it, or a process works on it.
+    Refused while something else depends on it, or a process works on it.
 
     Example: jsdelta db delete 3f9c2b7a --cascade --yes
     """
     from jsdelta_db.maintenance.delete import delete as delete_planned
     from jsdelta_db.maintenance.delete import find_deletion
-    from jsdelta_db.store.session import open_store
-    from jsdelta_db.workbench.workbench import open_workbench
 
     workspace = ctx.obj.workspace()
-    open_store(workspace.db_url).close()  # says if there is none; work would make one
-    with open_workbench(workspace, TerminalProgress()) as bench:
+    with open_bench(workspace) as bench:
         plan = find_deletion(bench, uid, cascade=cascade)
-        write_rows(list(map(asdict, plan.runs)), ("kind", "uid", "name", "rows"), Format.TABLE)
+        write_rows(list(map(asdict, plan.runs)), ("kind", "uid", "name", "rows"))
         if cascade and not yes:
             _ask(plan)
         done = delete_planned(bench, plan)

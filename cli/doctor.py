@@ -7,26 +7,27 @@ import typer
 from jsdelta_db.config.locations import Workspace
 
 from . import options
-from .output import Format, TerminalProgress, write_rows
+from .bench import open_bench
+from .groups import with_groups
+from .output import write_rows
+
+Repair = Annotated[
+    bool,
+    typer.Option(
+        "--repair", help="Log what MLflow missed, close runs whose process is gone, rebuild columns."
+    ),
+]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(doctor)
-
-
+@with_groups
 def doctor(
     ctx: typer.Context,
+    *,
     data_dir: options.DataDir = None,
-    repair: Annotated[
-        bool,
-        typer.Option(
-            "--repair", help="Log what MLflow missed, close runs whose process is gone, mend columns."
-        ),
-    ] = False,
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    repair: Repair = False,
+    output: options.PrintingFormat,
 ) -> None:
-    """Look at versions, device, store, MLflow and data folders; exit 1 if something is broken.
+    """Check versions, device, store, MLflow and data folders; exit 1 if something is broken.
 
     Example: jsdelta doctor
     """
@@ -37,7 +38,7 @@ def doctor(
     if repair:
         _repair(workspace)
     rows = diagnose(workspace)
-    write_rows(rows, ("check", "state", "found"), form)
+    write_rows(rows, ("check", "state", "found"), output)
     broken = [row["check"] for row in rows if row["state"] == "broken"]
     if broken:
         raise StoreError(f"broken: {', '.join(broken)}; the table says how")
@@ -45,10 +46,7 @@ def doctor(
 
 def _repair(workspace: Workspace) -> None:
     from jsdelta_db.maintenance.repair import repair
-    from jsdelta_db.store.session import open_store
-    from jsdelta_db.workbench.workbench import open_workbench
 
-    open_store(workspace.db_url).close()
-    with open_workbench(workspace, TerminalProgress()) as bench:
+    with open_bench(workspace) as bench:
         for line in repair(bench) or ["nothing to repair"]:
             typer.echo(line, err=True)

@@ -10,38 +10,32 @@ from jsdelta_db.errors import UsageError
 from . import options
 from .output import note
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(export)
+Destination = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FILE.npz|FOLDER", help="An .npz file, or a folder for PNG files."
+    ),
+]
+Attack = Annotated[str | None, typer.Argument(metavar="UID", help="Which attack; default: the newest.")]
+Successes = Annotated[
+    bool | None,
+    typer.Option("--success/--all", help="Successful samples (the default), or failed ones as well."),
+]
+Kind = Annotated[
+    str | None, typer.Option("--format", metavar="npz|png", help="Default: by the output's ending.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier export.")]
 
 
 def export(
     ctx: typer.Context,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="FILE.npz|FOLDER", help="An .npz file, or a folder for PNG files."
-        ),
-    ],
-    attack: Annotated[
-        str | None, typer.Argument(metavar="UID", help="Which attack; default: the newest.")
-    ] = None,
-    evaluation: Annotated[
-        str | None, typer.Option(metavar="UID", help="Whose JSΔ; default: the attack's first evaluation.")
-    ] = None,
-    bugs: Annotated[
-        float | None,
-        typer.Option(metavar="BETA", parser=options.parse_beta, help="Only samples with JSΔ below BETA."),
-    ] = None,
-    successes: Annotated[
-        bool | None,
-        typer.Option("--success/--all", help="Successful samples (the default), or failed ones as well."),
-    ] = None,
-    form: Annotated[
-        str | None, typer.Option("--format", metavar="npz|png", help="Default: by the output's ending.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier export.")] = False,
+    output: Destination,
+    attack: Attack = None,
+    evaluation: options.Evaluation = None,
+    bugs: options.BugsBelow = None,
+    successes: Successes = None,
+    form: Kind = None,
+    force: Force = False,
     data_dir: options.DataDir = None,
 ) -> None:
     """Write an attack's samples: arrays that jsdelta score --samples takes, or 8-bit pictures.
@@ -49,13 +43,11 @@ def export(
     Example: jsdelta attack export -o samples.npz
     """
     if bugs is not None and successes is False:
-        raise UsageError("--bugs picks successful samples, and --all wants the others too; give one of them")
-    from jsdelta_db.samples.choice import SampleFilter
+        raise UsageError("--bugs selects successful samples, and --all adds failed ones; give one of them")
+    from jsdelta_db.samples.choice import SampleChoice
     from jsdelta_db.samples.export import export_samples
 
-    count = export_samples(
-        ctx.obj.workspace(data_dir), output, SampleFilter(bugs=bugs, only_successes=successes is not False),
-        attack=attack, evaluation=evaluation, form=form, force=force,
-    )  # fmt: skip
+    choice = SampleChoice(attack, evaluation, bugs, only_successes=successes is not False)
+    count = export_samples(ctx.obj.workspace(data_dir), output, choice, form=form, force=force)
     typer.echo(output)
     note(f"{count:,} samples")

@@ -41,12 +41,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for module in (quickstart, train, score, ui, doctor):
-    module.register(app)
-export.register(attack.app)
-sql.register(query.app)
-delete.register(db.app)
-moving.register(db.app)
+for command in (quickstart.quickstart, train.train, score.score, ui.ui, doctor.doctor):
+    app.command()(command)
+attack.app.command()(export.export)
+query.app.command()(sql.sql)
+db.app.command()(delete.delete)
+db.app.command()(moving.export)
+db.app.command("import")(moving.import_)
 for name, group in (
     ("attack", attack.app),
     ("models", models.app),
@@ -105,7 +106,7 @@ def run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         return _report_usage(error)
     except JsdeltaError as error:
-        _say(str(error))
+        _print_error(str(error))
         if isinstance(error, UsageError):
             return EXIT_USAGE
         return EXIT_NOT_READY if isinstance(error, StoreNotReadyError) else EXIT_FAILURE
@@ -118,41 +119,43 @@ def run(arguments: list[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             return _report_defect(error)
         _drop_output()
-        _say(f"the output cannot be written: {error.strerror}; choose another place")
+        _print_error(f"the output cannot be written: {error.strerror}; choose another place")
         return EXIT_FAILURE
-    except Exception as error:  # noqa: BLE001 a defect: still one line, with a way to the traceback
+    except Exception as error:  # noqa: BLE001 a defect: one line, with the way to its traceback
         return _report_defect(error)
     if code == EXIT_INTERRUPTED:
-        _say("interrupted; finished members and chunks are kept, the same command goes on from there")
+        _print_error(
+            "interrupted; finished members and chunks are stored; run the same command again to resume"
+        )
     return code if isinstance(code, int) else 0
 
 
 def _drop_output() -> None:
-    """Let what is left in the buffer of an output that is gone or full not fail at exit."""
+    """Discard buffered output, so that an output that is gone or full does not fail at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report_defect(error: Exception) -> int:
-    """Say in one line what nobody expected, and how to see where it happened."""
+    """Report an unexpected error in one line, with the way to its traceback."""
     addresses = [os.environ.get(name) for name in ("JSDELTA_DB_URL", "MLFLOW_TRACKING_URI")]
     if os.environ.get("JSDELTA_DEBUG"):
         typer.echo(redact(traceback.format_exc(), addresses), err=True, nl=False)
-    told = redact(str(error), addresses)
-    _say(f"{type(error).__name__}: {told}; a defect: set JSDELTA_DEBUG=1 for the traceback and report it")
+    message = f"{type(error).__name__}: {redact(str(error), addresses)}"
+    _print_error(f"{message}; a defect: set JSDELTA_DEBUG=1 for the traceback and report it")
     return EXIT_FAILURE
 
 
 def _report_usage(error: typer.TyperException) -> int:
-    """Show what the parser has to say: the help where no command was given, else one line."""
+    """Report an error of the parser in one line; without a command it has shown the help."""
     context = getattr(error, "ctx", None)
     message = error.format_message()
     if not message.strip():  # no command given: Rich has printed the help already
         return EXIT_USAGE
     command = context.command_path if context is not None else "jsdelta"
     message = " ".join(message.split()).rstrip(".").replace("Value error, ", "")
-    _say(f"{message}; see {command} --help")
+    _print_error(f"{message}; see {command} --help")
     return error.exit_code
 
 
-def _say(message: str) -> None:
+def _print_error(message: str) -> None:
     typer.echo(f"jsdelta: {' '.join(message.split())}", err=True)

@@ -8,7 +8,26 @@ import typer
 from jsdelta_db.errors import UsageError
 
 from . import options
-from .output import Format, TerminalProgress, note, write_rows
+from .bench import open_bench
+from .groups import with_groups
+from .output import note, write_rows
+
+Name = Annotated[str, typer.Argument(help="Name of the model.")]
+Factory = Annotated[str, typer.Option(metavar="MODULE:CALLABLE", help="Builds the torch.nn.Module.")]
+Checkpoint = Annotated[Path, typer.Option(metavar="FILE", help="Its weights: a saved state dict.")]
+Dataset = Annotated[str, typer.Option(metavar="NAME", help="digits, cifar10 or svhn.")]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M,M,M|dataset", help="Its preprocessing: this is subtracted from images in [0, 1]."
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(metavar="S,S,S|dataset", help="Its preprocessing: they are then divided by this."),
+]
+Method = Annotated[str, typer.Option(metavar="NAME", help="How it was trained.")]
+Seed = Annotated[int, options.whole("Its seed, if known.", 0)]
 
 app = typer.Typer(no_args_is_help=True, help="List models, and add your own.")
 
@@ -21,19 +40,14 @@ def models() -> None:
 @app.command()
 def add(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="What to call it.")],
-    factory: Annotated[str, typer.Option(metavar="MODULE:CALLABLE", help="Builds the torch.nn.Module.")],
-    checkpoint: Annotated[Path, typer.Option(metavar="FILE", help="Its weights: a saved state dict.")],
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="digits, cifar10 or svhn.")],
-    mean: Annotated[
-        str | None,
-        typer.Option(metavar="M,M,M|dataset", help="What it wants subtracted from images in [0, 1]."),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(metavar="S,S,S|dataset", help="What it wants them divided by, then.")
-    ] = None,
-    method: Annotated[str, typer.Option(metavar="NAME", help="How it was trained.")] = "external",
-    seed: Annotated[int, typer.Option(metavar="N", parser=options.whole(0), help="Its seed, if known.")] = 0,
+    name: Name,
+    factory: Factory,
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    mean: Mean = None,
+    std: Std = None,
+    method: Method = "external",
+    seed: Seed = 0,
     data_dir: options.DataDir = None,
 ) -> None:
     """Add a network that was trained elsewhere; without --mean and --std it gets images in [0, 1].
@@ -41,22 +55,18 @@ def add(
     Example: jsdelta models add mine --factory nets:make --checkpoint mine.pt --dataset digits
     """
     means, stds = _numbers("mean", mean), _numbers("std", std)
-    from jsdelta_db.pipeline.external_models import add_model, open_external
-    from jsdelta_db.workbench.workbench import open_workbench
+    from jsdelta_db.pipeline.external_models import ExternalRequest, add_model, open_external
 
     workspace = ctx.obj.workspace(data_dir)
-    open_external(  # looked at before a store is made
-        workspace.data_dir, name, factory=factory, checkpoint=checkpoint, dataset_name=dataset, mean=means,
-        std=stds,
-    )  # fmt: skip
-    with open_workbench(workspace, TerminalProgress()) as bench:
-        row, is_new = add_model(
-            bench, name, factory=factory, checkpoint=checkpoint, dataset_name=dataset, mean=means, std=stds,
-            method=method, seed=seed,
-        )  # fmt: skip
+    request = ExternalRequest(name, factory, checkpoint, dataset, means, stds, method, seed)
+    open_external(workspace.data_dir, request)  # checked before a store is made
+    with open_bench(workspace, makes_store=True) as bench:
+        row, is_new = add_model(bench, request)
     facts = {"name": row.name, "model": row.uid, "clean_accuracy": row.clean_accuracy}
-    write_rows([{**facts, "state": "added" if is_new else "found"}], [*facts, "state"], Format.TABLE)
-    note(f"attack it: jsdelta attack --eps 3 --attacked {row.name}; or let it judge: --evaluators {row.name}")
+    write_rows([{**facts, "state": "added" if is_new else "found"}], [*facts, "state"])
+    note(
+        f"attack it: jsdelta attack --eps 3 --attacked {row.name}; or evaluate on it: --evaluators {row.name}"
+    )
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | str | None:
@@ -71,17 +81,14 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | str | None:
 
 
 @app.command(name="list")
-def list_all(
-    ctx: typer.Context,
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
-) -> None:
+@with_groups
+def list_all(ctx: typer.Context, output: options.PrintingFormat) -> None:
     """List the finished models.
 
     Example: jsdelta models list
     """
     from jsdelta_db.queries.models import MODEL_KEYS, query_models
-    from jsdelta_db.store.reading import reading
 
-    with reading(ctx.obj.workspace().db_url) as connection:
+    with ctx.obj.read_store() as connection:
         rows = query_models(connection)
-    write_rows(rows, MODEL_KEYS, form)
+    write_rows(rows, MODEL_KEYS, output)

@@ -1,34 +1,41 @@
-"""``jsdelta db export`` and ``jsdelta db import``: stores on the move."""
+"""``jsdelta db export`` and ``jsdelta db import``: stores moved as files or rows."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .output import Format, TerminalProgress, note, write_rows
+from . import options
+from .groups import with_groups
+from .output import note, write_rows
+from .progress import TerminalProgress
 
 IMPORT_KEYS = ("kind", "found", "new")
 
+Destination = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FOLDER", help="A folder that is new, empty or an earlier export."
+    ),
+]
+ExportFiles = Annotated[
+    bool, typer.Option("--files/--no-files", help="With checkpoints, logits, samples and data sets.")
+]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="An export, a workspace, a SQLite file or postgresql://USER@HOST/DATABASE."
+    ),
+]
+ImportFiles = Annotated[bool, typer.Option("--files/--no-files", help="With the files that rows refer to.")]
+FilesFrom = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Workspace of a server's files; default: this workspace."),
+]
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(export)
-    app.command("import")(import_)
 
-
-def export(
-    ctx: typer.Context,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="FOLDER", help="A folder that is new, empty or an earlier export."
-        ),
-    ],
-    files: Annotated[
-        bool, typer.Option("--files/--no-files", help="With checkpoints, logits, samples and data sets.")
-    ] = True,
-) -> None:
-    """Write all finished work as Parquet files, and the files that it rests on.
+def export(ctx: typer.Context, output: Destination, files: ExportFiles = True) -> None:
+    """Write all finished runs as Parquet files, with the files that they refer to.
 
     Example: jsdelta db export -o backup
     """
@@ -41,24 +48,16 @@ def export(
     note(f"{done.rows:,} rows, {files_too}; jsdelta db import reads them")
 
 
+@with_groups
 def import_(
     ctx: typer.Context,
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE", help="An export, a workspace, a SQLite file or postgresql://USER@HOST/DATABASE."
-        ),
-    ],
-    files: Annotated[
-        bool, typer.Option("--files/--no-files", help="With the files that rows rest on.")
-    ] = True,
-    files_from: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Workspace of a server's files; default: this workspace."),
-    ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    *,
+    source: Source,
+    files: ImportFiles = True,
+    files_from: FilesFrom = None,
+    output: options.PrintingFormat,
 ) -> None:
-    """Add what another store or an export holds to this store; what is here stays as it is.
+    """Add the runs of another store or an export to this store, whose own stay unchanged.
 
     Example: jsdelta db import other-workspace
     """
@@ -68,7 +67,7 @@ def import_(
         ctx.obj.workspace(), source, TerminalProgress(), with_files=files, files_from=files_from
     )
     rows = [{"kind": kind, "found": found, "new": done.new[kind]} for kind, found in done.found.items()]
-    write_rows(rows, IMPORT_KEYS, form)
+    write_rows(rows, IMPORT_KEYS, output)
     _note_left_out(done.left_out)
     new = sum(done.new.values())
     log = "; jsdelta doctor --repair shows them in MLflow" if new else ""
@@ -77,4 +76,4 @@ def import_(
 
 def _note_left_out(count: int) -> None:
     if count:
-        note(f"{count:,} unfinished runs left out; only what is finished travels")
+        note(f"{count:,} unfinished runs left out; only finished ones are moved")

@@ -1,18 +1,25 @@
-"""What several commands share: the context they get and the options they spell alike."""
+"""Options that several commands share, and the records that groups of them make."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.models import OptionInfo
 
 from jsdelta_db.config.eps import parse_eps
-from jsdelta_db.config.evaluation import check_beta
+from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
 from jsdelta_db.config.locations import Workspace, resolve_workspace
 
+from .groups import Group
+
 if TYPE_CHECKING:
+    from jsdelta_db.pipeline.evaluation.work import Extras
     from jsdelta_db.queries.selection import Selection
+    from jsdelta_db.store.reading import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +28,21 @@ class CommandContext:
 
     folder: Path | None
 
+    @contextmanager
+    def read_store(self) -> "Iterator[Reader]":
+        """Open the workspace's store for queries."""
+        from jsdelta_db.store.reading import reading
+
+        with reading(self.workspace().db_url) as reader:
+            yield reader
+
     def workspace(self, data_dir: Path | None = None) -> Workspace:
         """Return the workspace that the command works in."""
         return resolve_workspace(self.folder, data_dir)
 
 
-def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Return a parser of whole numbers whose complaint names the value and what is valid."""
+def whole(help: str, low: int, high: int | None = None, metavar: str = "N") -> OptionInfo:
+    """Return an option for a whole number; its error names the value and the range."""
     valid = f"a whole number from {low}" + (f" to {high}" if high is not None else "")
 
     def parse(text: str) -> int:
@@ -39,19 +54,26 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
             raise typer.BadParameter(f"{number} is out of range: must be {valid}")
         return number
 
-    return parse
+    option: OptionInfo = typer.Option(metavar=metavar, parser=parse, help=help)
+    return option
 
 
-def parse_beta(text: str) -> float:
-    """Read a threshold on JSΔ."""
-    try:
-        return check_beta(float(text))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not a number: must be a number above 0, such as 0.01"
-        ) from None
+def threshold(help: str, *names: str) -> OptionInfo:
+    """Return an option for a threshold on JSΔ."""
+
+    def parse(text: str) -> float:
+        try:
+            return check_beta(float(text))
+        except ValueError:
+            raise typer.BadParameter(
+                f"{text!r} is not a number: must be a number above 0, such as 0.01"
+            ) from None
+
+    option: OptionInfo = typer.Option(*names, metavar="BETA", parser=parse, help=help)
+    return option
 
 
+# The machine and the models.
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -59,69 +81,158 @@ DataDir = Annotated[
     ),
 ]
 Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
+DType = Annotated[
+    str | None, typer.Option(metavar="auto|float32|bfloat16", help="Arithmetic inside the network.")
+]
 Ensemble = Annotated[str | None, typer.Option(metavar="NAME", help="Name or uid of an ensemble.")]
 Evaluators = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="SET", help="Who judges: an ensemble, NAME:1,2 or a model (repeatable); default: the others."
+        metavar="SET",
+        help="Evaluators: an ensemble, NAME:1,2 or a model (repeatable); default: all others.",
     ),
 ]
+
+# How samples are scored.
 Temperature = Annotated[
     str, typer.Option(metavar="1|fit", help="Softmax temperature of the evaluators; fit: one each.")
 ]
+SaveSamples = Annotated[
+    bool, typer.Option("--save-samples/--no-save-samples", help="Store the perturbations.")
+]
 Controls = Annotated[
-    bool, typer.Option("--controls", help="Judge pairs with a known answer, too; see jsdelta query controls.")
+    bool, typer.Option("--controls", help="Score also pairs with a known answer; see jsdelta query controls.")
 ]
 Stability = Annotated[
-    bool, typer.Option("--stability", help="Measure how firmly samples sit; see jsdelta query stability.")
+    bool,
+    typer.Option("--stability", help="Measure stability under noise; see jsdelta query stability."),
 ]
-SelectEps = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--eps", metavar="EPS", help="Only this ε, in 1/255, or as it is with --norm l2 (repeatable)."
-    ),
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringOptions:
+    """Rules of an evaluation, and what is measured beside its scores."""
+
+    temperature: Temperature = "1"
+    save_samples: SaveSamples = True
+    controls: Controls = False
+    stability: Stability = False
+
+    @property
+    def rules(self) -> EvaluationConfig:
+        """The rules of the evaluation."""
+        return EvaluationConfig(self.temperature)
+
+    @property
+    def extras(self) -> "Extras":
+        """What is measured beside the scores."""
+        from jsdelta_db.pipeline.evaluation.work import Extras
+
+        return Extras(self.controls, self.stability)
+
+
+Scoring = Annotated[ScoringOptions, Group(ScoringOptions)]
+ScoringStored = Annotated[ScoringOptions, Group(ScoringOptions, without=("save_samples",))]
+
+# Thresholds and uids.
+Evaluation = Annotated[
+    str | None, typer.Option(metavar="UID", help="JSΔ of this evaluation; default: the attack's first.")
+]
+Betas = Annotated[list[float] | None, threshold("Threshold on JSΔ (repeatable).", "--beta")]
+BugsBelow = Annotated[float | None, threshold("Only samples with JSΔ below BETA.")]
+
+# Which evaluations and attempts a question is about.
+SelectDataset = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Only this data set.")]
+SelectMethod = Annotated[
+    str | None, typer.Option("--method", metavar="NAME", help="Only models trained this way.")
 ]
 SelectNorm = Annotated[
     str | None, typer.Option("--norm", metavar="linf|l2", help="Only attacks in this norm.")
 ]
+SelectEps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--eps", metavar="EPS", help="Only this ε: in 1/255, or a plain number with --norm l2 (repeatable)."
+    ),
+]
 SelectObjective = Annotated[
-    str | None, typer.Option("--objective", metavar="NAME", help="Only attacks that lowered this.")
+    str | None, typer.Option("--objective", metavar="NAME", help="Only attacks with this objective.")
 ]
 SelectLibrary = Annotated[
     str | None,
-    typer.Option("--library", metavar="NAME", help="Only samples that this made, such as jsdelta."),
-]
-SelectTemperature = Annotated[
-    str | None, typer.Option("--temperature", metavar="1|fit", help="Only judgements by this rule.")
-]
-Population = Annotated[
-    str | None,
-    typer.Option(
-        metavar="attacked-correct|all-correct",
-        help="Images that the attacked model has right, or every evaluator, too.",
-    ),
-]
-SelectDataset = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Only this data set.")]
-SelectMethod = Annotated[
-    str | None, typer.Option("--method", metavar="NAME", help="Only models trained this way.")
+    typer.Option("--library", metavar="NAME", help="Only samples made by this library, such as jsdelta."),
 ]
 SelectAttack = Annotated[
     list[str] | None,
     typer.Option("--attack", metavar="UID", help="Only this attack or evaluation (repeatable)."),
 ]
-Betas = Annotated[
-    list[float] | None,
-    typer.Option("--beta", metavar="BETA", parser=parse_beta, help="Threshold on JSΔ (repeatable)."),
+SelectTemperature = Annotated[
+    str | None, typer.Option("--temperature", metavar="1|fit", help="Only evaluations by this rule.")
+]
+Population = Annotated[
+    str | None,
+    typer.Option(
+        metavar="attacked-correct|all-correct",
+        help="Images that the attacked model classifies correctly, or every evaluator, too.",
+    ),
 ]
 
 
-def select(ctx: typer.Context) -> "Selection":
-    """Turn those selecting options that the command has into what the queries take."""
-    from jsdelta_db.queries.selection import Selection
+def select(
+    ensemble: Ensemble = None,
+    dataset: SelectDataset = None,
+    method: SelectMethod = None,
+    norm: SelectNorm = None,
+    eps: SelectEps = None,
+    objective: SelectObjective = None,
+    library: SelectLibrary = None,
+    attack: SelectAttack = None,
+    temperature: SelectTemperature = None,
+    population: Population = None,
+) -> "Selection":
+    """Return the selection that the queries take."""
+    from jsdelta_db.queries.selection import ATTACKED_CORRECT, Selection
 
-    given = ctx.params
-    names = ("ensemble", "dataset", "method", "norm", "objective", "library", "temperature", "population")
-    chosen = {name: given[name] for name in names if given.get(name) is not None}
-    selection = Selection(**chosen, uids=tuple(given.get("attack") or ()))  # says if the norm is unknown
-    eps = tuple(parse_eps(text, selection.norm or "linf") for text in given.get("eps") or ())
-    return replace(selection, eps=eps)
+    selection = Selection(
+        ensemble, dataset, method, uids=tuple(attack or ()), norm=norm, objective=objective, library=library,
+        temperature=temperature, population=ATTACKED_CORRECT if population is None else population,
+    )  # fmt: skip
+    # ε is in the unit of the norm, which is valid by now.
+    return replace(selection, eps=tuple(parse_eps(text, norm or "linf") for text in eps or ()))
+
+
+Selecting = Annotated["Selection", Group(select)]
+SelectingEvaluations = Annotated["Selection", Group(select, without=("population",))]
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+    MARKDOWN = "markdown"
+
+
+Form = Annotated[Format, typer.Option("--format", help="Output format.")]
+OutputFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file.")]
+Header = Annotated[bool, typer.Option("--header/--no-header", help="Column names above the rows.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How rows are printed, and where: stdout if there is no path."""
+
+    form: Form = Format.TABLE
+    path: OutputFile = None
+    header: Header = True
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether cells are short and marks explained."""
+        return self.form in (Format.TABLE, Format.MARKDOWN)
+
+
+Printing = Annotated[Output, Group(Output)]
+PrintingFormat = Annotated[Output, Group(Output, without=("path", "header"))]

@@ -8,19 +8,17 @@ import typer
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 
-from .attack import print_summary, run_attack
-from .output import TerminalProgress, note
+from .attack_options import RoleOptions
+from .attack_run import run_attack
+from .bench import open_bench
+from .bug_table import print_summary
+from .output import note
 
 EPS_255 = (1, 3, 5, 8)  # the paper's
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(quickstart)
-
-
 def quickstart(ctx: typer.Context) -> None:
-    """Train five small models on digits, attack one, and see how many of its samples were bugs.
+    """Train five small models on digits, attack one, and show how many of its samples are bugs.
 
     Example: jsdelta quickstart
     """
@@ -30,19 +28,17 @@ def quickstart(ctx: typer.Context) -> None:
     from jsdelta_db.plots.histogram import draw_histogram, text_histogram
     from jsdelta_db.queries.bugs import js_delta_by_eps
     from jsdelta_db.queries.selection import Selection
-    from jsdelta_db.store.reading import reading
-    from jsdelta_db.workbench.workbench import open_workbench
 
     workspace = ctx.obj.workspace()
     note("1/3  training five models on handwritten digits")
-    with open_workbench(workspace, TerminalProgress()) as bench:
+    with open_bench(workspace, makes_store=True) as bench:
         ensemble = train_ensemble(bench, get_recipe("digits"))
-    note("2/3  attacking the first towards every wrong label; the other four judge")
+    note("2/3  attacking the first towards every wrong label; the other four evaluate")
     configs = [AttackConfig(eps=levels / 255, targets="all") for levels in EPS_255]
-    evaluations, _ = run_attack(workspace, configs, ensemble.uid, "first")
-    note("3/3  asking the store\n")
+    evaluations, _ = run_attack(workspace, configs, RoleOptions(ensemble.uid))
+    note("3/3  querying the store\n")
     print_summary(workspace, evaluations)
-    with reading(workspace.db_url) as connection:
+    with ctx.obj.read_store() as connection:
         js_delta = js_delta_by_eps(connection, Selection(uids=evaluations))
     figure = workspace.root / "jsdelta-quickstart.png"
     save_figure(draw_histogram(js_delta, DEFAULT_BETAS), figure)

@@ -6,20 +6,21 @@ import typer
 
 from jsdelta_db.config.recipes import get_recipe, list_recipes, read_recipe_text
 
-from .output import Format, write_rows
+from . import options
+from .groups import with_groups
+from .output import write_rows
 
-app = typer.Typer(no_args_is_help=True, help="Look at the training recipes.")
+app = typer.Typer(no_args_is_help=True, help="Show the training recipes.")
 
 
 @app.callback()
 def recipes() -> None:
-    """Look at the training recipes that come with jsdelta."""
+    """Show the training recipes that come with jsdelta."""
 
 
 @app.command("list")
-def list_command(
-    form: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
-) -> None:
+@with_groups
+def list_command(output: options.PrintingFormat) -> None:
     """List the recipes.
 
     Example: jsdelta recipes list
@@ -31,7 +32,7 @@ def list_command(
          "members": each.members, "description": each.description}
         for each in loaded
     ]  # fmt: skip
-    write_rows(rows, list(rows[0]), form)
+    write_rows(rows, list(rows[0]), output)
 
 
 @app.command()

@@ -4,15 +4,11 @@ from typing import Annotated
 
 import typer
 
-from .output import Format, write_plain
-from .query import Form, Header, Output
+from . import options
+from .groups import with_groups
+from .output import write_plain
 
 LONGEST = 86_400.0  # seconds: a day
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the group ``query``."""
-    app.command()(sql)
 
 
 def parse_timeout(text: str) -> float:
@@ -26,19 +22,19 @@ def parse_timeout(text: str) -> float:
     return seconds
 
 
-def sql(
-    ctx: typer.Context,
-    statement: Annotated[str, typer.Argument(metavar="'SELECT …'", help="One statement that reads.")],
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", parser=parse_timeout, help="Stop the statement after this.")
-    ] = 30.0,
-    form: Form = Format.TABLE,
-    output: Output = None,
-    header: Header = True,
-) -> None:
-    """Ask in SQL: one SELECT, read-only; BLOBs are shown in hex.
+Statement = Annotated[str, typer.Argument(metavar="'SELECT …'", help="One statement that reads.")]
+Timeout = Annotated[
+    float, typer.Option(metavar="SECONDS", parser=parse_timeout, help="Stop the statement after this.")
+]
 
-    The view sample_scores reads like the question, a row per judged attempt: dataset, method, model, attack,
+
+@with_groups
+def sql(
+    ctx: typer.Context, *, statement: Statement, timeout: Timeout = 30.0, output: options.Printing
+) -> None:
+    """Run one SQL SELECT, read-only; BLOBs are shown in hex.
+
+    The view sample_scores has a row per scored attempt: dataset, method, model, attack,
     norm, eps, source_label, target_label, success, js_delta and more.
 
     Example: jsdelta query sql "SELECT eps, avg(js_delta) FROM sample_scores WHERE success = 1 GROUP BY eps"
@@ -46,4 +42,4 @@ def sql(
     from jsdelta_db.queries.sql import query_sql
 
     found = query_sql(ctx.obj.workspace().db_url, statement, timeout)
-    write_plain(found.columns, found.rows, form, output, header=header)
+    write_plain(found.columns, found.rows, output)

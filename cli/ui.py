@@ -8,34 +8,39 @@ from typing import Annotated
 
 import typer
 
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.errors import NothingToDoError, UsageError
+
 from . import options
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(ui)
+Port = Annotated[int, options.whole("Port to listen on.", 1, 65535)]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
 
 def ui(
     ctx: typer.Context,
-    port: Annotated[
-        int, typer.Option(metavar="N", parser=options.whole(1, 65535), help="Port to listen on.")
-    ] = 5000,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Port = 5000,
+    host: Host = "127.0.0.1",
 ) -> None:
     """Show this workspace's runs in the MLflow UI, until Ctrl-C.
 
     Example: jsdelta ui --port 5000
     """
-    from jsdelta_db.errors import NothingToDoError, UsageError
     from jsdelta_db.runtime.redaction import hide_password
 
-    workspace = ctx.obj.workspace()
+    workspace: Workspace = ctx.obj.workspace()
     if workspace.tracking_uri:
         typer.echo(hide_password(workspace.tracking_uri))  # a server of its own shows the runs already
         return
     if not (workspace.root / "mlflow.db").exists():
         raise NothingToDoError(f"{workspace.root} has no MLflow runs yet; make some with jsdelta quickstart")
+    _check_port(host, port)
+    typer.echo(f"http://{host}:{port}")
+    sys.stdout.flush()  # the server takes over from here
+    _serve(workspace, host, port)
+
+
+def _check_port(host: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -44,8 +49,10 @@ def ui(
             raise UsageError(
                 f"--port {port} on {host} cannot be used ({error.strerror}); try --port {port + 1}"
             ) from error
-    typer.echo(f"http://{host}:{port}")
-    sys.stdout.flush()  # the server takes over from here
+
+
+def _serve(workspace: Workspace, host: str, port: int) -> None:
+    """Run MLflow's server until it is stopped; its failure is the command's."""
     store = f"sqlite:///{workspace.root / 'mlflow.db'}"
     command = [
         sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store,

@@ -1,23 +1,161 @@
-"""jsdelta: tell adversarial bugs from non-robust features, and keep the record.
+"""jsdelta: tell adversarial bugs from non-robust features, and store the record.
 
-Importing this package loads neither torch nor MLflow; the heavy parts load where they are used.
-Read ``pipeline/`` first: it walks one sample from the data set to its row.
+The verbs of a notebook::
+
+    import jsdelta_db as jsdelta
+
+    with jsdelta.open_workspace("digits") as workspace:
+        jsdelta.train(workspace, "digits")
+        done = jsdelta.attack(workspace, eps=[3 / 255, 8 / 255])
+
+Importing this package loads neither torch nor MLflow; the heavy parts load where they are used. To read the
+code, begin with ``pipeline/``: it walks one sample from the data set to its row.
 """
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jsdelta_db.pipeline.evaluation.work import Judged
+    from jsdelta_db.pipeline.train import TrainedEnsemble
     from jsdelta_db.pipeline.verdict import Verdict, judge
+    from jsdelta_db.runtime.progress import Progress
+    from jsdelta_db.workbench.workbench import Workbench
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "attack", "judge", "open_workspace", "score", "train"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 a string or a function
+def open_workspace(
+    folder: str | Path | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    progress: "Progress | None" = None,
+) -> "AbstractContextManager[Workbench]":
+    """Open a workspace for work; a store that is missing is made.
+
+    Example::
+
+        with jsdelta_db.open_workspace("my-runs") as workspace: ...
+
+    Args:
+        folder: of the store and MLflow's files; ``JSDELTA_HOME`` or the current one if None.
+        data_dir: folder of the data sets; ``JSDELTA_DATA_DIR`` or ``data`` in the workspace if None.
+        progress: gets bars and news; None for none.
+
+    Raises:
+        UsageError, StoreError: the folder or the store cannot be used.
+    """
+    from jsdelta_db.config.locations import resolve_workspace
+    from jsdelta_db.workbench.workbench import open_workbench
+
+    paths = (Path(part) if part else None for part in (folder, data_dir))
+    return open_workbench(resolve_workspace(*paths), progress)
+
+
+def train(
+    workspace: "Workbench",
+    recipe: str = "digits",
+    *,
+    seed: int = 0,
+    members: int | None = None,
+    name: str | None = None,
+    jobs: int = 1,
+    download: bool = False,
+) -> "TrainedEnsemble":
+    """Train members of one recipe with seeds ``seed``, ``seed`` + 1, …; finished ones are reused.
+
+    Example::
+
+        ensemble = jsdelta_db.train(workspace, "digits", members=5)
+
+    Args:
+        recipe: name (``jsdelta recipes list``), or a file that ends in ``.toml``.
+        members: how many; the recipe's own number if None.
+        name: of the ensemble; the recipe's if None.
+        jobs: how many members to train at a time.
+        download: fetch a data set that is missing.
+
+    Raises:
+        JsdeltaError: a name is not valid, data is missing, or a member cannot be trained.
+    """
+    from jsdelta_db.config.recipes import get_recipe
+    from jsdelta_db.pipeline.train import train_ensemble
+
+    chosen = get_recipe(recipe).override(members)
+    return train_ensemble(workspace, chosen, seed=seed, name=name, download=download, jobs=jobs)
+
+
+def attack(
+    workspace: "Workbench",
+    eps: float | Sequence[float],
+    *,
+    ensemble: str | None = None,
+    attacked: str = "first",
+    evaluators: Sequence[str] = (),
+    surrogates: Sequence[str] = (),
+    **settings: Any,  # noqa: ANN401 AttackConfig's fields
+) -> "Judged":
+    """Attack members of an ensemble at every ε; the others judge the samples.
+
+    Example::
+
+        done = jsdelta_db.attack(workspace, eps=[3 / 255, 8 / 255], targets="all")
+
+    Args:
+        eps: radii in pixel units of [0, 1], in the norm.
+        ensemble, attacked, evaluators, surrogates: see
+            :class:`jsdelta_db.pipeline.evaluation.roles.RoleRequest`.
+        settings: of :class:`jsdelta_db.config.attack.AttackConfig`, such as ``steps`` or ``norm``.
+
+    Raises:
+        JsdeltaError: a name or a setting is not valid, or nothing could be attacked.
+    """
+    from jsdelta_db.config.attack import AttackConfig
+    from jsdelta_db.pipeline.attack import attack_and_score
+    from jsdelta_db.pipeline.evaluation.roles import RoleRequest
+
+    radii = [eps] if isinstance(eps, int | float) else eps
+    configs = [AttackConfig(eps=each, **settings) for each in radii]
+    return attack_and_score(workspace, configs, RoleRequest(ensemble, attacked, evaluators, surrogates))
+
+
+def score(
+    workspace: "Workbench",
+    attacks: str | Sequence[str],
+    evaluators: Sequence[str] = (),
+    *,
+    temperature: str = "1",
+    device: str = "auto",
+) -> "Judged":
+    """Let other evaluators, or the same by other rules, judge stored samples again.
+
+    Example::
+
+        jsdelta_db.score(workspace, done.attacks[0], ["digits:1,2"])
+
+    Args:
+        attacks: uids or unique prefixes.
+        evaluators: references; those of each attack's first evaluation if empty.
+        temperature: ``1``, or ``fit`` for one per evaluator.
+
+    Raises:
+        JsdeltaError: a name is not valid, or the samples are not stored.
+    """
+    from jsdelta_db.config.evaluation import EvaluationConfig
+    from jsdelta_db.pipeline.score import score_stored
+
+    uids = [attacks] if isinstance(attacks, str) else attacks
+    return score_stored(workspace, uids, evaluators, rules=EvaluationConfig(temperature), device=device)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 a class, a function or a string
     """Load when asked: judging needs torch, and even the version costs a command 50 ms."""
-    if name in __all__:
-        from importlib import import_module
+    if name in ("Verdict", "judge"):
+        from jsdelta_db.pipeline import verdict
 
-        return getattr(import_module("jsdelta_db.pipeline.verdict"), name)
+        return getattr(verdict, name)
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from jsdelta_db.runtime.version import installed_version

@@ -4,20 +4,21 @@
 
     JsdeltaError                    something failed; one line says what and what to do
     ├── UsageError                  a value the user typed is not valid
-    │   └── UnknownNameError        a name that does not exist (the message lists what does)
-    ├── NothingToDoError            the store holds nothing that the command could work on
-    ├── InUseError                  what is to be deleted is needed, or worked on
-    ├── DataError                   a data set is missing or not what it should be
+    │   └── UnknownNameError        a name that does not exist (the message lists those that do)
+    ├── NothingToDoError            the store holds nothing for the command to work on
+    ├── InUseError                  a row to be deleted is needed, or in work
+    ├── DataError                   a data set is missing, damaged or altered
     ├── ModelError                  a network or its checkpoint cannot be used
     │   ├── CheckpointError         the file is missing, cut short or altered
     │   └── ModelOutputError        its outputs are not finite logits of the right shape
     ├── TrainingError               a training run came to nothing (the loss is not finite)
     └── StoreError                  the database cannot be reached, read or written
-        └── StoreNotReadyError      no store yet, or a schema of another revision
-            └── NoStoreError        no store yet
+        └── StoreNotReadyError      its schema is of another revision
+            └── NoStoreError        there is no store yet
 
-Messages are one line: what, the value got, what is valid, the next command. Only ``cli/main.py``
-turns an error into stderr text and an exit code.
+Messages are one line: what, the value got, what it must be, the next command. Only ``cli/main.py``
+turns an error into stderr text and an exit code. Code tells errors apart by type or field, never by
+reading their text.
 """
 
 from collections.abc import Iterable
@@ -28,27 +29,40 @@ class JsdeltaError(Exception):
 
 
 class UsageError(JsdeltaError):
-    """A value that the user typed is not valid."""
+    """A value that the user typed is not valid.
+
+    Attributes:
+        key: name of the configuration field at fault; "" where it is not a single field's.
+    """
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class UnknownNameError(UsageError):
-    """A name that does not exist; the message lists what does."""
+    """A name that does not exist; the message lists those that do."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         choices = ", ".join(known) or "none"
         super().__init__(f"unknown {what} {name!r}; there is: {choices}{'; ' + hint if hint else ''}")
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of another library's error, for a message of ours; its type's name if empty."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 class NothingToDoError(JsdeltaError):
-    """The store holds nothing that the command could work on."""
+    """The store holds nothing for the command to work on."""
 
 
 class InUseError(JsdeltaError):
-    """What is to be deleted is needed by something else, or a live process works on it."""
+    """A row to be deleted is needed by another, or a live process works on it."""
 
 
 class DataError(JsdeltaError):
-    """A data set is missing or is not what it should be."""
+    """A data set is missing, damaged or altered."""
 
 
 class ModelError(JsdeltaError):
@@ -72,7 +86,7 @@ class StoreError(JsdeltaError):
 
 
 class StoreNotReadyError(StoreError):
-    """There is no store yet, or its schema is of another revision."""
+    """The store's schema is of another revision."""
 
 
 class NoStoreError(StoreNotReadyError):

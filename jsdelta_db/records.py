@@ -1,4 +1,4 @@
-"""What travels between the stages: one chunk of samples, then the same chunk's scores.
+"""Records that travel between the stages: one chunk of samples, then the same chunk's scores.
 
 Arrays are NumPy, row i of each belongs to attempt i, and nothing here knows a database or a GPU.
 """
@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNTARGETED = -1  # requested_target of an attempt that may end at any wrong label
-FILE_SPLIT = "file"  # the split of images that came with their samples: they are kept beside them
+FILE_SPLIT = "file"  # the split of images that came with their samples and are stored beside them
 
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """What will be tried: ``n`` pairs of an image and a requested target.
+    """``n`` pairs of an image and a requested target.
 
     Attributes:
         sample_index: stable index of the clean image in its split, ``(n,)``.
         source_label: its label y, ``(n,)``.
-        requested_target: the label t aimed at, ``(n,)``.
+        requested_target: the label t aimed at, ``(n,)``; −1 for any wrong label.
     """
 
     sample_index: NDArray[np.int64]
@@ -35,18 +35,18 @@ class Attempts:
         return self.pick(slice(position * size, (position + 1) * size))
 
     def pick(self, rows: "slice | NDArray[np.int64]") -> "Attempts":
-        """Return some of them."""
+        """Return some rows."""
         return Attempts(self.sample_index[rows], self.source_label[rows], self.requested_target[rows])
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What an attack made of one chunk of attempts.
+    """The result of an attack on one chunk of attempts.
 
     Attributes:
         attempts: the attempts, in order.
         target_label: label aimed at (targeted) or reached (untargeted), ``(n,)``.
-        success: the attacked model called x by its label before and says the target now, ``(n,)``.
+        success: the attacked model classified x correctly and x_adv as the target, ``(n,)``.
         confidence: the attacked model's probability of ``target_label`` on x_adv, ``(n,)``.
         linf: largest change of a pixel, ``(n,)``, in [0, 1].
         l2: Euclidean length of the change, ``(n,)``.
@@ -68,15 +68,15 @@ class Samples:
     logits: NDArray[np.float32]
 
     def pick(self, rows: "slice | NDArray[np.int64]") -> "Samples":
-        """Return some of them."""
+        """Return some rows."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "attempts"}
         return Samples(self.attempts.pick(rows), **{name: array[rows] for name, array in arrays.items()})
 
     def joined(self, other: "Samples") -> "Samples":
-        """Return these and others, in that order."""
+        """Return these rows and then the others."""
         names = [field.name for field in fields(self) if field.name != "attempts"]
-        mine, theirs = self.attempts, other.attempts
-        attempts = (np.concatenate([getattr(mine, f.name), getattr(theirs, f.name)]) for f in fields(mine))
+        one, two = self.attempts, other.attempts
+        attempts = (np.concatenate([getattr(one, f.name), getattr(two, f.name)]) for f in fields(one))
         return Samples(
             Attempts(*attempts),
             **{name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in names},
@@ -85,7 +85,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the evaluators say of one chunk of samples; divergences in bits.
+    """The evaluators' scores of one chunk of samples; divergences in bits.
 
     Attributes:
         attempts: the attempts, in order.
@@ -93,9 +93,9 @@ class Scores:
         js_of_mean: divergence of the evaluators' mean outputs, ``(n,)``.
         js_delta: js over the baseline of the label pair, ``(n,)``; NaN where the pair has none.
         js_attacked: the attacked model's own divergence, ``(n,)``.
-        n_right: evaluators that say y on x, ``(n,)``.
-        n_at_target: evaluators that say t on x already, ``(n,)``.
-        n_at_target_adv: evaluators that say t on x_adv, ``(n,)``.
+        n_right: number of evaluators that predict y on x, ``(n,)``.
+        n_at_target: number that predict t on x already, ``(n,)``.
+        n_at_target_adv: number that predict t on x_adv, ``(n,)``.
         member_js: each evaluator's divergence, float32 ``(n, evaluators)``, in member order.
         logits: each evaluator's logits on x_adv, float32 ``(evaluators, n, classes)``.
     """
@@ -114,13 +114,13 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a real change between two labels does to a model or to a set of evaluators, in bits.
+    """The divergence of one model or a set of evaluators between clean images of two labels, in bits.
 
     Attributes:
         rho: mean divergence over clean pairs.
         rho_of_mean: the same for the mean outputs of a set; equal to ``rho`` for one model.
         standard_error: of ``rho``, from the spread of the image means (pairs share images).
-        pairs: how many clean pairs were compared.
+        pairs: number of clean pairs compared.
         images: the smaller of the two labels' image counts.
     """
 
@@ -132,13 +132,13 @@ class Baseline:
 
     @property
     def is_defined(self) -> bool:
-        """Whether JSΔ may be divided by it: large enough, sure enough, on enough images."""
+        """True if JSΔ may be divided by it: large and certain enough, on enough images."""
         return self.rho >= 0.05 and self.standard_error <= 0.1 * self.rho and self.images >= 10
 
 
 @dataclass(frozen=True, slots=True)
 class ImageMeans:
-    """One model on one label pair: each image's mean divergence from the images of the other label.
+    """Each image's mean divergence from the images of the other label, of one model and label pair.
 
     The mean over images is ρ; their spread is its standard error. Means over members are means of
     these, so a set of evaluators needs no second pass over the pairs.
@@ -187,12 +187,12 @@ def label_pair(one: int, other: int) -> LabelPair:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The outcome of a control: a value whose answer was known beforehand.
+    """The outcome of a control: a value whose answer is known beforehand.
 
     Attributes:
-        value: what was seen; None if there was nothing to look at.
-        low, high: what is allowed, both ends included; None for no bound.
-        has_verdict: whether it is judged at all, or only shown.
+        value: the measured one; None if nothing could be measured.
+        low, high: allowed bounds, included; None for no bound.
+        has_verdict: False if the value is only shown.
     """
 
     name: str
@@ -203,7 +203,7 @@ class Control:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the value is within its bounds; None without a verdict."""
+        """True if the value is within its bounds; None without a verdict."""
         if self.value is None or not self.has_verdict:
             return None
         return (self.low is None or self.value >= self.low) and (self.high is None or self.value <= self.high)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jsdelta_db.config.locations import Workspace, resolve_workspace
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from tests.workspaces import copy_of, tiny_attacks, tiny_recipe
 
 CIFAR10_DIR = Path(__file__).parents[1].parent / "shared" / "data"
@@ -35,12 +36,12 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory) -> Path:
     """An empty MLflow store: MLflow's own migrations take over a second, a copy does not."""
-    from jsdelta_db.tracking import Tracker
+    from jsdelta_db.tracking import Connection
 
     folder = tmp_path_factory.mktemp("mlflow-template")
     workspace = Workspace(folder, f"sqlite:///{folder / 'jsdelta.db'}", None, folder / "data")
     failures: list[str] = []
-    Tracker(workspace, failures.append).make_store()
+    Connection(workspace, failures.append).make_store()
     assert failures == []
     return folder / "mlflow.db"
 
@@ -83,15 +84,13 @@ def four(tiny, tmp_path_factory) -> Workspace:
     Tests only read it.
     """
     from jsdelta_db.pipeline.attack import attack_and_score
-    from jsdelta_db.pipeline.evaluation import plan
     from jsdelta_db.pipeline.train import train_ensemble
     from jsdelta_db.workbench.workbench import open_workbench
 
     workspace = copy_of(tiny, tmp_path_factory.mktemp("four") / "workspace")
-    with pytest.MonkeyPatch.context() as patch, open_workbench(workspace) as bench:
-        patch.setattr(plan, "plan_chunk_size", lambda *given: 16)
+    with open_workbench(workspace, chunk_size=16) as bench:
         train_ensemble(bench, tiny_recipe(members=4), name="four")
-        attack_and_score(bench, tiny_attacks(8, images=40), ensemble="four")
+        attack_and_score(bench, tiny_attacks(8, images=40), RoleRequest(ensemble="four"))
     return workspace
 
 

@@ -1,11 +1,15 @@
 """Small workspaces: a recipe and attacks that take a second, and copies to change."""
 
 import shutil
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.runtime.progress import Silent
+from jsdelta_db.workbench import workbench
 
 TINY_STEPS = 10
 
@@ -35,6 +39,11 @@ class Listening(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         """Keep one line."""
         self.lines.append(message)
+
+
+def in_chunks_of(size: int, patch: pytest.MonkeyPatch) -> None:
+    """Let commands that run in this process plan attacks in chunks of a few attempts."""
+    patch.setattr(workbench, "open_workbench", partial(workbench.open_workbench, chunk_size=size))

@@ -1,1 +1,1 @@
-"""What a run is asked to do, validated and hashed, and where things are."""
+"""Configurations, validated and hashed, and the locations of a workspace."""

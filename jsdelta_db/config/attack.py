@@ -1,4 +1,4 @@
-"""What a run is asked to do: frozen, validated when made, hashed to recognise the same run again."""
+"""Attack configuration: one attack, frozen and validated when made."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,7 +7,7 @@ from jsdelta_db.config.checks import DEVICES, DTYPES, NORMS, check, is_positive
 from jsdelta_db.config.eps import largest_eps
 
 OBJECTIVES = ("target", "margin", "bug", "feature")
-SURROGATE_OBJECTIVES = ("bug", "feature")  # these look at held-back models, too
+SURROGATE_OBJECTIVES = ("bug", "feature")  # these evaluate held-back models, too
 ATTACK_CHOICES = {
     "norm": NORMS,
     "objective": OBJECTIVES,
@@ -21,7 +21,9 @@ TARGET_RULES = ("random", "all", "next", "least-likely", "untargeted")
 
 @dataclass(frozen=True, slots=True)
 class AttackConfig:
-    """One attack on one model at one ε; targets and starts depend on ``seed`` and the image alone.
+    """One attack on one model at one ε.
+
+    Targets and starts depend on ``seed`` and the image alone.
 
     Args:
         eps: radius of the ball, in pixel units of [0, 1], in the norm.
@@ -29,9 +31,9 @@ class AttackConfig:
         targets: ``random``, ``all``, ``next``, ``least-likely``, ``untargeted`` or a label number as text.
         images: how many images of the attack split (None: all); smaller sets are subsets of larger ones.
         relative_step_size: step size in units of eps/steps; 2.5 lets an iterate cross the ball and return.
-        restarts: how many starts; the best end of each image is kept.
-        objective: ``target``, ``margin``, ``bug`` or ``feature`` (see ``attacks/objectives.py``).
-        stop: ``first-hit`` leaves an image where it first reached its target: other samples, another attack.
+        restarts: number of starts; each image's best result is taken.
+        objective: ``target``, ``margin``, ``bug`` or ``feature`` (see ``compute/attacks/objectives.py``).
+        stop: ``first-hit`` stops an image where it first reached its target, else ``never``.
         dtype: of the arithmetic inside the network, as requested; x, δ, logits and loss stay float32.
     """
 
@@ -71,11 +73,11 @@ class AttackConfig:
         return self.relative_step_size * self.eps / self.steps
 
     def canonical(self) -> dict[str, Any]:
-        """Return what an attack's ``config_hash`` is made of, beside the attacked model and the data."""
+        """Return the content of an attack's ``config_hash``, without the attacked model and the data."""
         return {"kind": "attack", **asdict(self)}
 
 
-# What robust accuracy means, by data set: one attack, the same for every training method.
+# The attack that robust accuracy is measured with, by data set: the same for every training method.
 ROBUST_CHECKS = {
     "digits": AttackConfig(eps=4 / 255, steps=20, targets="untargeted", dtype="float32"),
     "cifar10": AttackConfig(eps=8 / 255, steps=20, targets="untargeted", images=1000, dtype="float32"),

@@ -8,15 +8,27 @@ from jsdelta_db.config.eps import LARGEST_L2
 from jsdelta_db.errors import UsageError
 
 FEATURE_KINDS = ("robust", "nonrobust")  # another image with the features of x
-
 BALL_KINDS = ("rand", "det")  # x itself, moved a little towards another label
-
 CONSTRUCTION_KINDS = (*FEATURE_KINDS, *BALL_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
+class ConstructionRequest:
+    """A construction as a user asks for it; None for the usual size (``compute/constructions/sizes.py``)."""
+
+    kind: str
+    steps: int | None = None
+    step_size: float | None = None
+    eps: float | None = None
+    images: int | None = None
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
 class ConstructionConfig:
-    """A data set made with a trained model.
+    """The construction of a data set with a trained model.
 
     Args:
         kind: ``robust``, ``nonrobust``, ``rand`` or ``det``.
@@ -24,7 +36,7 @@ class ConstructionConfig:
         step_size: length of a step, l2.
         eps: radius of the l2 ball; None for the kinds that have none.
         images: how many images of the train split (None: all).
-        seed: decides which images are started from, or which labels are drawn.
+        seed: decides the start images, or the labels that are drawn.
     """
 
     kind: str
@@ -55,5 +67,5 @@ class ConstructionConfig:
         check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
 
     def canonical(self) -> dict[str, Any]:
-        """Return what a data set's ``config_hash`` is made of, beside the model and the data."""
+        """Return the content of a data set's ``config_hash``, without the model and its data."""
         return {"kind_of_run": "construction", **asdict(self)}

@@ -1,4 +1,4 @@
-"""Perturbation sizes: read from text, shown as text, and their limits."""
+"""Perturbation sizes ε: parsed, formatted, and their limits."""
 
 from jsdelta_db.errors import UsageError
 
@@ -6,7 +6,7 @@ LARGEST_L2 = 1000.0  # beyond the diagonal of a 1,000 × 1,000 image; a slip of 
 
 
 def parse_eps(text: str, norm: str = "linf", option: str = "--eps") -> float:
-    """Read a perturbation size; complaints name the option.
+    """Return the perturbation size of a text; errors name the option.
 
     For linf a bare number is in units of 1/255 (``3`` is 3/255) and a fraction is taken as written
     (``8/255``); for every other norm a number is as written, in that norm's unit (``0.5``).
@@ -17,7 +17,7 @@ def parse_eps(text: str, norm: str = "linf", option: str = "--eps") -> float:
     valid = (
         "must be a number in (0, 255], in units of 1/255, or a fraction such as 8/255"
         if norm == "linf"
-        else f"valid for {norm} is a number in (0, {LARGEST_L2:g}] such as 0.5"
+        else f"must be a number in (0, {LARGEST_L2:g}] for {norm}, such as 0.5"
     )
     numerator, slash, denominator = text.strip().partition("/")
     try:
@@ -31,12 +31,12 @@ def parse_eps(text: str, norm: str = "linf", option: str = "--eps") -> float:
 
 
 def largest_eps(norm: str) -> float:
-    """Return the largest radius that makes sense: all of [0, 1] for linf."""
+    """Return the largest radius of a norm: all of [0, 1] for linf."""
     return 1.0 if norm == "linf" else LARGEST_L2
 
 
 def format_eps(eps: float, norm: str = "linf") -> str:
-    """Show a stored ε: ``3/255`` where it is a whole number of pixel levels, else the plain number."""
+    """Return a stored ε as text: ``3/255`` where it is a whole number of pixel levels."""
     levels = eps * 255
     if norm == "linf" and round(levels) >= 1 and abs(levels - round(levels)) < 1e-6:
         return f"{round(levels)}/255"

@@ -1,4 +1,4 @@
-"""Evaluation configuration: the rules for temperature and baseline, and the thresholds β."""
+"""Evaluation configuration: rules for temperature and baseline, and the thresholds β."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -7,13 +7,14 @@ from typing import Any
 from jsdelta_db.config.checks import check
 from jsdelta_db.errors import UsageError
 
-DEFAULT_BETAS = (0.01, 0.05, 0.10)  # strict, middling, borderline
+DEFAULT_BETA = 0.10
+DEFAULT_BETAS = (0.01, 0.05, DEFAULT_BETA)  # strict, middling, borderline
 
 TEMPERATURE_ONE, TEMPERATURE_FIT = TEMPERATURES = ("1", "fit")
 
 
 def check_beta(beta: float) -> float:
-    """Return β if it can be a threshold on JSΔ, which has no upper bound.
+    """Return β if it is a threshold on JSΔ, which has no upper bound.
 
     Raises:
         UsageError: not in (0, ∞).
@@ -25,7 +26,7 @@ def check_beta(beta: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationConfig:
-    """How samples are judged: the rules for the softmax temperature and for the baseline.
+    """The rules of an evaluation: for the softmax temperature and for the baseline.
 
     ``temperature`` is ``1``, or ``fit`` for one temperature per evaluator, the likeliest on the baseline
     split. The baseline has one rule so far: ρ over all clean pairs of the baseline split.
@@ -38,5 +39,5 @@ class EvaluationConfig:
         check("--temperature", self.temperature, self.temperature in TEMPERATURES, " or ".join(TEMPERATURES))
 
     def canonical(self) -> dict[str, Any]:
-        """Return what an evaluation's ``config_hash`` is made of, beside the attack and the evaluators."""
+        """Return the content of an evaluation's ``config_hash``, without attack and evaluators."""
         return {"kind": "evaluation", **asdict(self)}

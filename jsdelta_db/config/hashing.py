@@ -1,4 +1,4 @@
-"""Configuration hashes: how the same run is recognised again."""
+"""Configuration hashes: equal for equal configurations, so that a run is found again."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Where things are: a flag beats a ``JSDELTA_*`` variable, which beats the default."""
+"""Locations: the workspace and its addresses, from flags, environment variables and defaults."""
 
 import os
 from dataclasses import dataclass
@@ -30,7 +30,9 @@ class Workspace:
 
 
 def resolve_workspace(folder: Path | None = None, data_dir: Path | None = None) -> Workspace:
-    """Work out the workspace from flags, environment and defaults; creates nothing.
+    """Return the workspace; creates nothing.
+
+    A flag beats a ``JSDELTA_*`` variable, which beats the default.
 
     Raises:
         UsageError: the workspace is not a folder.

@@ -1,6 +1,6 @@
-"""Training configuration: everything that decides one member's weights, but the data and the seed."""
+"""Training configuration: a method, its settings and the usual hyper-parameters."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from jsdelta_db.config.checks import (
@@ -24,6 +24,8 @@ METHOD_FIELDS = {
     "adversarial": ("train_norm", "train_eps", "train_steps", "train_step_size"),
     "sam": ("sam_rho", "sam_adaptive"),
 }
+
+METHODS = ("standard", *METHOD_FIELDS)
 
 OPTIONAL_FIELDS = {name for names in METHOD_FIELDS.values() for name in names}
 
@@ -79,14 +81,15 @@ class TrainConfig:
         check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
 
     def _check_method(self) -> None:
-        """Refuse settings that the method would not obey, and ask for those that it needs."""
+        """Refuse settings of other methods, and require the method's own."""
         for method, names in METHOD_FIELDS.items():
             for name in names:
                 value = getattr(self, name)
                 if method != self.method and value is not None:
                     raise UsageError(
                         f"{name} {value!r} belongs to --method {method}, and this is {self.method!r}; "
-                        "leave it out"
+                        "leave it out",
+                        name,
                     )
                 if method == self.method and value is None:
                     raise UsageError(
@@ -111,13 +114,10 @@ class TrainConfig:
             check("sam_rho", self.sam_rho, is_positive(self.sam_rho), "a finite number above 0")
 
     def canonical(self, seed: int) -> dict[str, Any]:
-        """Return what a member's ``config_hash`` is made of: of a method's own settings those it has."""
+        """Return the content of a member's ``config_hash``, without the settings of other methods."""
         settings = {
             name: value
             for name, value in asdict(self).items()
             if value is not None or name not in OPTIONAL_FIELDS
         }
         return {"kind": "model", "seed": seed, **settings}
-
-
-TRAIN_FIELDS = {field.name for field in fields(TrainConfig)}

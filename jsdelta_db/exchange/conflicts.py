@@ -1,15 +1,14 @@
-"""Runs that are here already when they come again: which stay, which give way, and what is refused."""
+"""Conflicts of an import: runs that are stored here already, kept, replaced or refused."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Column, Connection, delete, select
+from sqlalchemy import Connection, delete, select
 from sqlalchemy.orm import Session
 
 from jsdelta_db.errors import StoreError
 from jsdelta_db.exchange.source import Source, files_of
-from jsdelta_db.exchange.tables import PortableTable, Row, portable_tables, run_tables
+from jsdelta_db.exchange.tables import PortableTable, Row, children_of, portable_tables, run_tables
 from jsdelta_db.runtime.leases import describe, is_alive
 from jsdelta_db.store.schema import FINISHED, RUNNING, Evaluation
 
@@ -17,12 +16,12 @@ Pair = tuple[str, str]  # a file's path in the workspace and its sha256
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
-    """A run as this store has it.
+class StoredRun:
+    """A run of this store.
 
     Attributes:
-        owner: who works on it, if they live.
-        files: what it names.
+        owner: the process that works on it, if it is alive.
+        files: those that its row names.
     """
 
     id: int
@@ -32,13 +31,13 @@ class Here:
     files: Sequence[Pair]
 
 
-def find_here(connection: Connection, table: PortableTable) -> dict[str, Here]:
+def find_stored(connection: Connection, table: PortableTable) -> dict[str, StoredRun]:
     """Return this store's rows of a run table by uid."""
     found = {}
     for row in connection.execute(select(table.table)).mappings():
         is_finished = row["finished_at"] is not None and row.get("status", FINISHED) == FINISHED
         alive = row.get("status") == RUNNING and is_alive(row["owner"], row["heartbeat_at"])
-        found[row["uid"]] = Here(
+        found[row["uid"]] = StoredRun(
             row["id"], row["config_hash"], is_finished, row["owner"] if alive else None,
             [(row[uri], row[sha256]) for uri, sha256 in table.files],
         )  # fmt: skip
@@ -46,20 +45,21 @@ def find_here(connection: Connection, table: PortableTable) -> dict[str, Here]:
 
 
 def refuse_conflicts(connection: Connection, source: Source, tables: Iterable[PortableTable]) -> None:
-    """Look for runs that cannot be merged, before anything is written.
+    """Refuse runs that cannot be merged, before anything is written.
 
     Raises:
-        StoreError: a run that somebody works on here, or one of which both sides have other results.
+        StoreError: a process works on such a run here, or both sides have other results of it.
     """
-    here = {table.name: find_here(connection, table) for table in run_tables()}
+    stored = {table.name: find_stored(connection, table) for table in run_tables()}
+    evaluations = stored["evaluation"]
     needed = {
         row["attack_uid"]
         for row in source.runs(portable_tables()["evaluation"])
-        if row["uid"] not in here["evaluation"] or not here["evaluation"][row["uid"]].is_finished
+        if row["uid"] not in evaluations or not evaluations[row["uid"]].is_finished
     }
     for table in tables:
         for row in source.runs(table):
-            found = here[table.name].get(row["uid"])
+            found = stored[table.name].get(row["uid"])
             if found is None:
                 continue
             if found.config_hash != row["config_hash"]:
@@ -76,10 +76,10 @@ def refuse_conflicts(connection: Connection, source: Source, tables: Iterable[Po
 
 
 def _differs(connection: Connection, source: Source, table: PortableTable, uid: str, run_id: int) -> bool:
-    """Whether a run's chunk files are others here than in the source."""
+    """Return whether a run's chunk files differ from the source's."""
     for child in leased_children(table):
         if {sha256 for _, sha256 in files_of(source, child, uid)} != {
-            sha256 for _, sha256 in files_here(connection, child, run_id)
+            sha256 for _, sha256 in stored_files(connection, child, run_id)
         }:
             return True
     return False
@@ -96,34 +96,35 @@ def refuse_busy(
     for child in leased_children(table):
         chunks = child.table.c
         statement = select(chunks.owner, chunks.heartbeat_at).where(
-            owner_column(child) == run_id, chunks.status == RUNNING
+            child.owner_column == run_id, chunks.status == RUNNING
         )
-        owner = owner or next(
-            (who for who, beat in connection.execute(statement) if is_alive(who, beat)), None
-        )
+        claims = connection.execute(statement)
+        owner = owner or next((name for name, beat in claims if is_alive(name, beat)), None)
     if owner is not None:
         raise StoreError(
             f"{describe(owner)} works on {table.name} {uid} here; wait for it, then run the same import again"
         )
 
 
-def make_room(session: Session, table: PortableTable, uid: str, run_id: int, chunks: Iterable[Row]) -> None:
-    """Take away what is here of an unfinished run, unless all of it is part of what comes.
+def clear_conflicting(
+    session: Session, table: PortableTable, uid: str, run_id: int, chunks: Iterable[Row]
+) -> None:
+    """Delete an unfinished run's rows, unless all its finished chunks are the source's.
 
     Raises:
         StoreError: a living process works on it.
     """
     connection = session.connection()
     refuse_busy(connection, table, uid, run_id)
-    coming = {(row["position"], row["n_attempts"]): row["sha256"] for row in chunks}
+    incoming = {(row["position"], row["n_attempts"]): row["sha256"] for row in chunks}
     for child in leased_children(table):
         columns = child.table.c
         statement = select(columns.position, columns.n_attempts, columns.status, columns.sha256)
         for position, n_attempts, status, sha256 in connection.execute(
-            statement.where(owner_column(child) == run_id)
+            statement.where(child.owner_column == run_id)
         ):
-            kept = coming.get((position, n_attempts), "")
-            if kept == "" or (status == FINISHED and sha256 != kept):
+            expected = incoming.get((position, n_attempts), "")
+            if expected == "" or (status == FINISHED and sha256 != expected):
                 _clear(session, table, run_id)
                 return
 
@@ -137,34 +138,28 @@ def _clear(session: Session, table: PortableTable, run_id: int) -> None:
         ).all():
             refuse_busy(session.connection(), evaluation, uid, key)
             _clear(session, evaluation, key)
-    for name in table.children:
-        child = portable_tables()[name]
+    for child in children_of(table):
         if child.is_leased or child.is_bulk:
-            session.execute(delete(child.table).where(owner_column(child) == run_id))
+            session.execute(delete(child.table).where(child.owner_column == run_id))
 
 
 def leased_children(table: PortableTable) -> list[PortableTable]:
-    """Return a run's chunks: the children that processes claim."""
-    return [child for name in table.children if (child := portable_tables()[name]).is_leased]
+    """Return the tables of a run's chunks: those that processes claim."""
+    return [child for child in children_of(table) if child.is_leased]
 
 
-def owner_column(child: PortableTable) -> Column[Any]:
-    """Return the column that says which run a row belongs to."""
-    return child.columns[0].column
-
-
-def files_here(connection: Connection, child: PortableTable, run_id: int) -> set[Pair]:
-    """Return the files that a run's rows name here."""
+def stored_files(connection: Connection, child: PortableTable, run_id: int) -> set[Pair]:
+    """Return the files that a run's rows of one table name in this store."""
     pairs: set[Pair] = set()
     for uri, sha256 in child.files:
         columns = child.table.c
-        statement = select(columns[uri], columns[sha256]).where(owner_column(child) == run_id)
+        statement = select(columns[uri], columns[sha256]).where(child.owner_column == run_id)
         pairs.update((row[0], row[1]) for row in connection.execute(statement))
     return pairs
 
 
-def is_named_otherwise(connection: Connection, uri: str, sha256: str) -> bool:
-    """Whether a row here says that there is another file at a path."""
+def is_other_file(connection: Connection, uri: str, sha256: str) -> bool:
+    """Return whether a row of this store names another file at a path."""
     for table in portable_tables().values():
         for name, other in table.files:
             columns = table.table.c

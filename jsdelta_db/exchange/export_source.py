@@ -1,4 +1,4 @@
-"""An export's folder as a source: checked as a whole before a row of it is used."""
+"""Export as a source: checked as a whole before a row of it is used."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ UID = re.compile(r"[0-9a-f]{16}")
 
 
 class FolderSource:
-    """An export. A table is read from front to back, so runs are to be asked for in their order."""
+    """An export; each table is read once, front to back, so rows of runs must be read in the runs' order."""
 
     def __init__(self, folder: Path) -> None:
         self.title, self.left_out = f"export {folder}", 0
@@ -38,27 +38,30 @@ class FolderSource:
 
     def rows_of(self, table: PortableTable, uid: str) -> Iterator[Batch]:
         """Yield a run's rows as they were written."""
-        assert table.owner is not None
-        self.runs(portable_tables()[table.owner])
-        places = self._places[table.owner]
+        places = self._places_of(table)
         reader = self._readers.get(table.name)
         if reader is None or reader.is_past(uid):
             reader = _Reader(table_path(self._folder, table.name), table, places)
             self._readers[table.name] = reader
         yield from reader.rows_of(uid)
 
+    def _places_of(self, table: PortableTable) -> dict[str, int]:
+        """Return the places of the runs that a table's rows belong to, by uid."""
+        self.runs(table.owner_table)
+        return self._places[table.owner_table.name]
+
     def locate(self, uri: str) -> Path:
-        """Return where the export keeps a file."""
+        """Return the path of a file in the export."""
         return self._folder / FILES / uri
 
     def check(self, tables: Sequence[PortableTable], *, with_files: bool) -> None:
-        """Hold everything against the manifest and against each other.
+        """Check all tables against the manifest and each other.
 
         Args:
-            tables: all of them are looked at, whatever is to be used.
+            tables: ignored: all of them are checked.
 
         Raises:
-            StoreError: the first thing that does not fit.
+            StoreError: names the first mismatch.
         """
         del tables
         for name, facts in self._manifest.tables.items():
@@ -95,7 +98,7 @@ class FolderSource:
         known[table.name].add(uid)
 
     def _check_children(self, known: dict[str, set[str]]) -> dict[str, int]:
-        """Look at every row that belongs to a run; return how many rows each table has."""
+        """Check every row that belongs to a run; return how many rows each table has."""
         counts: dict[str, int] = {}
         attempts: dict[str, dict[str, bytes]] = {}
         of_runs: dict[tuple[str, str], int] = {}
@@ -125,9 +128,7 @@ class FolderSource:
         Raises:
             StoreError: a run that is not there, or runs in another order than their own table's.
         """
-        assert table.owner is not None
-        self.runs(portable_tables()[table.owner])
-        places, path, last = self._places[table.owner], table_path(self._folder, table.name), -1
+        places, path, last = self._places_of(table), table_path(self._folder, table.name), -1
         for batch in read_parquet(path, table):
             for uid, group in groupby(batch, key=lambda row: str(row[0])):
                 if places.get(uid, -1) < last or uid not in places:
@@ -170,11 +171,11 @@ class _Reader:
         self._reached = -1
 
     def is_past(self, uid: str) -> bool:
-        """Whether a run's rows have gone by."""
+        """Return whether a run's rows were passed already."""
         return self._places[uid] <= self._reached
 
     def rows_of(self, uid: str) -> Iterator[Batch]:
-        """Yield a run's rows; those of runs before it are passed over."""
+        """Yield a run's rows, skipping those of runs before it."""
         place = self._reached = self._places[uid]
         while True:
             rows, self._rest = self._rest or next(self._batches, []), []
@@ -191,6 +192,6 @@ class _Reader:
 
 
 def _digest(rows: Batch, before: bytes) -> bytes:
-    """Return what tells the attempts of rows, behind others, from any other attempts; order counts."""
+    """Return a digest of the attempts of rows, in their order, continued from earlier rows."""
     text = ",".join(f"{row[1]}:{row[2]}" for row in rows)
     return hashlib.sha256(before + text.encode()).digest()

@@ -1,8 +1,5 @@
-"""``jsdelta db export``: a store as Parquet files and the files that its rows name."""
+"""Export of a store: its tables as Parquet files, the files that its rows name, and a manifest."""
 
-import fcntl
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,21 +14,21 @@ from jsdelta_db.exchange.manifest import (
     Manifest,
     TableFile,
     is_export,
-    table_path,
+    table_file,
     write_manifest,
 )
 from jsdelta_db.exchange.open_source import open_as_source
 from jsdelta_db.exchange.parquet import write_parquet
 from jsdelta_db.exchange.source import BATCH_ROWS, Source, list_files
 from jsdelta_db.exchange.tables import Batch, PortableTable, portable_tables, run_tables
-from jsdelta_db.runtime.files import copy_verified, sha256_of_file
+from jsdelta_db.runtime.files import copy_verified, replace_folder, sha256_of_file
 from jsdelta_db.runtime.progress import Progress
 from jsdelta_db.store.session import parse_url
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export holds: rows, files (None if they were left out), and unfinished runs it lacks."""
+    """Size of an export: rows, files (None if they were left out), and unfinished runs it lacks."""
 
     rows: int
     files: int | None
@@ -41,11 +38,11 @@ class Exported:
 def export_store(
     workspace: Workspace, folder: Path, progress: Progress, *, with_files: bool = True
 ) -> Exported:
-    """Write a store as a folder: made aside, put in place when it is whole.
+    """Write a store as a folder, whole or not at all.
 
     Args:
         folder: absent, empty, or an earlier export, which is replaced.
-        with_files: whether checkpoints, logits, chunk files and constructed data sets come along.
+        with_files: whether checkpoints, logits, chunk files and constructed data sets are copied.
 
     Raises:
         UsageError: the folder holds something else.
@@ -55,11 +52,12 @@ def export_store(
     check_target(folder)
     with open_as_source(parse_url(workspace.db_url), workspace.root) as source:
         source.check(run_tables(), with_files=with_files)
-        with _aside(folder) as aside:
-            files = _copy_files(source, aside, progress) if with_files else None
-            tables = write_tables(source, aside, progress)
+        with _replacing(folder) as aside:
+            files = _copy_files(source, aside / FILES, progress) if with_files else None
+            (aside / TABLES).mkdir()
+            tables = write_tables(source, aside / TABLES, progress)
             write_manifest(aside, Manifest(tables, files))
-            _put_in_place(aside, folder)
+            check_target(folder)  # somebody may have put another file there meanwhile
         return Exported(sum(table.rows for table in tables.values()), files, source.left_out)
 
 
@@ -81,12 +79,11 @@ def check_target(folder: Path) -> None:
 
 
 def write_tables(source: Source, folder: Path, progress: Progress) -> dict[str, TableFile]:
-    """Write every table's file below a folder."""
-    (folder / TABLES).mkdir(parents=True, exist_ok=True)
+    """Write every table's file into a folder."""
     tables = {}
     with progress.task("export rows", sum(len(source.runs(table)) for table in run_tables())) as advance:
         for table in portable_tables().values():
-            path = table_path(folder, table.name)
+            path = folder / table_file(table.name)
             rows = write_parquet(path, table, _batches(source, table))
             tables[table.name] = TableFile(rows, sha256_of_file(path))
             advance(len(source.runs(table)) if table.is_run else 0, table.name)
@@ -94,11 +91,11 @@ def write_tables(source: Source, folder: Path, progress: Progress) -> dict[str, 
 
 
 def _batches(source: Source, table: PortableTable) -> Iterator[Batch]:
-    if table.owner is None:
+    if table.is_run:
         rows = [tuple(row[name] for name in table.names) for row in source.runs(table)]
         yield from (rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS))
         return
-    for row in source.runs(portable_tables()[table.owner]):
+    for row in source.runs(table.owner_table):
         yield from source.rows_of(table, row["uid"])
 
 
@@ -106,47 +103,26 @@ def _copy_files(source: Source, folder: Path, progress: Progress) -> int:
     files = list_files(source)
     with progress.task("export files", len(files)) as advance:
         for uri, sha256 in files.items():
-            copy_verified(source.locate(uri), folder / FILES / uri, sha256)
+            copy_verified(source.locate(uri), folder / uri, sha256)
             advance()
     return len(files)
 
 
 @contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
-    """Make a folder beside the target, alone with it; take it away if anything fails."""
-    aside = folder.with_name(f".{folder.name}.part")
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield a folder that takes the export's place, and report failures as this program's errors."""
+    is_made = False
     try:
-        aside.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"--output {folder} cannot be made ({error.strerror}); choose another folder"
-        ) from error
-    lock = os.open(aside, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StoreError(
-                f"another process is exporting to {folder}; wait for it, or choose another"
-            ) from None
-        try:
-            for left in aside.iterdir():  # by an export that was killed
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        with replace_folder(folder) as aside:
+            is_made = True
             yield aside
-        except OSError as error:
-            raise StoreError(f"export {folder} cannot be written ({error.strerror or error})") from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    finally:
-        os.close(lock)
-
-
-def _put_in_place(aside: Path, folder: Path) -> None:
-    """Rename the new export to its place, and only then remove the one that was there."""
-    check_target(folder)
-    before = folder.with_name(f".{folder.name}.before")
-    shutil.rmtree(before, ignore_errors=True)
-    if folder.exists():
-        folder.rename(before)
-    aside.rename(folder)
-    shutil.rmtree(before, ignore_errors=True)
+    except BlockingIOError:
+        raise StoreError(
+            f"another process is exporting to {folder}; wait for it, or choose another"
+        ) from None
+    except OSError as error:
+        if not is_made:
+            raise UsageError(
+                f"--output {folder} cannot be made ({error.strerror}); choose another folder"
+            ) from error
+        raise StoreError(f"export {folder} cannot be written ({error.strerror or error})") from error

@@ -1,4 +1,4 @@
-"""The manifest of an export: written last, so that a folder without one is not whole."""
+"""Manifest of an export: written last, so that a folder without one is not whole."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -25,10 +25,10 @@ class TableFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an export says of itself.
+    """Contents of an export.
 
     Attributes:
-        files: how many files of the workspace came along; None if they were left out.
+        files: how many files of the workspace it holds; None if they were left out.
     """
 
     tables: dict[str, TableFile]
@@ -43,7 +43,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder has the manifest of an export of ours, whatever else is wrong with it."""
+    """Return whether a folder has the manifest of an export of ours, however damaged the rest is."""
     try:
         return bool(_load(folder).get("format") == FORMAT)
     except StoreError:
@@ -103,5 +103,10 @@ def _check_revision(folder: Path, revision: object) -> None:
 
 
 def table_path(folder: Path, name: str) -> Path:
-    """Return where an export keeps a table."""
-    return folder / TABLES / f"{name}.parquet"
+    """Return the path of a table in an export."""
+    return folder / TABLES / table_file(name)
+
+
+def table_file(name: str) -> str:
+    """Return the name of a table's file."""
+    return f"{name}.parquet"

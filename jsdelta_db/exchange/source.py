@@ -1,27 +1,27 @@
-"""Sources of rows and files: another store; a folder in :mod:`~jsdelta_db.exchange.export_source`."""
+"""Sources of rows and files: another store; an export in :mod:`~jsdelta_db.exchange.export_source`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, DateTime, RowMapping, func, select
+from sqlalchemy import ColumnElement, Connection, DateTime, RowMapping, func, select
 
 from jsdelta_db.errors import StoreError
-from jsdelta_db.exchange.tables import Batch, PortableTable, Row, portable_tables, run_tables
+from jsdelta_db.exchange.tables import Batch, PortableTable, Row, children_of, portable_tables, run_tables
 from jsdelta_db.store.schema import FINISHED
 
-SUFFIXES = (".pt", ".npy", ".npz")  # all that rows name; nothing that Python or a shell would run
-BATCH_ROWS = 5000  # what is in memory at a time, and what one transaction writes
+SUFFIXES = (".pt", ".npy", ".npz")  # of files that rows name: none that Python or a shell would run
+BATCH_ROWS = 5000  # in memory at a time, and in one transaction
 
 
 class Source(Protocol):
-    """Finished runs, what belongs to them, and their files.
+    """Finished runs, the rows that belong to them, and their files.
 
     Attributes:
-        title: what people call it; never with a password.
-        has_files: whether the files that rows name can be had.
-        left_out: how many unfinished runs stay behind.
+        title: name for people, without a password.
+        has_files: whether it has the files that rows name.
+        left_out: how many unfinished runs it leaves out.
     """
 
     title: str
@@ -35,14 +35,14 @@ class Source(Protocol):
         """Yield the rows that belong to a run, a few thousand at a time; values in the table's order."""
 
     def locate(self, uri: str) -> Path:
-        """Return where a file lies."""
+        """Return the path of a file."""
 
     def check(self, tables: Sequence[PortableTable], *, with_files: bool) -> None:
-        """Refuse what is not whole, before these tables of it are used."""
+        """Refuse a source that is not whole, before these tables of it are used."""
 
 
 class StoreSource:
-    """A store, in one snapshot; only what is finished is seen."""
+    """A store, in one snapshot; only finished runs are seen."""
 
     def __init__(self, connection: Connection, title: str, root: Path) -> None:
         self.title, self.has_files, self.left_out = title, True, 0
@@ -67,7 +67,7 @@ class StoreSource:
         self._ids[table.name] = {uid: key for key, uid in uids.items()}
 
     def _portable(self, table: PortableTable, found: RowMapping) -> Row | None:
-        """Return a run's row as it travels, None if it or a parent of it is not finished."""
+        """Return a run's portable row; None if it or a parent of it is not finished."""
         if found["finished_at"] is None or found.get("status", FINISHED) != FINISHED:
             return None
         row = {}
@@ -88,12 +88,10 @@ class StoreSource:
 
     def rows_of(self, table: PortableTable, uid: str) -> Iterator[Batch]:
         """Yield a run's rows in the order of their key."""
-        owner = table.columns[0]
-        assert owner.parent is not None
         parents = [(place, each.parent) for place, each in enumerate(table.columns) if each.parent]
         statement = (
             select(*(each.column for each in table.columns))
-            .where(owner.column == self._ids[owner.parent][uid])
+            .where(self._belongs(table, uid))
             .order_by(*table.table.primary_key)
         )
         rows = self._connection.execute(statement, execution_options={"yield_per": BATCH_ROWS})
@@ -114,11 +112,11 @@ class StoreSource:
         return tuple(values)
 
     def locate(self, uri: str) -> Path:
-        """Return a file's place in the workspace."""
+        """Return the path of a file in the workspace."""
         return self._root / uri
 
     def check(self, tables: Sequence[PortableTable], *, with_files: bool) -> None:
-        """Look whether files lie in the workspace and are there, and each attempt planned has a row."""
+        """Check that paths lie in the workspace, files exist and each planned attempt has a row."""
         self._check_uris()
         if "attack" in [table.name for table in tables]:
             check_counts(self, self._count)
@@ -138,10 +136,10 @@ class StoreSource:
             check_uri(self.title, uri)
 
     def _count(self, table: PortableTable, uid: str) -> int:
-        owner = table.columns[0]
-        assert owner.parent is not None
-        statement = select(func.count()).where(owner.column == self._ids[owner.parent][uid])
-        return self._connection.scalar(statement) or 0
+        return self._connection.scalar(select(func.count()).where(self._belongs(table, uid))) or 0
+
+    def _belongs(self, table: PortableTable, uid: str) -> ColumnElement[bool]:
+        return table.owner_column == self._ids[table.owner_table.name][uid]
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -177,11 +175,11 @@ def list_files(source: Source) -> dict[str, str]:
     """Return the sha256 of every file that rows name, by its path in the workspace."""
     files: dict[str, str] = {}
     for run in run_tables():
-        children = [table for name in run.children if (table := portable_tables()[name]).files]
+        children = [table for table in children_of(run) if table.files]
         for row in source.runs(run):
-            named = [(row[uri], row[sha256]) for uri, sha256 in run.files]
-            named += [pair for child in children for pair in files_of(source, child, row["uid"])]
-            files.update((uri, sha256) for uri, sha256 in named if uri is not None)
+            pairs = [(row[uri], row[sha256]) for uri, sha256 in run.files]
+            pairs += [pair for child in children for pair in files_of(source, child, row["uid"])]
+            files.update((uri, sha256) for uri, sha256 in pairs if uri is not None)
     return files
 
 
@@ -193,7 +191,9 @@ def files_of(source: Source, table: PortableTable, uid: str) -> Iterator[tuple[s
 
 
 def check_uri(where: Path | str, uri: str | None, *, is_file: bool = True) -> None:
-    """Refuse a path that could lie outside the workspace's artifacts, or be more than data.
+    """Refuse a path outside the workspace, or of a file that is no data.
+
+    An import must not write where a folder of Python files would run as code.
 
     Raises:
         StoreError: names the path.

@@ -1,14 +1,14 @@
-"""Of a source, only what some of its runs rest on."""
+"""Subset of a source: some of its runs, and those that they depend on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jsdelta_db.exchange.source import Source
-from jsdelta_db.exchange.tables import Batch, PortableTable, Row, portable_tables, run_tables
+from jsdelta_db.exchange.tables import Batch, PortableTable, Row, children_of, run_tables
 
 
 class NeededSource:
-    """A source without what some runs have nothing to do with.
+    """A source reduced to some runs and those that they depend on.
 
     Args:
         roots: uids of these runs, by table; all attacks and evaluations if None.
@@ -30,7 +30,7 @@ class NeededSource:
 
     def _need(self, table: PortableTable, row: Row) -> None:
         self._need_parents(table, [tuple(row[name] for name in table.names)])
-        for child in (portable_tables()[name] for name in table.children):
+        for child in children_of(table):
             if not child.is_bulk and any(each.parent for each in child.columns[1:]):
                 for batch in self._source.rows_of(child, row["uid"]):
                     self._need_parents(child, batch)
@@ -49,9 +49,9 @@ class NeededSource:
         return self._source.rows_of(table, uid)
 
     def locate(self, uri: str) -> Path:
-        """Return where a file lies."""
+        """Return the path of a file."""
         return self._source.locate(uri)
 
     def check(self, tables: Sequence[PortableTable], *, with_files: bool) -> None:
-        """Refuse what is not whole."""
+        """Refuse a source that is not whole."""
         self._source.check(tables, with_files=with_files)

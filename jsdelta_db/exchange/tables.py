@@ -1,8 +1,8 @@
-"""Rows as they travel, derived from the schema: a parent is named by its uid, and nothing local comes along.
+"""Portable tables, derived from the schema: a parent is named by its uid, and local columns are left out.
 
 A *run* is a row with a uid (data set, model, ensemble, attack, evaluation); every other row belongs to one,
-the parent that its primary key begins with. A table that is added to the schema is carried without a word
-here, unless it is made from others (``DERIVED``).
+the parent that its primary key begins with. A table that is added to the schema travels without any change
+here, unless it is listed in ``DERIVED``: those are computed again from the others.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Column, Float, Table
 
+from jsdelta_db.store import relations
 from jsdelta_db.store.schema import DERIVED, Base
 
 LOCAL = ("id", "mlflow_run_id", "owner", "heartbeat_at")  # mean nothing in another store
@@ -24,7 +25,7 @@ Batch = list[tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class PortableColumn:
-    """A column; one that names a row of ``parent`` holds its uid, and is called so."""
+    """A column; one that names a row of ``parent`` holds its uid, and its name ends in ``_uid``."""
 
     name: str
     column: Column[Any]
@@ -38,7 +39,7 @@ class PortableTable:
     Attributes:
         owner: the run table that its rows belong to; None for a run table itself.
         children: of a run table, the tables whose rows belong to it.
-        files: pairs of columns, a path in the workspace and the sha256 of what is there.
+        files: pairs of columns, a path in the workspace and the sha256 of the file there.
         is_leased: whether processes claim its rows.
     """
 
@@ -61,6 +62,17 @@ class PortableTable:
         return self.owner is None
 
     @property
+    def owner_table(self) -> "PortableTable":
+        """The run table that its rows belong to."""
+        assert self.owner is not None
+        return portable_tables()[self.owner]
+
+    @property
+    def owner_column(self) -> Column[Any]:
+        """The column that holds the id of the run that a row belongs to."""
+        return self.columns[0].column
+
+    @property
     def is_bulk(self) -> bool:
         """Whether it has a row per sample."""
         return "sample_index" in self.table.columns
@@ -73,7 +85,7 @@ class PortableTable:
 
     @property
     def measurements(self) -> list[str]:
-        """Columns that are filled when somebody asks, such as a model's sharpness."""
+        """Columns that are filled on request, such as a model's sharpness."""
         return [each.name for each in self.columns if each.column.nullable and is_float(each.column)]
 
 
@@ -84,12 +96,9 @@ def is_float(column: Column[Any]) -> bool:
 
 @cache
 def portable_tables() -> dict[str, PortableTable]:
-    """Return the tables that travel, each run table before what points to it, its children behind it."""
-    tables = {
-        name: table
-        for name, table in Base.metadata.tables.items()
-        if name not in {each.__tablename__ for each in DERIVED}
-    }
+    """Return the tables that travel, each run table before those that point to it, its children behind it."""
+    derived = {each.__tablename__ for each in DERIVED}
+    tables = {name: table for name, table in Base.metadata.tables.items() if name not in derived}
     owners = {name: _owner(table) for name, table in tables.items()}
     runs = [name for name, owner in owners.items() if owner is None]
     children = {name: [each for each in tables if owners[each] == name] for name in runs}
@@ -107,8 +116,13 @@ def run_tables() -> list[PortableTable]:
     return [table for table in portable_tables().values() if table.is_run]
 
 
+def children_of(table: PortableTable) -> list[PortableTable]:
+    """Return the tables whose rows belong to a run table's."""
+    return [portable_tables()[name] for name in table.children]
+
+
 def definitions() -> list[PortableTable]:
-    """Return the run tables that have nothing to do with attacks: what an attack starts from."""
+    """Return the run tables that do not depend on attacks: those that an attack starts from."""
     found: list[PortableTable] = []
     for table in run_tables():
         parents = {each.parent for each in table.columns if each.parent} - {table.name}
@@ -119,11 +133,13 @@ def definitions() -> list[PortableTable]:
 
 def _parents(table: Table) -> dict[str, str]:
     """Return, by column, the run table whose id it holds."""
-    return {key.parent.name: key.column.table.name for key in table.foreign_keys if key.column.name == "id"}
+    links = {link.column.name: link.run.name for link in relations.owners(table)}
+    needed = (need for need in relations.needs() if need.needed_id.table is table)
+    return links | {need.needed_id.name: need.needed.name for need in needed}
 
 
 def _owner(table: Table) -> str | None:
-    if "uid" in table.columns:
+    if table.name in relations.runs():
         return None
     parents = _parents(table)
     return next(parents[column.name] for column in table.primary_key if column.name in parents)
@@ -132,19 +148,19 @@ def _owner(table: Table) -> str | None:
 def _describe(table: Table, owner: str | None, children: Sequence[str]) -> PortableTable:
     parents = _parents(table)
     columns = [
-        PortableColumn(_travelling_name(column.name, parents), column, parents.get(column.name))
+        PortableColumn(_portable_name(column.name, parents), column, parents.get(column.name))
         for column in table.columns
         if column.name not in LOCAL
     ]
-    if owner is not None:  # what a row belongs to comes first
+    if owner is not None:  # rows are grouped by their owner: its uid comes first
         columns.sort(key=lambda each: each.parent != owner)
-    named = [column.name for column in table.columns if column.name.endswith("uri")]
-    pairs = [(name, name.replace("uri", "sha256")) for name in named]
+    uris = [column.name for column in table.columns if column.name.endswith("uri")]
+    pairs = [(name, name.replace("uri", "sha256")) for name in uris]
     return PortableTable(
         table.name, table, columns, owner, children,
         [pair for pair in pairs if pair[1] in table.columns], "owner" in table.columns,
     )  # fmt: skip
 
 
-def _travelling_name(name: str, parents: dict[str, str]) -> str:
+def _portable_name(name: str, parents: dict[str, str]) -> str:
     return f"{name.removesuffix('_id')}_uid" if name in parents else name

@@ -1,14 +1,14 @@
-"""What ``jsdelta doctor`` looks at: versions, device, store, tracker, data."""
+"""Diagnosis of a workspace: versions, device, store, tracker, data."""
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.errors import JsdeltaError, StoreNotReadyError
+from jsdelta_db.errors import JsdeltaError, NoStoreError
 from jsdelta_db.runtime.version import installed_version
 from jsdelta_db.store.session import open_store, parse_url, show_url
-from jsdelta_db.tracking import Tracker
+from jsdelta_db.tracking import Connection, Tracker
 
 PACKAGES = ("torch", "torchvision", "sqlalchemy", "alembic", "typer", "rich", "mlflow", "psycopg")
 DATA_FILES = {"cifar10": "cifar-10-batches-py", "svhn": "train_32x32.mat"}
@@ -58,25 +58,22 @@ def _computing() -> list[Row]:
 def _store(workspace: Workspace) -> Row:
     try:
         open_store(workspace.db_url).close()
-    except StoreNotReadyError as error:
-        return _row("store", "missing" if "no store at" in str(error) else "broken", str(error))
     except JsdeltaError as error:
-        return _row("store", "broken", str(error))
+        return _row("store", "missing" if isinstance(error, NoStoreError) else "broken", str(error))
     return _row("store", "ok", show_url(parse_url(workspace.db_url)))
 
 
 def _tracker(workspace: Workspace) -> Row:
     if workspace.tracking_uri is None and not (workspace.root / "mlflow.db").exists():
         return _row("mlflow store", "missing", "made by the first training")
-    failures: list[str] = []
-    tracker = Tracker(workspace, failures.append)
-    runs = tracker.count_runs()
-    if failures:
-        return _row("mlflow store", "broken", failures[0].partition("; results")[0])
-    return _row("mlflow store", "ok", f"{tracker.shown_uri}: {runs} runs")
+    connection = Connection(workspace, lambda line: None)  # a failure is a row of the table, not a line
+    runs = Tracker(connection).count_runs()
+    if connection.failure is not None:
+        return _row("mlflow store", "broken", connection.failure)
+    return _row("mlflow store", "ok", f"{connection.shown_uri}: {runs} runs")
 
 
 def _data(folder: Path, name: str, file: str) -> Row:
-    there = (folder / file).exists()
+    is_there = (folder / file).exists()
     advice = f"not in {folder}; give --data-dir or JSDELTA_DATA_DIR, or train with --download"
-    return _row(f"data {name}", "ok" if there else "missing", str(folder) if there else advice)
+    return _row(f"data {name}", "ok" if is_there else "missing", str(folder) if is_there else advice)

@@ -1,4 +1,4 @@
-"""Settings: what each one is now, and where it comes from."""
+"""Settings: the value of each one, and the flag or variable that it comes from."""
 
 import os
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jsdelta_db.config.locations import resolve_workspace
 from jsdelta_db.runtime.redaction import hide_password
+from jsdelta_db.tracking import NullConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,11 @@ def describe_settings(folder: Path | None = None, data_dir: Path | None = None) 
         UsageError: the workspace is not a folder.
     """
     workspace = resolve_workspace(folder, data_dir)
-    tracking_uri = workspace.tracking_uri or f"sqlite:///{workspace.root / 'mlflow.db'}"
     debug = "yes" if os.environ.get("JSDELTA_DEBUG") else "no"
     return [
         Setting("workspace", str(workspace.root), _source("JSDELTA_HOME", "--workspace", folder)),
         Setting("store", hide_password(workspace.db_url), _source("JSDELTA_DB_URL")),
-        Setting("mlflow", hide_password(tracking_uri), _source("MLFLOW_TRACKING_URI")),
+        Setting("mlflow", NullConnection(workspace).shown_uri, _source("MLFLOW_TRACKING_URI")),
         Setting("data", str(workspace.data_dir), _source("JSDELTA_DATA_DIR", "--data-dir", data_dir)),
         Setting("tracebacks", debug, _source("JSDELTA_DEBUG")),
     ]

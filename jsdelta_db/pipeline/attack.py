@@ -1,84 +1,59 @@
-"""READ FIRST. Four verbs, each a few steps in a row.
-
-Train an ensemble; attack it and judge the samples; judge stored samples again; judge foreign samples.
-
-One sample's walk: a split gives ``x`` → ``attacks.perturb`` pushes it towards ``t`` → the other
-members say how far their outputs moved (``metrics.score``), divided by what a real change from y to t
-does to them (``metrics.combine_baselines``) → a row in ``sample`` and one in ``score``
-(``store.write``) → ``store.queries`` counts the bugs.
-"""
+"""Attack: members of an ensemble at every ε, their samples judged by the others."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from jsdelta_db.compute.attacks.preflight import check_images
-from jsdelta_db.compute.attacks.targets import parse_label
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import TARGET_RULES, AttackConfig
 from jsdelta_db.config.evaluation import EvaluationConfig
+from jsdelta_db.config.labels import parse_label
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.evaluation.plan import plan_attack, plan_evaluation
-from jsdelta_db.pipeline.evaluation.roles import cast_attacks, set_name
-from jsdelta_db.pipeline.evaluation.roles_dataset import common_dataset
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest, check_models, find_roles, open_roles
 from jsdelta_db.pipeline.evaluation.work import Extras, Judged, work_on
-from jsdelta_db.workbench.models import look_at_model, open_models
 from jsdelta_db.workbench.workbench import Workbench
 
 
 def attack_and_score(
     bench: Workbench,
     configs: Sequence[AttackConfig],
+    request: RoleRequest = RoleRequest(),  # noqa: B008 frozen
     *,
-    ensemble: str | None = None,
-    attacked: str = "first",
-    evaluators: Sequence[str] = (),
-    surrogates: Sequence[str] = (),
     rules: EvaluationConfig = EvaluationConfig(),  # noqa: B008 frozen
     extras: Extras = Extras(),  # noqa: B008 frozen
     keeps_samples: bool = True,
 ) -> Judged:
     """Attack members of an ensemble at every ε; the others judge the samples.
 
-    Finished attacks are found and not repeated; what was stopped goes on where it was.
+    Finished attacks are found and not repeated; a stopped one goes on where it was.
 
     Args:
         configs: one per ε, alike in all else.
-        ensemble: name or uid prefix; the newest finished one if None.
-        attacked: ``first``, ``all`` or a reference to models (see ``store/find.py``).
-        evaluators, surrogates: references; the defaults are those of
-            :func:`jsdelta_db.pipeline.evaluation.roles.cast_attacks`.
-        keeps_samples: whether the perturbations are kept; without them nothing can look at them again.
+        request: who takes part.
+        keeps_samples: whether the perturbations are stored; without them nothing can use them again.
 
     Raises:
         NothingToDoError: no ensemble, or no image that could be attacked.
-        UsageError: no such model, nobody left to judge, or a setting that does not fit.
+        UsageError: no such model, no evaluator left, or a setting that does not fit.
         ModelError: a checkpoint, outputs or gradients cannot be used.
     """
     if extras.stability and not keeps_samples:
         raise UsageError("--stability looks at the samples again; leave --no-save-samples out")
-    with bench.store.transaction() as session:
-        casts = cast_attacks(
-            session, ensemble=ensemble, attacked=attacked, objective=configs[0].objective,
-            evaluators=evaluators, surrogates=surrogates,
-        )  # fmt: skip
-        dataset_row = common_dataset(session, casts)
-    dataset, load = open_models(bench, dataset_row, configs[0].device)
-    check_images(dataset.splits[configs[0].split].batch(slice(None)), f"the images of {dataset.name!r}")
+    first = configs[0]
+    with bench.store.read_session() as session:
+        found = find_roles(session, request, first.objective)
+    opened = open_roles(bench, found, first.device)
+    dataset = opened[0].dataset
+    check_images(dataset.splits[first.split].batch(slice(None)), f"the images of {dataset.name!r}")
+    numbered = [_with_label_number(config, dataset) for config in configs]
     plans = []
-    for cast in casts:
-        attacked_model = load(cast.attacked)
-        look_at_model(attacked_model, configs[0].split)
-        judges, held = [load(row) for row in cast.evaluators], [load(row) for row in cast.surrogates]
-        for model in (*judges, *held):
-            model.check_weights()
-        attacked_model.logits("baseline")  # kept of every model, so that it can be judged by without it
-        for config in configs:
-            planned = plan_attack(
-                bench, _with_label_number(config, dataset), dataset, dataset_row, attacked_model, held,
-                keeps_samples=keeps_samples,
-            )  # fmt: skip
-            plans.append(plan_evaluation(bench, planned, rules, dataset, dataset_row, judges, cast.ensemble))
-    return work_on(bench, f"attack {set_name(casts[0])}", plans, extras)
+    for roles in opened:
+        check_models(roles, first.split)
+        for config in numbered:
+            planned = plan_attack(roles, config, keeps_samples=keeps_samples)
+            plans.append(plan_evaluation(roles, planned, rules))
+    return work_on(bench, f"attack {found[0].title}", plans, extras)
 
 
 def _with_label_number(config: AttackConfig, dataset: Dataset) -> AttackConfig:
@@ -89,4 +64,5 @@ def _with_label_number(config: AttackConfig, dataset: Dataset) -> AttackConfig:
     """
     if config.targets in TARGET_RULES:
         return config
-    return replace(config, targets=str(parse_label(config.targets, dataset.classes)))
+    label = parse_label("--targets", config.targets, dataset.classes, TARGET_RULES)
+    return replace(config, targets=str(label))

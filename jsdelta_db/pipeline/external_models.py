@@ -1,6 +1,7 @@
-"""Networks that were trained elsewhere, entered as models like any other."""
+"""External models: networks trained elsewhere, entered as models like any other."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from sqlalchemy.orm import Session
 from torch import nn
 
 from jsdelta_db.compute import data
-from jsdelta_db.compute.attacks.preflight import check_model
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import save_checkpoint
 from jsdelta_db.compute.models.external import ExternalModel, build_external, load_external
@@ -22,33 +22,50 @@ from jsdelta_db.runtime.files import sha256_of
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FINISHED, Ensemble, Model
 from jsdelta_db.workbench.datasets import enter_dataset
-from jsdelta_db.workbench.models import PREFLIGHT_IMAGES
+from jsdelta_db.workbench.models import check_network
 from jsdelta_db.workbench.workbench import Workbench
 
 Normalization = tuple[float, ...] | str | None
-NAME = re.compile(r"(?!\d+$)[\w.-]+")  # what no reference could take for seeds or an ensemble's part
+NAME = re.compile(r"(?!\d+$)[\w.-]+")  # no reference takes it for seeds or part of an ensemble
 
 
-def add_model(
-    bench: Workbench,
-    name: str,
-    *,
-    factory: str,
-    checkpoint: Path,
-    dataset_name: str,
-    mean: Normalization = None,
-    std: Normalization = None,
-    method: str = "external",
-    seed: int = 0,
-) -> tuple[Model, bool]:
-    """Add a network as a model that may be attacked or judge; the same one is found, not added twice.
+@dataclass(frozen=True, slots=True)
+class ExternalRequest:
+    """A network made elsewhere, as a user names it.
 
-    Args:
+    Attributes:
+        name: to call it by.
         factory: ``module:callable``, called with those of num_classes, in_channels and image_size that
             it takes.
         checkpoint: a saved state dict; it is copied into the workspace.
-        mean, std: what images in [0, 1] are normalized with, per channel; ``dataset`` for the data
-            set's own, None for no normalization.
+        dataset: name of the builtin data set that it is for.
+        mean, std: normalization of images in [0, 1], per channel; ``dataset`` for the data set's own,
+            None for no normalization.
+        method, seed: of its training, for people.
+    """
+
+    name: str
+    factory: str
+    checkpoint: Path
+    dataset: str
+    mean: Normalization = None
+    std: Normalization = None
+    method: str = "external"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalNetwork:
+    """A network that passed the preflight checks, with the recipe that builds it again."""
+
+    dataset: Dataset
+    recipe: dict[str, Any]
+    network: nn.Module
+    device: torch.device
+
+
+def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
+    """Add a network as a model that may be attacked or judge; the same one is found, not added twice.
 
     Returns:
         The row, and whether it is new.
@@ -57,27 +74,28 @@ def add_model(
         UsageError: a name that is taken or does not exist, or a normalization that is not valid.
         ModelError: the network cannot be built, loaded or used.
     """
-    dataset, recipe, network, device = open_external(
-        bench.workspace.data_dir, name, factory=factory, checkpoint=checkpoint, dataset_name=dataset_name,
-        mean=mean, std=std,
-    )  # fmt: skip
-    few = dataset.splits["attack"]
-    facts = {"kind": "external", "sha256": sha256_of(checkpoint.read_bytes()), "method": method, "seed": seed}
+    opened = open_external(bench.workspace.data_dir, request)
+    name, recipe, origin = request.name, opened.recipe, {"method": request.method, "seed": request.seed}
+    facts = {"kind": "external", "sha256": sha256_of(request.checkpoint.read_bytes()), **origin}
     with bench.store.transaction() as session:
-        dataset_row = enter_dataset(session, dataset)
+        dataset_row = enter_dataset(session, opened.dataset)
         key = config_hash({**facts, **recipe}, [dataset_row.uid])
         known = _find_known(session, name, key)
     if known is not None:
         return known, False
     row = Model(
         uid=runs.new_uid(), config_hash=key, created_at=runs.now(), finished_at=runs.now(), name=name,
-        dataset_id=dataset_row.id, recipe_name=name, recipe=recipe, architecture=factory, method=method,
-        seed=seed, clean_accuracy=accuracy(network, few, device), status=FINISHED,
+        dataset_id=dataset_row.id, recipe_name=name, recipe=recipe, architecture=request.factory, **origin,
+        clean_accuracy=accuracy(opened.network, opened.dataset.splits["attack"], opened.device),
+        status=FINISHED,
     )  # fmt: skip
-    run = bench.tracker.start(f"model {name}", uid=row.uid, params={**recipe, "method": method, "seed": seed})
+    run = bench.tracker.start(f"model {name}", uid=row.uid, params={**recipe, **origin})
     with run.closing():
         path = run.folder / "checkpoint.pt"
-        row.checkpoint_sha256, row.checkpoint_uri = save_checkpoint(network, path), bench.relative(path)
+        row.checkpoint_sha256, row.checkpoint_uri = (
+            save_checkpoint(opened.network, path),
+            bench.relative(path),
+        )
         run.file(path)
         run.metrics({"clean_accuracy": row.clean_accuracy})
         row.mlflow_run_id = run.logged_id
@@ -86,42 +104,32 @@ def add_model(
     return row, True
 
 
-def open_external(
-    data_dir: Path,
-    name: str,
-    *,
-    factory: str,
-    checkpoint: Path,
-    dataset_name: str,
-    mean: Normalization = None,
-    std: Normalization = None,
-) -> tuple[Dataset, dict[str, Any], nn.Module, torch.device]:
-    """Build a network and look at it; needs no store and makes nothing.
+def open_external(data_dir: Path, request: ExternalRequest) -> ExternalNetwork:
+    """Build a network and run the preflight checks; needs no store and makes nothing.
 
     Raises:
         UsageError, ModelError: see :func:`add_model`.
     """
+    name = request.name
     if not NAME.fullmatch(name) or name in ("first", "all"):
         raise UsageError(
             f"model name {name!r} is not valid; choose another of letters, digits, . _ and -, not a number"
         )
-    if dataset_name not in data.LOADERS:
-        raise UnknownNameError("dataset", dataset_name, data.LOADERS)
-    dataset = data.load(dataset_name, data_dir)
-    recipe = ExternalModel(factory, *_normalization(dataset, mean, std)).as_recipe()
-    network = load_external(build_external(recipe, dataset), checkpoint)
+    if request.dataset not in data.LOADERS:
+        raise UnknownNameError("dataset", request.dataset, data.LOADERS)
+    dataset = data.load(request.dataset, data_dir)
+    recipe = ExternalModel(request.factory, *_normalization(dataset, request.mean, request.std)).as_recipe()
+    network = load_external(build_external(recipe, dataset), request.checkpoint)
     device = resolve_device("auto")
     network.to(device)
-    few = dataset.splits["attack"]
-    x, labels = few.batch(slice(0, PREFLIGHT_IMAGES)), few.labels[:PREFLIGHT_IMAGES]
-    check_model(network, x.to(device), labels.to(device), name)
-    return dataset, recipe, network, device
+    check_network(network, dataset.splits["attack"], device, name)
+    return ExternalNetwork(dataset, recipe, network, device)
 
 
 def _normalization(
     dataset: Dataset, mean: Normalization, std: Normalization
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return what to subtract and what to divide by.
+    """Return the means to subtract and the deviations to divide by.
 
     Raises:
         UsageError: a value that no normalization has.

@@ -1,4 +1,4 @@
-"""Train an ensemble: members of one recipe, each trained once."""
+"""Train: an ensemble's members of one recipe, each once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,8 @@ from jsdelta_db.compute.models.zoo import find_factory
 from jsdelta_db.compute.training import find_method
 from jsdelta_db.config.recipes import Recipe
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.pipeline.ensembles.ensemble import (
-    default_name,
-    measure_ensemble,
-    plan_ensemble,
-    read_robust_accuracies,
-    train_members,
-)
+from jsdelta_db.pipeline.ensembles.ensemble import measure_ensemble, read_robust_accuracies, train_members
+from jsdelta_db.pipeline.ensembles.plan import default_name, plan_ensemble
 from jsdelta_db.runtime.devices import resolve_device
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FINISHED, Ensemble, Model
@@ -59,7 +54,7 @@ def train_ensemble(
     Raises:
         UnknownNameError: no such data set, architecture or method.
         DataError: the data set's files are missing.
-        TrainingError: a member cannot be trained; the others are trained and kept.
+        TrainingError: a member cannot be trained; the others are trained.
     """
     check_training(recipe, name=name)
     config = recipe.train
@@ -85,7 +80,7 @@ def train_ensemble(
                 runs.leave(done, FINISHED)
             for member in members:
                 run.metrics({"clean_accuracy": member.clean_accuracy}, step=member.seed)
-    with bench.store.transaction() as session:
+    with bench.store.read_session() as session:
         robust = read_robust_accuracies(session, members, planned.check)
     return TrainedEnsemble(ensemble.name, ensemble.uid, members, to_train, robust)
 

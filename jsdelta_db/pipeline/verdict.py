@@ -1,4 +1,4 @@
-"""Judge samples from Python: the same as ``jsdelta score --samples``, from arrays."""
+"""Verdicts on arrays: ``jsdelta score --samples`` for Python."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jsdelta_db.compute.data import Dataset
-from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
+from jsdelta_db.config.evaluation import DEFAULT_BETA, EvaluationConfig, check_beta
 from jsdelta_db.config.locations import resolve_workspace
 from jsdelta_db.pipeline.evaluation.foreign import Measured
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.score import score_foreign
 from jsdelta_db.samples.foreign_file import ForeignSamples, check_samples
 from jsdelta_db.store.reading import fetch, reading
@@ -29,14 +30,14 @@ WHERE evaluation.uid = :uid
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an ensemble says of samples, row i for sample i as it was given.
+    """An ensemble's verdict on samples, row i for sample i as it was given.
 
     Attributes:
         evaluation: uid, for ``jsdelta query bugs --attack``.
         was_right: the attacked model calls x by its label; if not, the sample was skipped.
         success: it was, and x_adv is at the target (or any wrong label), ``(n,)``.
         js_delta: JSΔ ``(n,)``; NaN for skipped samples and label pairs without a baseline.
-        measured: sizes and success as they are, beside what was claimed.
+        measured: sizes and success, beside the claims.
     """
 
     evaluation: str
@@ -45,11 +46,11 @@ class Verdict:
     js_delta: NDArray[np.float64]
     measured: Measured
 
-    def is_bug(self, beta: float = 0.10) -> NDArray[np.bool_]:
+    def is_bug(self, beta: float = DEFAULT_BETA) -> NDArray[np.bool_]:
         """Tell which samples are adversarial bugs: successful, with JSΔ < β."""
         return self.success & (self.js_delta < check_beta(beta))
 
-    def bug_fraction(self, beta: float = 0.10) -> float:
+    def bug_fraction(self, beta: float = DEFAULT_BETA) -> float:
         """Return the share of bugs among the successes that have a JSΔ; NaN if there are none."""
         judged = self.success & ~np.isnan(self.js_delta)
         return float(self.is_bug(beta)[judged].mean()) if judged.any() else float("nan")
@@ -70,15 +71,20 @@ def judge(
     workspace: str | Path | None = None,
     data_dir: str | Path | None = None,
 ) -> Verdict:
-    """Store samples that were made elsewhere, let an ensemble judge them, and return what it says.
+    """Store samples that were made elsewhere, let an ensemble judge them, and return its verdict.
+
+    Example::
+
+        verdict = jsdelta_db.judge(x, x_adv, label, target, ensemble="digits", attacked=0)
+        verdict.bug_fraction(beta=0.10)
 
     Args:
         x, x_adv: images ``(n, c, h, w)``, both uint8 in 0..255 or both floating in [0, 1].
         label, target_label: whole numbers ``(n,)``; no targets for untargeted samples.
         ensemble: name or uid; the newest finished one if None.
         attacked: the model that they were made against: ``first``, a member's seed or a model.
-        evaluators: who judges; the ensemble's other members if empty.
-        library: what made them, such as ``torchattacks==3.5.1``.
+        evaluators: references; the ensemble's other members if empty.
+        library: that made them, such as ``torchattacks==3.5.1``.
         workspace: folder of the store; the current one (or ``JSDELTA_HOME``) if None.
 
     Raises:
@@ -95,9 +101,11 @@ def judge(
 
     with open_workbench(place) as bench:
         judged, measured = score_foreign(
-            bench, check, ensemble=ensemble, attacked=str(attacked), evaluators=evaluators,
+            bench,
+            check,
+            RoleRequest(ensemble=ensemble, attacked=str(attacked), evaluators=evaluators),
             rules=EvaluationConfig(temperature),
-        )  # fmt: skip
+        )
     with reading(place.db_url) as connection:
         rows = fetch(connection, VERDICTS, uid=judged.evaluations[0])
     of_attempt = {(index, target): (success, js_delta) for index, target, success, js_delta in rows}

@@ -1,1 +1,1 @@
-"""Rows in, figure out."""
+"""Figures from rows."""

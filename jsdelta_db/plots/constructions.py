@@ -1,4 +1,4 @@
-"""Constructed images beside what they were made from: a column for each image, a row for each stage."""
+"""Figure of constructed images beside their originals: a column per image, a row per stage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.plots.display import LOW_CONTRAST, QUIET_COLOR, Display
+from jsdelta_db.plots.display import QUIET_COLOR, Display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Inches.
 CELL, GAP, ROW_GAP, MARGIN, HEAD, FOOT = 0.95, 0.08, 0.3, 0.2, 0.75, 0.22
-SIDE = 1.45  # what each row shows, left of it
+SIDE = 1.45  # the headings, left of the rows
 LONGEST_LABEL, LONGEST_ASIDE, LETTERS_AN_INCH = 11, 19, 11.0
 
 
@@ -25,7 +25,7 @@ class Cell:
 
     Attributes:
         label: above it.
-        aside: what the row's heading says of the images, the same in each column.
+        aside: second line of the row's heading, the same in each column.
     """
 
     pixels: NDArray[np.floating]
@@ -36,7 +36,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One image's way, by stage: ``original``, ``start``, ``made``, …; the same stages in each column."""
+    """One image by stage: ``original``, ``start``, ``made``, …; the same stages in each column."""
 
     name: str
     cells: dict[str, Cell]
@@ -47,7 +47,7 @@ def draw_grid(columns: Sequence[Column], *, title: str) -> "Figure":
 
     Args:
         columns: at least one.
-        title: what data set they are from.
+        title: the data set's name.
     """
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
@@ -95,11 +95,9 @@ def _draw_cell(panel: "Axes", cell: Cell, display: Display) -> None:
 
 
 def _choose_display(columns: Sequence[Column]) -> Display:
-    """Stretch images of low contrast to all of [0, 1]; magnify changes until the largest fills it."""
+    """Return the display of all cells of a figure."""
     cells = [cell for column in columns for cell in column.cells.values()]
-    images = np.stack([cell.pixels for cell in cells if not cell.is_change]).astype(np.float64)
-    low, high = float(images.min()), float(images.max())
-    if not 0.0 < high - low < LOW_CONTRAST:
-        low, high = 0.0, 1.0
-    largest = max((float(np.abs(cell.pixels).max()) for cell in cells if cell.is_change), default=0.0)
-    return Display(low, high, max(1, int(0.5 / largest + 1e-3)) if largest > 0.0 else 1)
+    return Display.of(
+        [cell.pixels for cell in cells if not cell.is_change],
+        [cell.pixels for cell in cells if cell.is_change],
+    )

@@ -1,5 +1,6 @@
-"""Images as a figure shows them: stretched where they use little of [0, 1]."""
+"""Display of images in figures: stretched where they use little of [0, 1]."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ LOW_CONTRAST = 0.5  # of [0, 1]: images that use less of it are stretched for di
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """How pixels are shown, the same for all samples of a figure so that rows can be compared.
+    """Contrast and magnification, the same for all samples of a figure so that rows can be compared.
 
     Attributes:
         low, high: pixel values shown as black and white.
@@ -22,9 +23,22 @@ class Display:
     high: float
     magnification: int
 
+    @classmethod
+    def of(cls, images: Sequence[NDArray[np.floating]], changes: Sequence[NDArray[np.floating]]) -> "Display":
+        """Return the display of a figure's images and changes, ``(c, h, w)`` each.
+
+        Low contrast is stretched to all of [0, 1]; changes are magnified until the largest fills it.
+        """
+        low, high = min(float(each.min()) for each in images), max(float(each.max()) for each in images)
+        if not 0.0 < high - low < LOW_CONTRAST:
+            low, high = 0.0, 1.0
+        largest = max((float(np.abs(each).max()) for each in changes), default=0.0)
+        # A float's rounding must not take one off the factor.
+        return cls(low, high, max(1, int(0.5 / largest + 1e-3)) if largest > 0.0 else 1)
+
     @property
     def contrast(self) -> float:
-        """How much the images are stretched; 1 for not at all."""
+        """Factor by which the images are stretched; 1 for not at all."""
         return 1.0 / (self.high - self.low)
 
     def image(self, pixels: NDArray[np.float32]) -> NDArray[np.float64]:

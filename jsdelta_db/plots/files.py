@@ -13,7 +13,7 @@ FORMATS = (".png", ".svg")
 
 
 def check_figure_path(path: Path) -> None:
-    """Refuse a file that no figure can be written to, before any work is done.
+    """Check that a figure can be written to a path, before any work is done.
 
     Raises:
         UsageError: another ending, or the folder does not exist.

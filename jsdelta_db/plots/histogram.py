@@ -1,4 +1,4 @@
-"""The JSΔ histogram: one panel per ε, thresholds marked; as a figure or as lines of text."""
+"""Histogram of JSΔ: one panel per ε, thresholds marked; as a figure or as lines of text."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

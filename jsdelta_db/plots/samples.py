@@ -1,4 +1,4 @@
-"""Samples as pictures: the clean image, the change, the adversarial image, and what each evaluator says."""
+"""Figure of samples: clean image, change, adversarial image, and each evaluator's probabilities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.plots.display import LOW_CONTRAST, QUIET_COLOR, Display
+from jsdelta_db.plots.display import QUIET_COLOR, Display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SOURCE_COLOR, TARGET_COLOR = "#4878a8", "#c44e52"
 VERDICT_COLORS = {"bug": "#b35900", "feature": "#2f7d4f", "not successful": QUIET_COLOR}
-LONGEST_LABEL, LONGEST_NAME = 11, 18  # letters: what fits over an image, and beside the bars
+LONGEST_LABEL, LONGEST_NAME = 11, 18  # letters that fit over an image, and beside the bars
 LONGEST_TITLE = 78  # letters at full size
 
 # The page, in inches. Axes are placed by hand: a layout engine would size rows by their longest label.
@@ -28,7 +28,7 @@ LEFT_OF_BARS = MARGIN + 3 * (IMAGE + GAP)
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What one evaluator says of a sample: probabilities on x and on x_adv, and their divergence in bits."""
+    """One evaluator's probabilities on x and on x_adv, and their divergence in bits."""
 
     evaluator: str
     source_before: float
@@ -43,7 +43,7 @@ class SamplePicture:
     """One sample as it is drawn.
 
     Attributes:
-        name: what tells it from other samples, such as ``image 17``.
+        name: distinguishes it from other samples, such as ``image 17``.
         x, x_adv: float32 ``(c, h, w)`` in [0, 1].
         confidence: the attacked model's probability of the target label on x_adv.
         js_delta: None where the label pair has no baseline.
@@ -69,14 +69,9 @@ class SamplePicture:
 
 
 def choose_display(samples: Sequence[SamplePicture]) -> Display:
-    """Stretch images of low contrast to all of [0, 1], and magnify changes until the largest fills it."""
-    pixels = np.stack([image for each in samples for image in (each.x, each.x_adv)])
-    low, high = float(pixels.min()), float(pixels.max())
-    if not 0.0 < high - low < LOW_CONTRAST:
-        low, high = 0.0, 1.0
-    largest = max(float(np.abs(_change(each)).max()) for each in samples)
-    # A float's rounding must not take one off the factor.
-    return Display(low, high, max(1, int(0.5 / largest + 1e-3)) if largest > 0.0 else 1)
+    """Return the display of all samples of a figure."""
+    images = [image for each in samples for image in (each.x, each.x_adv)]
+    return Display.of(images, [_change(each) for each in samples])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +99,7 @@ def draw_samples(samples: Sequence[SamplePicture], *, title: str, beta: float) -
 
     Args:
         samples: at least one.
-        title: what attack they are from.
+        title: the attack that they are from.
         beta: the threshold for the words bug and feature.
     """
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
@@ -112,7 +107,8 @@ def draw_samples(samples: Sequence[SamplePicture], *, title: str, beta: float) -
     display = choose_display(samples)
     heights = [max(IMAGE, LANE * len(each.opinions)) for each in samples]
     total = HEAD + FOOT + sum(heights) + TITLE * len(samples)
-    longest = max(len(_shorten(said.evaluator, LONGEST_NAME)) for each in samples for said in each.opinions)
+    names = [opinion.evaluator for each in samples for opinion in each.opinions]
+    longest = max(len(_shorten(name, LONGEST_NAME)) for name in names)
     width = LEFT_OF_BARS + LETTER * longest + BARS + JS + MARGIN
     page = _Page(Figure(figsize=(width, total)), width, total)
     _write_head(page, title, display)
@@ -129,7 +125,7 @@ def draw_samples(samples: Sequence[SamplePicture], *, title: str, beta: float) -
 
 
 def _write_head(page: _Page, title: str, display: Display) -> None:
-    """Write the title and, above each column, what it shows."""
+    """Write the title and the heading of each column."""
     from matplotlib.lines import Line2D
 
     page.write(title, MARGIN, 0.3, fontsize=min(11.0, 11.0 * LONGEST_TITLE / len(title)), weight="bold")
@@ -160,7 +156,7 @@ def _write_head(page: _Page, title: str, display: Display) -> None:
 
 
 def _draw_images(page: _Page, sample: SamplePicture, display: Display, top: float) -> None:
-    """Draw what was there, what was added, and what came out, with the attacked model's confidence."""
+    """Draw clean image, change and adversarial image, with the attacked model's confidence."""
     columns = (
         (display.image(sample.x), _shorten(sample.source_label, LONGEST_LABEL), ""),
         (display.change(_change(sample)), "", sample.name),
@@ -180,35 +176,35 @@ def _draw_images(page: _Page, sample: SamplePicture, display: Display, top: floa
 
 
 def _write_verdict(panel: "Axes", sample: SamplePicture, beta: float) -> None:
-    """Write JSΔ and what follows from it above a panel."""
+    """Write JSΔ and the verdict above a panel."""
     number = "undefined" if sample.js_delta is None else f"{sample.js_delta:.3f}"
     threshold = f"{beta:.2f}" if round(beta, 2) == beta else f"{beta:g}"
     verdict = sample.verdict(beta)
     color = VERDICT_COLORS.get(verdict, QUIET_COLOR)
     panel.set_title(f"JSΔ = {number}", fontsize=9, loc="left", pad=3, weight="bold")
-    said = f"{verdict} at β = {threshold}" if verdict in ("bug", "feature") else verdict
-    panel.set_title(said, fontsize=9, loc="right", pad=3, weight="bold", color=color)
+    headline = f"{verdict} at β = {threshold}" if verdict in ("bug", "feature") else verdict
+    panel.set_title(headline, fontsize=9, loc="right", pad=3, weight="bold", color=color)
 
 
 def _draw_opinions(panel: "Axes", opinions: Sequence[Opinion]) -> None:
-    """Draw how far each evaluator's probabilities moved: two lines each, from x to x_adv."""
-    for lane, said in enumerate(opinions):
+    """Draw each evaluator's change of probabilities: two lines each, from x to x_adv."""
+    for lane, opinion in enumerate(opinions):
         for offset, before, after, color in (
-            (-0.19, said.source_before, said.source_after, SOURCE_COLOR),
-            (0.19, said.target_before, said.target_after, TARGET_COLOR),
+            (-0.19, opinion.source_before, opinion.source_after, SOURCE_COLOR),
+            (0.19, opinion.target_before, opinion.target_after, TARGET_COLOR),
         ):
             panel.plot([before, after], [lane + offset] * 2, color=color, linewidth=2.6, alpha=0.45)
             panel.plot(before, lane + offset, "o", color=color, markerfacecolor="w", markersize=5, zorder=3)
             panel.plot(after, lane + offset, "o", color=color, markersize=4.4, zorder=4)
         panel.annotate(
-            f"{said.js:.3f}", (1.0, lane), (6, 0), ("axes fraction", "data"), textcoords="offset points",
+            f"{opinion.js:.3f}", (1.0, lane), (6, 0), ("axes fraction", "data"), textcoords="offset points",
             fontsize=8, va="center",
         )  # fmt: skip
     panel.set_xlim(-0.03, 1.03)
     panel.set_ylim(len(opinions) - 0.5, -0.5)
     panel.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0", "", "0.5", "", "1"])
     panel.set_yticks(
-        range(len(opinions)), [_shorten(said.evaluator, LONGEST_NAME) for said in opinions], fontsize=8
+        range(len(opinions)), [_shorten(opinion.evaluator, LONGEST_NAME) for opinion in opinions], fontsize=8
     )
     panel.tick_params(axis="y", length=0, pad=3)
     panel.tick_params(axis="x", length=0, labelsize=7, labelbottom=False)
@@ -220,7 +216,7 @@ def _draw_opinions(panel: "Axes", opinions: Sequence[Opinion]) -> None:
 
 
 def _shorten(name: str, letters: int) -> str:
-    """Cut the middle out of a name that would run into its neighbour: names of a kind differ at the end."""
+    """Return a name without its middle if it is too long: similar names differ at the end."""
     tail = (letters - 1) // 2
     return name if len(name) <= letters else f"{name[: letters - 1 - tail]}…{name[-tail:]}"
 

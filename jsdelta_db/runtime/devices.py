@@ -1,4 +1,4 @@
-"""What this machine computes with: ``auto`` is resolved once, by a short probe, and recorded."""
+"""Devices and dtypes: ``auto`` is resolved once, by a short probe, and recorded."""
 
 import time
 from functools import lru_cache
@@ -10,7 +10,7 @@ from jsdelta_db.errors import UsageError
 
 
 def resolve_device(requested: str) -> torch.device:
-    """Turn ``auto``, ``cpu`` or ``cuda`` into a device that is there.
+    """Return the available device for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
         UsageError: cuda was asked for and there is none.
@@ -27,7 +27,7 @@ def resolve_device(requested: str) -> torch.device:
 
 
 def resolve_dtype(requested: str, device: torch.device) -> torch.dtype:
-    """Turn ``auto``, ``float32`` or ``bfloat16`` into the dtype of the network's inner arithmetic.
+    """Return the dtype of the network's inner arithmetic for ``auto``, ``float32`` or ``bfloat16``.
 
     Raises:
         UsageError: bfloat16 was asked for and the machine lacks it.
@@ -42,7 +42,7 @@ def resolve_dtype(requested: str, device: torch.device) -> torch.dtype:
 
 
 def has_bfloat16(device_type: str) -> bool:
-    """Whether the device computes in bfloat16 by itself, not by way of float32."""
+    """Return whether the device computes in bfloat16 natively, not by way of float32."""
     if device_type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -50,7 +50,7 @@ def has_bfloat16(device_type: str) -> bool:
 
 @lru_cache
 def bfloat16_pays(device_type: str) -> bool:
-    """Whether bfloat16 convolutions are at least 1.2 times as fast as float32 ones here (50 ms probe)."""
+    """Return whether bfloat16 convolutions are at least 1.2 times as fast as float32 ones (50 ms probe)."""
     if device_type == "cuda" or not has_bfloat16(device_type):
         return has_bfloat16(device_type)
     seconds = {}

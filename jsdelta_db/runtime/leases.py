@@ -1,6 +1,6 @@
-"""Who works on a row or a run, and whether they still live.
+"""Leases: which process owns a row or run, and whether it is still alive.
 
-On the same host a dead process is seen at once; only for other hosts does the heartbeat's age decide.
+On the same host a dead process is detected at once; only for other hosts does the heartbeat's age decide.
 """
 
 import os
@@ -10,6 +10,7 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
+UNRETURNED: set[str] = set()  # stores, by URL, to which this process could not give its leases back
 SILENCE_SECONDS = 60.0  # a heartbeat older than this means that another host's process is gone
 
 
@@ -17,16 +18,16 @@ SILENCE_SECONDS = 60.0  # a heartbeat older than this means that another host's 
 def _boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:  # not Linux: process id and start time have to do
+    except OSError:  # not Linux: process id and start time must suffice
         return "-"
 
 
 def _start_of(pid: int) -> str | None:
-    """Return when a process started, in the system's own terms; None if there is no such process."""
+    """Return the start time of a process, as the system writes it; None if there is no such process."""
     try:
         # Fields 3 and 22, counted behind the command name, which may hold spaces and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else fields[19]  # a zombie only waits to be collected
+        return None if fields[0] in "ZX" else fields[19]  # a zombie has ended
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self").exists():
             return None
@@ -38,13 +39,13 @@ def _start_of(pid: int) -> str | None:
 
 
 def current_owner() -> str:
-    """Return this process's name for leases: host, boot, process id and start, tab-separated."""
+    """Return this process as a lease's owner: host, boot, process id and start, tab-separated."""
     pid = os.getpid()
     return "\t".join((socket.gethostname(), _boot_id(), str(pid), _start_of(pid) or "-"))
 
 
 def is_alive(owner: str | None, heartbeat_at: float | None) -> bool:
-    """Tell whether a lease's owner still works."""
+    """Return whether a lease's owner is still alive."""
     if owner is None:
         return False
     host, boot, pid, start = owner.split("\t")
@@ -54,12 +55,12 @@ def is_alive(owner: str | None, heartbeat_at: float | None) -> bool:
 
 
 def has_ended(pid: int) -> bool:
-    """Tell whether there is no process of this number on this host."""
+    """Return whether no process of this number runs on this host."""
     return _start_of(pid) is None
 
 
 def describe(owner: str | None) -> str:
-    """Name a lease's owner for people."""
+    """Return a lease's owner as text for people."""
     if owner is None:
         return "nobody"
     host, _, pid, _ = owner.split("\t")

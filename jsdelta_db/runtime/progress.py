@@ -1,4 +1,4 @@
-"""How long work tells its caller where it is; the library itself never prints."""
+"""Progress: the interface that long work reports to; the library itself never prints."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -6,26 +6,26 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """One bar: call it with the units done and, if there is news, a short note."""
+    """One bar: called with the units done and an optional short note."""
 
     def __call__(self, done: int = 1, note: str = "") -> None:
         """Advance by ``done`` units."""
 
 
 class Progress(Protocol):
-    """What the pipeline reports to."""
+    """The receiver of messages and bars; the command line shows them on the terminal."""
 
-    def say(self, message: str) -> None:
-        """Show one line of news."""
+    def report(self, message: str) -> None:
+        """Show one line."""
 
     def task(self, label: str, total: int) -> AbstractContextManager[Task]:
         """Open a bar of ``total`` units for the duration of a ``with`` block."""
 
 
 class Silent:
-    """The default: says nothing."""
+    """The default: shows nothing."""
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         """Drop the message."""
 
     @contextmanager

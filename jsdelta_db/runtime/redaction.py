@@ -1,6 +1,7 @@
-"""Addresses of stores and servers as people, logs and MLflow may see them: without passwords.
+"""Redaction: addresses of stores and servers without passwords, for people, logs and MLflow.
 
-Works on text alone: an address that no parser takes must not show its password either.
+Text that other libraries wrote goes through :func:`redact` before anyone sees it. Works on text alone: an
+address that no parser accepts must not show its password either.
 """
 
 import re
@@ -8,16 +9,19 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import parse_qsl, unquote
 
 HIDDEN = "***"
-SHOWN_IN_QUERY = ("host", "port")  # a socket's place; whatever else a query carries may be secret
+SHOWN_IN_QUERY = ("host", "port")  # a socket's address; everything else in a query may be secret
 SECRET_KEY = re.compile(r"pass|pwd|token|secret|key", re.IGNORECASE)
-SHORTEST_SECRET = 4  # characters: taking a shorter one out of any text would only garble it
+SHORTEST_SECRET = 4  # characters: removing shorter ones would only garble the text
 QUERY = re.compile(r"[\w.-]+=[^&]*(&[\w.-]+=[^&]*)*")
 IN_TEXT = re.compile(r"(?P<scheme>\w[\w+.-]*)://(?P<user>[^\s:/@'\"]*):[^\s/'\"]+@")
 KEY_VALUE = re.compile(r"(?P<key>\b\w*(?:pass|pwd|token|secret)\w*)\s*=\s*[^\s&;'\"]+", re.IGNORECASE)
 
 
 def hide_password(address: str) -> str:
-    """Return an address without its password; on a web server a user without one is a token: hidden, too."""
+    """Return an address without its password.
+
+    On a web server a user without a password is a token, and hidden, too.
+    """
     scheme, found, rest = address.partition("://")
     if not found:
         after = address.rpartition("@")[2]
@@ -30,7 +34,7 @@ def hide_password(address: str) -> str:
 
 
 def redact(text: str, addresses: Iterable[str | None]) -> str:
-    """Take the passwords of these addresses, and whatever else looks like one, out of a text."""
+    """Return a text without the passwords of these addresses and whatever else looks like one."""
     for address in filter(None, addresses):
         text = text.replace(address, hide_password(address))
         for secret in _secrets(address):
@@ -40,7 +44,7 @@ def redact(text: str, addresses: Iterable[str | None]) -> str:
 
 
 def _split(rest: str) -> tuple[str, str]:
-    """Return user with password, and place; a password may hold an @, / or ? that should have been quoted."""
+    """Return user with password, and place; a password may contain an unquoted @, / or ?."""
     before, _, query = rest.partition("?")
     if rest.startswith("/"):  # a file or a socket
         return "", rest
@@ -61,7 +65,7 @@ def _hide_user(scheme: str, userinfo: str) -> str:
 
 
 def _secrets(address: str) -> Iterator[str]:
-    """Yield an address's passwords as written and as meant, the longest first."""
+    """Yield an address's passwords as written and unquoted, the longest first."""
     rest = address.partition("://")[2]
     userinfo, place = _split(rest)
     user, colon, password = userinfo.partition(":")

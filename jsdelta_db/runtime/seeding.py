@@ -1,7 +1,8 @@
-"""Random numbers that depend on a key and on nothing else: not on order, batch, worker or ε.
+"""Seeding: random numbers that depend on a key alone, not on order, batch, worker or ε.
 
 Philox is counter-based and specified bit for bit (Salmon et al. 2011), so a key names its stream
-for good: the same image gets the same target and the same start in every attack that asks.
+for good: an image's target and start depend on the attack's seed and the image (and the target), so
+attacks on other models or at other ε pair up image by image.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 
 def generator(*key: int | str) -> np.random.Generator:
-    """Return the generator that belongs to a key."""
+    """Return the generator of a key."""
     digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, dtype=np.uint64)))
 

@@ -1,4 +1,4 @@
-"""Which stored samples to look at: of which attack, by whose judgement, and which of them."""
+"""Choices of stored samples: one attack, one evaluation of it, and some of its attempts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +9,30 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jsdelta_db.config.evaluation import check_beta
+from jsdelta_db.config.labels import parse_label
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.errors import NothingToDoError, UnknownNameError, UsageError
-from jsdelta_db.samples.stored_attack import KeptAttack, KeptRows
+from jsdelta_db.errors import NothingToDoError, UsageError
+from jsdelta_db.samples.chunks import check_stored
+from jsdelta_db.samples.stored_attack import StoredAttack, StoredRows
+from jsdelta_db.store.naming import ANY_PREFIX, match
 from jsdelta_db.store.references import get_attack
 from jsdelta_db.store.schema import FINISHED, Attack, Evaluation
 
 
 @dataclass(frozen=True, slots=True)
-class SampleFilter:
-    """Which attempts are wanted; None leaves a fact open.
+class SampleChoice:
+    """An attack, an evaluation of it, and the attempts that are wanted; None leaves a fact open.
 
     Attributes:
+        attack: uid prefix; the newest finished attack that stored its samples if None.
+        evaluation: uid prefix; the attack's first finished one if None.
         bugs, features: successful ones whose JSΔ is below, or not below, this threshold.
         source, target: labels, by name or number.
         only_successes: leave out attempts that did not reach their target.
     """
 
+    attack: str | None = None
+    evaluation: str | None = None
     bugs: float | None = None
     features: float | None = None
     source: str | None = None
@@ -39,7 +46,7 @@ class SampleFilter:
             if beta is not None:
                 check_beta(beta)
 
-    def matches(self, rows: KeptRows, classes: Sequence[str]) -> NDArray[np.bool_]:
+    def matches(self, rows: StoredRows, classes: Sequence[str]) -> NDArray[np.bool_]:
         """Return which rows are wanted, ``(n,)``.
 
         Raises:
@@ -52,18 +59,10 @@ class SampleFilter:
         if self.features is not None:
             wanted &= rows.success & (rows.js_delta >= self.features)
         if self.source is not None:
-            wanted &= rows.source_label == _parse_label("--source", self.source, classes)
+            wanted &= rows.source_label == parse_label("--source", self.source, classes)
         if self.target is not None:
-            wanted &= rows.target_label == _parse_label("--target", self.target, classes)
+            wanted &= rows.target_label == parse_label("--target", self.target, classes)
         return wanted
-
-
-def _parse_label(option: str, text: str, classes: Sequence[str]) -> int:
-    if text in classes:
-        return list(classes).index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
-    raise UnknownNameError(option, text, classes)
 
 
 def spread(js_delta: NDArray[np.float64], count: int) -> NDArray[np.int64]:
@@ -73,31 +72,21 @@ def spread(js_delta: NDArray[np.float64], count: int) -> NDArray[np.int64]:
     return np.asarray(order[ranks])
 
 
-def get_kept(
-    session: Session, workspace: Workspace, attack: str | None = None, evaluation: str | None = None
-) -> KeptAttack:
-    """Return an attack that can be looked at again.
-
-    Args:
-        attack: uid prefix; the newest finished attack that kept its samples if None.
-        evaluation: uid prefix; the attack's first finished one if None.
+def find_stored_attack(session: Session, workspace: Workspace, choice: SampleChoice) -> StoredAttack:
+    """Return the attack of a choice, whose samples are stored.
 
     Raises:
         NothingToDoError: no attack is finished.
-        UsageError: no such attack or evaluation, one that is not finished, or no samples kept.
+        UsageError: no such attack or evaluation, one that is not finished, or no samples stored.
     """
-    row = _newest(session) if attack is None else get_attack(session, attack)
+    row = _newest(session) if choice.attack is None else get_attack(session, choice.attack)
     if row.finished_at is None:
         raise UsageError(
             f"attack {row.uid} is not finished; go on with the same jsdelta attack as before, "
             "then look at its samples"
         )
-    if not row.keeps_samples:
-        raise UsageError(
-            f"attack {row.uid} was made with --no-save-samples, so there is nothing to look at; "
-            "attack with another --seed"
-        )
-    return KeptAttack(session, workspace, row, _find_evaluation(session, row, evaluation))
+    check_stored(row)
+    return StoredAttack(session, workspace, row, _find_evaluation(session, row, choice.evaluation))
 
 
 def _newest(session: Session) -> Attack:
@@ -107,7 +96,7 @@ def _newest(session: Session) -> Attack:
         .order_by(Attack.finished_at.desc(), Attack.id.desc())
     ).first()
     if found is None:
-        raise NothingToDoError("no finished attack kept its samples; make one with jsdelta attack --eps 3")
+        raise NothingToDoError("no finished attack stored its samples; make one with jsdelta attack --eps 3")
     return found
 
 
@@ -118,7 +107,7 @@ def _find_evaluation(session: Session, attack: Attack, reference: str | None) ->
     finished = [row for row in rows if row.status == FINISHED]
     if reference is None:
         return finished[0] if finished else None
-    found = [row for row in rows if row.uid.startswith(reference)] if reference else []
+    found = match(reference, ((None, row.uid, row) for row in rows), shortest=ANY_PREFIX)
     known = ", ".join(row.uid for row in finished) or "none that is finished"
     if len(found) != 1:
         raise UsageError(

@@ -1,10 +1,8 @@
-"""Stored samples out of the workspace: as arrays that any tool reads, or as pictures."""
+"""Exports of stored samples: as arrays that any tool reads, or as pictures."""
 
 import csv
 import io
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, UsageError
-from jsdelta_db.runtime.files import write_atomically
-from jsdelta_db.samples.choice import SampleFilter, get_kept
-from jsdelta_db.samples.stored_attack import KeptAttack, KeptImages, KeptRows
+from jsdelta_db.runtime.files import replace_folder, write_atomically
+from jsdelta_db.samples.choice import SampleChoice, find_stored_attack
+from jsdelta_db.samples.stored_attack import StoredAttack, StoredImages, StoredRows
 from jsdelta_db.store.session import reading_store
 
 FORMATS = ("npz", "png")
@@ -67,7 +65,7 @@ def _check_folder(path: Path, *, force: bool) -> None:
     foreign = [name for name in names if name != INDEX and not PICTURE.fullmatch(name)]
     if foreign:
         raise UsageError(
-            f"--output {str(path)!r} holds what is no export ({foreign[0]}), and --force would delete it; "
+            f"--output {str(path)!r} holds more than an export ({foreign[0]}), and --force would delete it; "
             "give another folder"
         )
 
@@ -75,37 +73,35 @@ def _check_folder(path: Path, *, force: bool) -> None:
 def export_samples(
     workspace: Workspace,
     path: Path,
-    wanted: SampleFilter,
+    choice: SampleChoice,
     *,
-    attack: str | None = None,
-    evaluation: str | None = None,
     form: str | None = None,
     force: bool = False,
 ) -> int:
     """Write an attack's samples, whole or not at all, and return how many.
 
     Args:
-        attack, evaluation: see :func:`jsdelta_db.samples.choice.get_kept`.
         form, force: see :func:`check_target`.
 
     Raises:
         NothingToDoError: no attack, or no sample, is as wanted.
-        UsageError, DataError, CheckpointError: a name, the target, the data set or a kept file is not
-            what it should be.
+        UsageError, DataError, CheckpointError: a name, the target, the data set or a stored file is
+            not as it should be.
     """
     chosen = check_target(path, form, force=force)
     with reading_store(workspace.db_url) as connection, Session(connection) as session:
-        kept = get_kept(session, workspace, attack, evaluation)
-        rows = kept.read_rows()
-        rows = rows.pick(wanted.matches(rows, kept.classes))
+        stored = find_stored_attack(session, workspace, choice)
+        rows = stored.read_rows()
+        rows = rows.pick(choice.matches(rows, stored.classes))
         if not len(rows):
-            raise NothingToDoError(_nothing(kept, wanted))
-        images = kept.read_images(rows)
+            raise NothingToDoError(_nothing(stored, choice))
+        images = stored.read_images(rows)
     try:
         if chosen == "npz":
-            write_atomically(path, as_npz(kept, rows, images))
+            write_atomically(path, as_npz(stored, rows, images))
         else:
-            _write_folder(path, kept, rows, images)
+            with replace_folder(path) as folder:
+                _write_pictures(folder, stored, rows, images)
     except OSError as error:
         raise UsageError(
             f"--output {str(path)!r} cannot be written: {error.strerror}; choose another place"
@@ -113,16 +109,16 @@ def export_samples(
     return len(rows)
 
 
-def _nothing(kept: KeptAttack, wanted: SampleFilter) -> str:
-    attack = kept.attack
-    if wanted.bugs is None:
+def _nothing(stored: StoredAttack, choice: SampleChoice) -> str:
+    attack = stored.attack
+    if choice.bugs is None:
         return f"attack {attack.uid} has no successful sample; add --all for those that failed"
-    if kept.evaluation is None:
+    if stored.evaluation is None:
         return f"attack {attack.uid} was not judged, so it has no bugs; leave --bugs out, or judge it first"
-    return f"attack {attack.uid} has no bug at β = {wanted.bugs:g}; ask for a higher --bugs"
+    return f"attack {attack.uid} has no bug at β = {choice.bugs:g}; ask for a higher --bugs"
 
 
-def as_npz(kept: KeptAttack, rows: KeptRows, images: KeptImages) -> bytes:
+def as_npz(stored: StoredAttack, rows: StoredRows, images: StoredImages) -> bytes:
     """Return samples as an .npz file that ``jsdelta score --samples`` takes."""
     buffer = io.BytesIO()
     np.savez(
@@ -131,44 +127,23 @@ def as_npz(kept: KeptAttack, rows: KeptRows, images: KeptImages) -> bytes:
         x_adv=images.x_adv,
         label=rows.source_label,
         target_label=rows.requested_target,  # aimed at: −1 when untargeted
-        adversarial_label=images.logits.argmax(1),  # what the attacked model says
+        adversarial_label=images.logits.argmax(1),  # the attacked model's
         success=rows.success,
         js_delta=rows.js_delta,
         confidence=rows.confidence,
         sample_index=rows.sample_index,
-        eps=np.float64(kept.attack.eps),
-        norm=np.str_(kept.attack.norm),
-        classes=np.array(kept.classes, dtype=np.str_),
-        attack=np.str_(kept.attack.uid),
-        evaluation=np.str_(kept.evaluation.uid if kept.evaluation else ""),
+        eps=np.float64(stored.attack.eps),
+        norm=np.str_(stored.attack.norm),
+        classes=np.array(stored.classes, dtype=np.str_),
+        attack=np.str_(stored.attack.uid),
+        evaluation=np.str_(stored.evaluation.uid if stored.evaluation else ""),
     )
     return buffer.getvalue()
 
 
-def _write_folder(path: Path, kept: KeptAttack, rows: KeptRows, images: KeptImages) -> None:
-    """Write pictures and their index into a new folder aside, then put it in place."""
-    path = path.resolve()  # a link keeps its place, and ``.`` gets a name
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    before = aside.with_suffix(".before")
-    try:
-        aside.mkdir()
-        _write_pictures(aside, kept, rows, images)
-        if path.is_dir():
-            path.rename(before)
-        try:
-            aside.rename(path)
-        except BaseException:
-            if before.is_dir():
-                before.rename(path)
-            raise
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
-
-
-def _write_pictures(folder: Path, kept: KeptAttack, rows: KeptRows, images: KeptImages) -> None:
-    names = file_labels(kept.classes)
+def _write_pictures(folder: Path, stored: StoredAttack, rows: StoredRows, images: StoredImages) -> None:
+    """Write pictures and their index into a folder."""
+    names = file_labels(stored.classes)
     head = (
         "sample_index", "clean", "adversarial", "label", "target_label", "label_name", "target_label_name",
         "success", "confidence", "js_delta", "norm", "eps",
@@ -184,9 +159,9 @@ def _write_pictures(folder: Path, kept: KeptAttack, rows: KeptRows, images: Kept
                 (folder / name).write_bytes(as_png(pixels))
             js_delta = float(rows.js_delta[i])
             index.writerow((
-                int(rows.sample_index[i]), *pictures, source, target, kept.classes[source],
-                kept.classes[target], int(rows.success[i]), float(rows.confidence[i]),
-                "" if np.isnan(js_delta) else js_delta, kept.attack.norm, kept.attack.eps,
+                int(rows.sample_index[i]), *pictures, source, target, stored.classes[source],
+                stored.classes[target], int(rows.success[i]), float(rows.confidence[i]),
+                "" if np.isnan(js_delta) else js_delta, stored.attack.norm, stored.attack.eps,
             ))  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Samples made elsewhere, at the border: arrays from any tool, looked at before a row is made."""
+"""Foreign samples: arrays from any tool, checked before a row is made."""
 
 import hashlib
 import zipfile
@@ -20,7 +20,7 @@ from jsdelta_db.errors import DataError, UsageError
 from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Attempts
 
 ARRAYS = ("x", "x_adv", "label", "target_label")
-CLAIMS = ("eps", "success")  # what a tool said of its samples, if the file holds it
+CLAIMS = ("eps", "success")  # of the tool about its samples, if the file holds them
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class ForeignSamples:
         x, x_adv: float32 ``(n, c, h, w)`` in [0, 1].
         attempts: row number or the image's own index, its label, and the label aimed at (−1 for none).
         split: the data set's split that all images are from; ``file`` if some are not.
-        library: what made them, with its version if that was given.
+        library: that made them, with its version if that was given.
         norm: to measure their size in.
         fingerprint: sha256 of the arrays.
-        claims: what the tool said of ``eps`` and ``success``.
+        claims: the tool's own ``eps`` and ``success``.
     """
 
     x: Tensor
@@ -82,15 +82,15 @@ def read_file(path: Path) -> dict[str, NDArray[Any]]:
 def check_samples(
     given: Mapping[str, NDArray[Any]], dataset: Dataset, *, library: str, norm: str = "linf"
 ) -> ForeignSamples:
-    """Look at arrays from elsewhere.
+    """Check arrays from elsewhere.
 
     Args:
         given: ``x`` and ``x_adv``, images ``(n, c, h, w)``, both uint8 in 0..255 or both floating in
-            [0, 1]; ``label``, theirs, ``(n,)``; ``target_label``, the labels aimed at ``(n,)``, −1 or
-            left out for untargeted samples; what the tool claims, if anything: ``eps`` and ``success``.
+            [0, 1]; ``label``, of each image, ``(n,)``; ``target_label``, the labels aimed at ``(n,)``, −1 or
+            left out for untargeted samples; the tool's claims, if any: ``eps`` and ``success``.
 
     Raises:
-        DataError, UsageError: says what is wrong; nothing was stored.
+        DataError, UsageError: an array or a name is not valid; nothing was stored.
     """
     if norm not in BALLS:
         raise UsageError(f"--norm {norm!r} is not valid: must be {', '.join(BALLS)}")

@@ -1,4 +1,4 @@
-"""Stored samples as what a figure of them shows."""
+"""Pictures of stored samples, as a figure shows them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,87 +9,81 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError
 from jsdelta_db.plots.samples import Opinion, SamplePicture
 from jsdelta_db.records import FILE_SPLIT
-from jsdelta_db.samples.choice import SampleFilter, get_kept, spread
-from jsdelta_db.samples.stored_attack import KeptAttack, KeptOpinion, KeptRows
+from jsdelta_db.samples.choice import SampleChoice, find_stored_attack, spread
+from jsdelta_db.samples.stored_attack import StoredAttack, StoredOpinion, StoredRows
 from jsdelta_db.store.session import reading_store
 
 
 def read_pictures(
-    workspace: Workspace,
-    wanted: SampleFilter,
-    *,
-    attack: str | None = None,
-    evaluation: str | None = None,
-    limit: int = 8,
+    workspace: Workspace, choice: SampleChoice, limit: int = 8
 ) -> tuple[str, list[SamplePicture]]:
     """Return a title and pictures of an attack's samples, from the lowest JSΔ to the highest.
 
-    Loads no network: all that is shown was kept.
-
-    Args:
-        attack, evaluation: see :func:`jsdelta_db.samples.choice.get_kept`.
+    Loads no network: all that is shown is stored.
 
     Raises:
         NothingToDoError: no attack, or no sample, is as wanted.
-        UsageError, DataError, CheckpointError: a name, the data set or a kept file is not what it should be.
+        UsageError, DataError, CheckpointError: a name, the data set or a stored file is not as it should be.
     """
     with reading_store(workspace.db_url) as connection, Session(connection) as session:
-        kept = get_kept(session, workspace, attack, evaluation)
-        rows = kept.read_rows()
-        rows = rows.pick(wanted.matches(rows, kept.classes))
+        stored = find_stored_attack(session, workspace, choice)
+        rows = stored.read_rows()
+        rows = rows.pick(choice.matches(rows, stored.classes))
         chosen = rows.pick(spread(rows.js_delta, limit))
         if not len(chosen):
-            raise NothingToDoError(_nothing(kept, len(rows)))
-        return _title(kept), _as_pictures(kept, chosen)
+            raise NothingToDoError(_nothing(stored, len(rows)))
+        return _title(stored), _as_pictures(stored, chosen)
 
 
-def _nothing(kept: KeptAttack, without_baseline: int) -> str:
+def _nothing(stored: StoredAttack, without_baseline: int) -> str:
     """Say why there is nothing to draw."""
     why = f" with a JSΔ ({without_baseline:,} have none)" if without_baseline else ""
     return (
-        f"attack {kept.attack.uid} has no such samples{why}; ask for others with --bugs, --features, "
+        f"attack {stored.attack.uid} has no such samples{why}; ask for others with --bugs, --features, "
         "--source, --target or --attack"
     )
 
 
-def _title(kept: KeptAttack) -> str:
-    attack, model = kept.attack, kept.attacked
+def _title(stored: StoredAttack) -> str:
+    attack, model = stored.attack, stored.attacked
     return (
-        f"{kept.dataset_row.name}, {attack.norm} ε = {format_eps(attack.eps, attack.norm)}, "
-        f"{model.method} {model.architecture} {model.name or f'seed {model.seed}'}, attack {attack.uid[:8]}"
+        f"{stored.dataset_row.name}, {attack.norm} ε = {format_eps(attack.eps, attack.norm)}, "
+        f"{model.method} {model.architecture} {model.title}, attack {attack.uid[:8]}"
     )
 
 
-def _as_pictures(kept: KeptAttack, rows: KeptRows) -> list[SamplePicture]:
-    opinions = kept.read_opinions(rows)
-    images = kept.read_images(rows)
-    kind = "row" if kept.attack.split == FILE_SPLIT else "image"
+def _as_pictures(stored: StoredAttack, rows: StoredRows) -> list[SamplePicture]:
+    opinions = stored.read_opinions(rows)
+    images = stored.read_images(rows)
+    kind = "row" if stored.attack.split == FILE_SPLIT else "image"
     return [
         SamplePicture(
             name=f"{kind} {rows.sample_index[i]}",
-            source_label=kept.classes[rows.source_label[i]],
-            target_label=kept.classes[rows.target_label[i]],
+            source_label=stored.classes[rows.source_label[i]],
+            target_label=stored.classes[rows.target_label[i]],
             x=images.x[i],
             x_adv=images.x_adv[i],
             success=bool(rows.success[i]),
             confidence=float(rows.confidence[i]),
             js_delta=float(rows.js_delta[i]),
-            opinions=[_as_opinion(said, rows, i) for said in opinions],
+            opinions=[_as_opinion(each, rows, i) for each in opinions],
         )
         for i in range(len(rows))
     ]
 
 
-def _as_opinion(said: KeptOpinion, rows: KeptRows, i: int) -> Opinion:
+def _as_opinion(stored: StoredOpinion, rows: StoredRows, i: int) -> Opinion:
     source, target = rows.source_label[i], rows.target_label[i]
-    before, after = (_probs(logits[i] / said.temperature) for logits in (said.clean_logits, said.logits))
+    before, after = (
+        _probs(logits[i] / stored.temperature) for logits in (stored.clean_logits, stored.logits)
+    )
     return Opinion(
-        evaluator=said.evaluator,
+        evaluator=stored.evaluator,
         source_before=float(before[source]),
         source_after=float(after[source]),
         target_before=float(before[target]),
         target_after=float(after[target]),
-        js=float(said.js[i]),
+        js=float(stored.js[i]),
     )
 
 

@@ -1,4 +1,4 @@
-"""What is kept of an attack, read back from rows and files: loads no network and writes nothing."""
+"""Stored attacks, read back from rows and files: no network is loaded and nothing is written."""
 
 import io
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import CheckpointError, NothingToDoError, UsageError
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.runtime.files import read_verified
-from jsdelta_db.samples.chunk_files import KeptFile, Key, gather
+from jsdelta_db.samples.chunk_files import Key, StoredFile, gather
 from jsdelta_db.store.schema import (
     Attack,
     AttackChunk,
@@ -34,7 +34,7 @@ from jsdelta_db.store.schema import Dataset as DatasetRow
 
 
 @dataclass(frozen=True, slots=True)
-class KeptRows:
+class StoredRows:
     """Attempts of an attack as the store has them; each array is ``(n,)``.
 
     Attributes:
@@ -55,13 +55,13 @@ class KeptRows:
     def __len__(self) -> int:
         return len(self.sample_index)
 
-    def pick(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "KeptRows":
+    def pick(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "StoredRows":
         """Return some of them."""
-        return KeptRows(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return StoredRows(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
-class KeptImages:
+class StoredImages:
     """Images of some attempts, float32 ``(n, c, h, w)`` in [0, 1], as they were scored.
 
     Attributes:
@@ -74,8 +74,8 @@ class KeptImages:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptOpinion:
-    """What one evaluator says of some attempts: float32 logits ``(n, classes)``, and js ``(n,)`` in bits."""
+class StoredOpinion:
+    """One evaluator's outputs on some attempts: float32 logits ``(n, classes)``, and js ``(n,)`` in bits."""
 
     evaluator: str
     temperature: float
@@ -84,8 +84,8 @@ class KeptOpinion:
     js: NDArray[np.float32]
 
 
-class KeptAttack:
-    """A finished attack whose perturbations are kept, and who judged it.
+class StoredAttack:
+    """A finished attack whose perturbations are stored, and one evaluation of it.
 
     Attributes:
         attack, attacked: the attack and the model that it was made against.
@@ -117,7 +117,7 @@ class KeptAttack:
             )
         return dataset
 
-    def read_rows(self) -> KeptRows:
+    def read_rows(self) -> StoredRows:
         """Return all attempts, by image and target."""
         this_score = and_(
             Score.evaluation_id == (self.evaluation.id if self.evaluation else None),
@@ -135,13 +135,15 @@ class KeptAttack:
         ).all()  # fmt: skip
         table = np.array([tuple(row) for row in rows], dtype=np.float64).reshape(-1, 7)  # None becomes NaN
         index, requested, source, target = table[:, :4].astype(np.int64).T
-        return KeptRows(index, requested, source, target, table[:, 4].astype(bool), table[:, 5], table[:, 6])
+        return StoredRows(
+            index, requested, source, target, table[:, 4].astype(bool), table[:, 5], table[:, 6]
+        )
 
-    def read_images(self, rows: KeptRows) -> KeptImages:
+    def read_images(self, rows: StoredRows) -> StoredImages:
         """Return the images of some attempts, in their order.
 
         Raises:
-            DataError, UsageError: the data set's files are missing, or are not what was attacked.
+            DataError, UsageError: the data set's files are missing, or are others than those attacked.
             CheckpointError: a file of the samples is missing or altered.
         """
         names = ("delta", "logits", *(("x",) if self.attack.split == FILE_SPLIT else ()))
@@ -151,10 +153,10 @@ class KeptAttack:
             split = self._dataset.splits[self.attack.split]
             arrays["x"] = split.batch(split.rows_of(rows.sample_index)).numpy()
         x_adv = apply_delta(torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["delta"]))
-        return KeptImages(arrays["x"], x_adv.numpy(), arrays["logits"])
+        return StoredImages(arrays["x"], x_adv.numpy(), arrays["logits"])
 
-    def read_opinions(self, rows: KeptRows) -> list[KeptOpinion]:
-        """Return what each evaluator says of some attempts, in member order.
+    def read_opinions(self, rows: StoredRows) -> list[StoredOpinion]:
+        """Return each evaluator's outputs on some attempts, in member order.
 
         Raises:
             NothingToDoError: nobody judged.
@@ -173,37 +175,39 @@ class KeptAttack:
         ).all()
         names = ("logits", *(("clean_logits",) if self.attack.split == FILE_SPLIT else ()))
         files = self._list_files(EvaluationChunk, EvaluationChunk.evaluation_id == self.evaluation.id)
-        said = gather(self._workspace.root, files, _keys(rows), dict.fromkeys(names, 1))
-        if "clean_logits" not in said:
-            said["clean_logits"] = np.stack([self._clean_logits(model, rows) for _, model in members])
+        arrays = gather(self._workspace.root, files, _keys(rows), dict.fromkeys(names, 1))
+        if "clean_logits" not in arrays:
+            arrays["clean_logits"] = np.stack([self._clean_logits(model, rows) for _, model in members])
         js = self._read_member_js(self.evaluation, rows)
         return [
-            KeptOpinion(
-                _title(model, [other for _, other in members]), member.temperature, said["clean_logits"][i],
-                said["logits"][i], js[i],
+            StoredOpinion(
+                _title(model, [other for _, other in members]), member.temperature, arrays["clean_logits"][i],
+                arrays["logits"][i], js[i],
             )
             for i, (member, model) in enumerate(members)
         ]  # fmt: skip
 
     def _list_files(
         self, table: type[AttackChunk] | type[EvaluationChunk], condition: ColumnElement[bool]
-    ) -> list[KeptFile]:
+    ) -> list[StoredFile]:
         rows = self._session.execute(
             select(table.uri, table.sha256).where(condition).order_by(table.position)
         )
-        return [KeptFile(uri or "", sha256 or "") for uri, sha256 in rows]
+        return [StoredFile(uri or "", sha256 or "") for uri, sha256 in rows]
 
-    def _clean_logits(self, model: Model, rows: KeptRows) -> NDArray[np.float32]:
+    def _clean_logits(self, model: Model, rows: StoredRows) -> NDArray[np.float32]:
         key = {"model_id": model.id, "dataset_id": self.dataset_row.id, "split": self.attack.split}
-        kept = self._session.get(ModelLogits, key)
-        if kept is None:
-            raise CheckpointError(f"the clean logits of model {model.uid} are not kept; see jsdelta db check")
-        content = read_verified(self._workspace.root / kept.uri, kept.sha256)
+        stored = self._session.get(ModelLogits, key)
+        if stored is None:
+            raise CheckpointError(
+                f"the clean logits of model {model.uid} are not stored; see jsdelta db check"
+            )
+        content = read_verified(self._workspace.root / stored.uri, stored.sha256)
         logits = np.load(io.BytesIO(content), allow_pickle=False)
         split = self._dataset.splits[self.attack.split]
         return np.asarray(logits[split.rows_of(rows.sample_index)])
 
-    def _read_member_js(self, evaluation: Evaluation, rows: KeptRows) -> NDArray[np.float32]:
+    def _read_member_js(self, evaluation: Evaluation, rows: StoredRows) -> NDArray[np.float32]:
         """Return each evaluator's divergence, ``(evaluators, n)``."""
         stored = self._session.execute(
             select(Score.sample_index, Score.requested_target, Score.member_js).where(
@@ -215,12 +219,11 @@ class KeptAttack:
         return np.stack([np.frombuffer(packed[key], dtype="<f4") for key in _keys(rows)], axis=1)
 
 
-def _keys(rows: KeptRows) -> list[Key]:
+def _keys(rows: StoredRows) -> list[Key]:
     return list(zip(rows.sample_index.tolist(), rows.requested_target.tolist(), strict=True))
 
 
 def _title(model: Model, among: Sequence[Model]) -> str:
-    """Return what people call a model, with the start of its uid where that is not one of a kind."""
-    titles = [each.name or f"seed {each.seed}" for each in among]
-    title = model.name or f"seed {model.seed}"
-    return title if titles.count(title) == 1 else f"{title}@{model.uid[:4]}"
+    """Return a model's title, with the start of its uid where another has the same."""
+    titles = [each.title for each in among]
+    return model.title if titles.count(model.title) == 1 else f"{model.title}@{model.uid[:4]}"

@@ -106,6 +106,11 @@ class Model(Run, Lease, Base):
     dtype: Mapped[str | None]
     threads: Mapped[int | None]
 
+    @property
+    def title(self) -> str:
+        """Name for people: of a member of an ensemble its seed."""
+        return self.name or f"seed {self.seed}"
+
 
 class ModelMetric(Base):
     """A measurement of a model: clean and robust accuracies, sharpness, agreement."""

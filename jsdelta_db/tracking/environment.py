@@ -1,4 +1,4 @@
-"""What a run is made in: MLflow kept quiet, one maker of its store at a time, user and commit."""
+"""Environment of a run: MLflow's own output silenced, one maker of its store at a time, user, commit."""
 
 import fcntl
 import getpass
@@ -13,9 +13,9 @@ from pathlib import Path
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep MLflow's and Alembic's own start-up lines off the terminal."""
+    """Silence the start-up lines of MLflow and Alembic."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # What fails comes as an exception, and is said in one line; MLflow would print its traceback, too.
+    # A failure is an exception, reported in one line; MLflow would print its traceback, too.
     level = os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     logging.getLogger("mlflow").setLevel(level.upper())  # where it was imported before
     # A server that is down must not hold the work up: MLflow's own default retries for two minutes.

@@ -1,4 +1,8 @@
-"""One run, and what is logged about it."""
+"""Run log: the metrics, inputs and files of one run in MLflow, and the folder that holds its files.
+
+A run's files are written straight into MLflow's folder in the workspace, and rows name them by paths
+relative to it. With an MLflow server they stay in the workspace, and copies are logged to the server.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -6,36 +10,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jsdelta_db.tracking.connection import Connection
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-    from jsdelta_db.tracking.tracker import Tracker
 
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 
 
 class RunLog:
-    """One run: what is logged about it, and the folder that holds its files.
+    """One run.
 
     Attributes:
         run_id: MLflow's id; None if the run could not be logged.
         folder: where its files are written; MLflow's artifact folder if that is local.
     """
 
-    def __init__(self, tracker: "Tracker", run_id: str | None, folder: Path) -> None:
-        self._tracker = tracker
+    def __init__(self, connection: Connection, run_id: str | None, folder: Path) -> None:
+        self._connection = connection
         self.run_id = run_id
         self.folder = folder
 
     def _log(self, call: Callable[["MlflowClient", str], object]) -> None:
         run_id = self.run_id
         if run_id is not None:
-            self._tracker.attempt(lambda client: call(client, run_id))
+            self._connection.attempt(lambda client: call(client, run_id))
 
     @property
     def logged_id(self) -> str | None:
-        """MLflow's id if all went well so far: what a row keeps, so that a repair finds the others."""
-        return None if self._tracker.failed else self.run_id
+        """MLflow's id if all went well so far; stored in a row, so that a repair finds the others."""
+        return None if self._connection.failure else self.run_id
 
     def metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
         """Log summary metrics; None values are left out."""
@@ -64,12 +68,12 @@ class RunLog:
 
     def file(self, path: Path, subfolder: str = "") -> None:
         """Make a file in the run's folder an artifact; nothing to do where that folder is MLflow's own."""
-        if self._tracker.is_local:
+        if self._connection.is_local:
             return  # the folder is MLflow's own, or was before the workspace moved: nothing goes back there
 
         def log(client: "MlflowClient", run_id: str) -> None:
             uri = client.get_run(run_id).info.artifact_uri
-            if self._tracker.folder_of(uri) != self.folder:
+            if self._connection.folder_of(uri) != self.folder:
                 client.log_artifact(run_id, str(path), subfolder or None)
 
         self._log(log)

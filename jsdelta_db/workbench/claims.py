@@ -1,4 +1,4 @@
-"""Claims: one process at a time makes what a row stands for; the others wait, and say for whom."""
+"""Claims: one process at a time makes what a row stands for; the others wait for it."""
 
 import time
 
@@ -13,10 +13,10 @@ POLL_SECONDS = 1.0
 
 
 class Wait:
-    """A wait for other processes: said once, then taken a second at a time.
+    """A wait for another process: announced once, then a second at a time.
 
     Args:
-        reason: what is said, up to the name of the process.
+        reason: the announcement, up to the name of the process.
     """
 
     def __init__(self, progress: Progress, reason: str) -> None:
@@ -26,16 +26,16 @@ class Wait:
     def once(self, owner: str | None) -> None:
         """Wait for a second."""
         if not self._is_said:
-            self._progress.say(f"{self._reason} {describe(owner)}; waiting")
+            self._progress.report(f"{self._reason} {describe(owner)}; waiting")
             self._is_said = True
         time.sleep(POLL_SECONDS)
 
 
 def claim_or_wait(bench: Workbench, row: LeasedRow, reason: str) -> LeasedRow:
-    """Claim what a row stands for; wait while a live process has it.
+    """Claim the work on a row, or wait while a live process has it.
 
     Args:
-        reason: what is said when waiting, such as ``member seed 0 is being trained by``.
+        reason: of a wait, such as ``member seed 0 is being trained by``.
 
     Returns:
         The row as it is now: finished, by whomever, or this process's to finish.

@@ -1,4 +1,4 @@
-"""What a verb opens before it plans: the data set, the models, and a look at both."""
+"""Data sets in use: builtin or constructed, opened by name or by their rows."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -6,10 +6,10 @@ from sqlalchemy.orm import Session
 from jsdelta_db.compute import data
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.data.constructed import open_file
-from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.errors import UsageError
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import CONSTRUCTED
-from jsdelta_db.store.naming import SHORTEST_PREFIX
+from jsdelta_db.store.naming import get_match
 from jsdelta_db.store.schema import FINISHED
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.workbench import Workbench
@@ -31,7 +31,7 @@ def open_dataset(bench: Workbench, name: str, *, download: bool = False) -> tupl
         dataset = data.load(name, bench.workspace.data_dir, download=download)
         with bench.store.transaction() as session:
             return dataset, enter_dataset(session, dataset)
-    with bench.store.transaction() as session:
+    with bench.store.read_session() as session:
         row = get_constructed(session, name)
     return open_row(bench, row, download=download), row
 
@@ -42,7 +42,7 @@ def open_row(bench: Workbench, row: DatasetRow, *, download: bool = False) -> Da
     Raises:
         UsageError, DataError: see :func:`open_dataset`.
     """
-    with bench.store.transaction() as session:
+    with bench.store.read_session() as session:
         root_row = root_of(session, row)
     root = data.load(root_row.name, bench.workspace.data_dir, download=download)
     check_fingerprint(root, root_row)
@@ -61,19 +61,13 @@ def get_constructed(session: Session, reference: str) -> DatasetRow:
     rows = session.scalars(
         select(DatasetRow).where(DatasetRow.kind == CONSTRUCTED).order_by(DatasetRow.id)
     ).all()
-    found = [row for row in rows if row.name == reference] or [
-        row for row in rows if len(reference) >= SHORTEST_PREFIX and row.uid.startswith(reference)
-    ]
-    if not found:
-        raise UnknownNameError("dataset", reference, [*data.LOADERS, *(row.name for row in rows)])
-    if len(found) > 1:
-        uids = ", ".join(row.uid for row in found)
-        raise UsageError(f"dataset {reference!r} names {len(found)}; give one by its uid: {uids}")
-    if found[0].status != FINISHED:
+    named = [(row.name, row.uid, row) for row in rows]
+    found = get_match("dataset", reference, named, [*data.LOADERS, *(row.name for row in rows)])
+    if found.status != FINISHED:
         raise UsageError(
-            f"dataset {found[0].name!r} is not finished; go on with the same jsdelta dataset build as before"
+            f"dataset {found.name!r} is not finished; go on with the same jsdelta dataset build as before"
         )
-    return found[0]
+    return found
 
 
 def root_of(session: Session, row: DatasetRow) -> DatasetRow:

@@ -1,7 +1,8 @@
-"""A finished model in use: its network, loaded when first needed, and what is kept of its outputs."""
+"""Models in use: networks loaded when first needed, outputs computed once and stored."""
 
 import io
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 from jsdelta_db.compute import data
 from jsdelta_db.compute.attacks import PreparedModel, prepare
 from jsdelta_db.compute.attacks.preflight import check_model
-from jsdelta_db.compute.data import Dataset
+from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.metrics import compare_labels, fit_temperature
 from jsdelta_db.compute.models import build_model, load_checkpoint, predict
 from jsdelta_db.compute.models.checkpoint import read_checkpoint
@@ -21,10 +22,10 @@ from jsdelta_db.compute.models.sharpness import RADIUS, sharpness
 from jsdelta_db.compute.models.zoo import check_outputs
 from jsdelta_db.config.evaluation import TEMPERATURE_ONE
 from jsdelta_db.config.training import TrainConfig
-from jsdelta_db.errors import StoreError
+from jsdelta_db.errors import CheckpointError, StoreError
 from jsdelta_db.records import ImageMeans, LabelPair
 from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
-from jsdelta_db.runtime.files import sha256_of, write_atomically
+from jsdelta_db.runtime.files import read_verified, write_atomically
 from jsdelta_db.store import runs
 from jsdelta_db.store.baselines import write_model_baselines
 from jsdelta_db.store.schema import Dataset as DatasetRow
@@ -32,13 +33,15 @@ from jsdelta_db.store.schema import Model, ModelLogits, ModelMetric, RhoBaseline
 from jsdelta_db.workbench.datasets import check_fingerprint
 from jsdelta_db.workbench.workbench import Workbench
 
+PREFLIGHT_IMAGES = 8  # enough to see a fault
+
 
 class LoadedModel:
-    """A model of the store and one data set; what was computed of it before is read, not computed again.
+    """A finished model of the store on one data set; what was computed of it before is read.
 
     Attributes:
         row: the model.
-        dataset: what it is asked about.
+        dataset: the images that it is asked about.
     """
 
     def __init__(
@@ -51,8 +54,8 @@ class LoadedModel:
 
     @property
     def title(self) -> str:
-        """What people call it."""
-        return self.row.name or f"seed {self.row.seed}"
+        """Name for people."""
+        return self.row.title
 
     @cached_property
     def network(self) -> nn.Module:
@@ -70,33 +73,40 @@ class LoadedModel:
         return network.to(self.device).to(memory_format=torch.channels_last)
 
     def check_weights(self) -> None:
-        """Make sure that its weights are there and whole, before anything is planned with it.
+        """Check that its weights are there and whole, before anything is planned with it.
 
         Raises:
             CheckpointError: the file is missing, cut short or altered.
         """
         read_checkpoint(self._bench.locate(self.row.checkpoint_uri or ""), self.row.checkpoint_sha256 or "")
 
+    def check_gradients(self, split: str) -> None:
+        """Run the preflight checks on a few images.
+
+        Raises:
+            ModelError: outputs or gradients that no attack can use.
+        """
+        check_network(self.network, self.dataset.splits[split], self.device, self.title)
+
     def prepared(self, dtype: str) -> PreparedModel:
-        """Return what gradient steps run on, with this dtype inside."""
+        """Return the frozen copy that gradient steps run on, with this dtype inside."""
         if dtype not in self._prepared:
             self._prepared[dtype] = prepare(self.network, self.device, resolve_dtype(dtype, self.device))
         return self._prepared[dtype]
 
     def logits(self, split: str) -> NDArray[np.float32]:
-        """Return its clean logits on a whole split ``(n, classes)``: kept once, computed if not there."""
+        """Return its clean logits on a whole split ``(n, classes)``, computed once and stored."""
         if split not in self._logits:
             self._logits[split] = self._read_logits(split)
         return self._logits[split]
 
     def _read_logits(self, split: str) -> NDArray[np.float32]:
         key = {"model_id": self.row.id, "dataset_id": self._dataset_id, "split": split}
-        with self._bench.store.transaction() as session:
-            kept = session.get(ModelLogits, key)
-        if kept is not None:
-            path = self._bench.locate(kept.uri)
-            content = path.read_bytes() if path.exists() else b""
-            if sha256_of(content) == kept.sha256:
+        with self._bench.store.read_session() as session:
+            stored = session.get(ModelLogits, key)
+        if stored is not None:
+            with suppress(CheckpointError):  # a file that is gone or altered is made again
+                content = read_verified(self._bench.locate(stored.uri), stored.sha256)
                 return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
         logits = predict(self.network, self.dataset.splits[split], self.device)
         buffer = io.BytesIO()
@@ -110,8 +120,8 @@ class LoadedModel:
         return logits
 
     def measure_sharpness(self) -> None:
-        """Measure how sharp its minimum is on the baseline split, and store it, once."""
-        with self._bench.store.transaction() as session:
+        """Measure how sharp its minimum is on the baseline split, once, and store it."""
+        with self._bench.store.read_session() as session:
             if session.get_one(Model, self.row.id).sharpness is not None:
                 return
         split = self.dataset.splits["baseline"]
@@ -132,18 +142,18 @@ class LoadedModel:
         return fit_temperature(self.logits("baseline"), self.dataset.splits["baseline"].labels.numpy())
 
     def baselines(self, pairs: Iterable[LabelPair], temperature_rule: str) -> dict[LabelPair, ImageMeans]:
-        """Return its baselines for some label pairs: kept once per rule, computed if not there."""
+        """Return its baselines for some label pairs, computed once per rule and stored."""
         key = {
             "model_id": self.row.id, "dataset_id": self._dataset_id, "split": "baseline",
             "temperature_rule": temperature_rule,
         }  # fmt: skip
         wanted = set(pairs)
-        with self._bench.store.transaction() as session:
-            stored = session.query(RhoBaseline).filter_by(**key).all()
+        with self._bench.store.read_session() as session:
+            rows = session.query(RhoBaseline).filter_by(**key).all()
         means = {}
-        for kept in stored:
-            values = np.frombuffer(kept.image_means, dtype="<f8")
-            means[kept.label_low, kept.label_high] = ImageMeans(values[: kept.n_low], values[kept.n_low :])
+        for row in rows:
+            values = np.frombuffer(row.image_means, dtype="<f8")
+            means[row.label_low, row.label_high] = ImageMeans(values[: row.n_low], values[row.n_low :])
         missing = sorted(wanted - set(means))
         if missing:
             logits = self.logits("baseline") / np.float32(self.temperature(temperature_rule))
@@ -168,13 +178,10 @@ def _build(row: Model, dataset: Dataset) -> nn.Module:
     return build_model(config.arch, dataset, width=config.width, seed=row.seed)
 
 
-PREFLIGHT_IMAGES = 8  # enough to see what is wrong with a model
-
-
 def open_models(
     bench: Workbench, dataset_row: DatasetRow, device: str
 ) -> tuple[Dataset, Callable[[Model], LoadedModel]]:
-    """Load a builtin data set, and return what loads its models, each once."""
+    """Load a builtin data set, and return a function that loads its models, each once."""
     dataset = data.load(dataset_row.name, bench.workspace.data_dir)
     check_fingerprint(dataset, dataset_row)
     resolved = resolve_device(device)
@@ -188,9 +195,11 @@ def open_models(
     return dataset, load
 
 
-def look_at_model(model: LoadedModel, split: str) -> None:
-    """Look at a model before it is attacked."""
-    images = model.dataset.splits[split]
-    few = slice(0, min(PREFLIGHT_IMAGES, len(images)))
-    x, labels = images.batch(few), images.labels[few]
-    check_model(model.network, x.to(model.device), labels.to(model.device), model.title)
+def check_network(network: nn.Module, split: Split, device: torch.device, title: str) -> None:
+    """Run the preflight checks on a few images of a split.
+
+    Raises:
+        ModelError: outputs or gradients that no attack can use.
+    """
+    few = slice(0, min(PREFLIGHT_IMAGES, len(split)))
+    check_model(network, split.batch(few).to(device), split.labels[few].to(device), title)

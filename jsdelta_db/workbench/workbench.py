@@ -1,4 +1,4 @@
-"""What the pipeline works with: workspace, store, tracker and a place to report to."""
+"""Workbench: a workspace opened for work, with its store, its tracker and a place to report to."""
 
 import signal
 from collections.abc import Iterator
@@ -11,45 +11,54 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import StoreError
+from jsdelta_db.runtime.leases import UNRETURNED
 from jsdelta_db.runtime.progress import Progress, Silent
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.heartbeat import heartbeat
 from jsdelta_db.store.runs import release_all
 from jsdelta_db.store.session import Store, parse_url, translate
-from jsdelta_db.tracking import Tracker
-
-_owed: set[str] = set()  # stores to which this process could not give back what it had claimed
+from jsdelta_db.tracking import Connection, NullConnection, Tracker
 
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """An open workspace."""
+    """An open workspace.
+
+    Attributes:
+        chunk_size: attempts in a chunk of what is planned here; None for as many as the memory takes.
+    """
 
     workspace: Workspace
     store: Store
     tracker: Tracker
     progress: Progress
+    chunk_size: int | None = None
 
     def relative(self, path: Path) -> str:
-        """Return how rows name a file of the workspace, so that the folder can move."""
+        """Return the path by which rows name a file of the workspace, so that the folder can move."""
         return path.relative_to(self.workspace.root).as_posix()
 
     def locate(self, uri: str) -> Path:
-        """Return where a file named by a row lies now."""
+        """Return the place of a file that a row names."""
         return self.workspace.root / uri
 
 
 @contextmanager
 def open_workbench(
-    workspace: Workspace, progress: Progress | None = None, *, is_tracked: bool = True
+    workspace: Workspace,
+    progress: Progress | None = None,
+    *,
+    is_tracked: bool = True,
+    chunk_size: int | None = None,
 ) -> Iterator[Workbench]:
     """Open a workspace for work; a SQLite store that is missing is made.
 
     When the block ends, however it ends, what this process had claimed is given back, and errors of
-    the database or the disk come out as one line.
+    the database or the disk are raised as one line.
 
     Args:
-        is_tracked: whether MLflow is told; without it rows wait for ``jsdelta doctor --repair``.
+        is_tracked: whether runs are logged; without it rows wait for ``jsdelta doctor --repair``.
+        chunk_size: see :class:`Workbench`.
 
     Raises:
         StoreError: the store cannot be reached, written, or is not at this version's revision.
@@ -57,13 +66,12 @@ def open_workbench(
     reporter: Progress = progress or Silent()
     url = parse_url(workspace.db_url)
     store = open_for_writing(workspace.db_url)
-    if workspace.db_url in _owed:
+    if workspace.db_url in UNRETURNED:
         _release(store, workspace.db_url)
     try:
         with heartbeat(store), _terminable():
-            tracker = Tracker(workspace, reporter.say)
-            tracker.failed = not is_tracked  # as after a failure, nothing is tried
-            yield Workbench(workspace, store, tracker, reporter)
+            connection = Connection(workspace, reporter.report) if is_tracked else NullConnection(workspace)
+            yield Workbench(workspace, store, Tracker(connection), reporter, chunk_size)
     except SQLAlchemyError as error:
         raise translate(error, url) from error
     except OSError as error:
@@ -80,9 +88,9 @@ def _release(store: Store, url: str) -> None:
     try:
         with store.transaction() as session:
             release_all(session)
-        _owed.discard(url)
+        UNRETURNED.discard(url)
     except SQLAlchemyError:
-        _owed.add(url)  # the store is gone or full: the leases end with this process or at its next opening
+        UNRETURNED.add(url)  # the store is gone or full: the next opening gives back, or this process's end
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def is_one_line(err):
     said = [line for line in err.splitlines() if line.startswith("jsdelta: ")]
     return (
         len(said) == 1
-        and said[0].startswith("jsdelta: interrupted; finished members and chunks are kept")
+        and said[0].startswith("jsdelta: interrupted; finished members and chunks are stored")
         and len(err.splitlines()) <= 10
         and "Traceback" not in err
     )

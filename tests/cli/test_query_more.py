@@ -150,7 +150,7 @@ def test_failed_attempts_and_labels_on_request(tiny, capsys):
             "unknown population 'all'; there is: attacked-correct, all-correct",
         ),
         (["bugs", "--norm", "l3", "--eps", "3"], "unknown norm 'l3'; there is: linf, l2"),
-        (["bugs", "--norm", "l2", "--eps", "0"], "valid for l2 is a number in (0, 1000]"),
+        (["bugs", "--norm", "l2", "--eps", "0"], "must be a number in (0, 1000] for l2"),
         (["bugs", "--temperature", "2"], "unknown temperature '2'; there is: 1, fit"),
         (["controls", "--objective", "x"], "unknown objective 'x'; there is: target, margin, bug, feature"),
         (["assumptions", "--library", "x"], "unknown library 'x'; there is: jsdelta"),

@@ -40,7 +40,7 @@ def test_stored_samples_are_judged_by_others(tiny_copy, capsys):
     assert judges_of(tiny_copy, last_evaluation(tiny_copy)) == [2, 1]
     code, again, err = call(capsys, tiny_copy, *command)
     assert (code, again) == (0, out)
-    assert "these samples were judged so before; nothing was done again" in err
+    assert "these evaluations were finished before; nothing was done again" in err
 
 
 def test_attack_is_repeatable_and_temperature_is_a_rule(tiny_copy, capsys):
@@ -65,7 +65,7 @@ def test_samples_from_elsewhere_are_judged(tiny_copy, samples, capsys):
     assert [row["eps"] for row in parse_table(out)] == ["4/255"] * 3
     ((skipped, attempts),) = ask(tiny_copy, "SELECT n_skipped, n_attempts FROM attack WHERE id = 3")
     assert "eps: 4/255 measured, 3/255 claimed" in err
-    assert f"measured, 100.0% claimed; {skipped} images skipped that the model has wrong" in err
+    assert f"measured, 100.0% claimed; {skipped} images skipped that the model already misclassifies" in err
     assert skipped + attempts == 30
     assert ask(tiny_copy, "SELECT library, library_version FROM attack WHERE id = 3") == [("toolbox", "2.0")]
     assert judges_of(tiny_copy, last_evaluation(tiny_copy)) == [0, 2]

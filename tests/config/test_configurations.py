@@ -50,7 +50,7 @@ def test_bad_eps_of_another_norm_is_refused_in_one_line(text):
         parse_eps(text, "l2")
     message = str(caught.value)
     assert repr(text) in message
-    assert "valid for l2 is a number in (0, 1000]" in message
+    assert "must be a number in (0, 1000] for l2" in message
     assert len(message.splitlines()) == 1
 
 
@@ -336,3 +336,14 @@ def test_configurations_are_frozen():
     """What was validated and hashed cannot be changed afterwards."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         AttackConfig(eps=0.1).eps = 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [({"momentum": 2.0}, "momentum"), ({"sam_rho": 0.1}, "sam_rho"), ({"method": "sam"}, "")],
+)
+def test_an_error_carries_the_name_of_its_field(changes, key):
+    """A recipe's reader finds the line by the field, not by the error's text."""
+    with pytest.raises(UsageError) as caught:
+        TrainConfig("digits", "cnn-small", epochs=1, **changes)
+    assert caught.value.key == key

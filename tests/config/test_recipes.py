@@ -7,8 +7,14 @@ import pytest
 from jsdelta_db.compute.data import LOADERS
 from jsdelta_db.compute.models import ARCHITECTURES
 from jsdelta_db.compute.training import METHODS
-from jsdelta_db.config import recipes
-from jsdelta_db.config.recipes import DEFAULT_RECIPES, get_recipe, list_recipes, read_recipe_text, recipe_for
+from jsdelta_db.config.recipes import (
+    DEFAULT_RECIPES,
+    catalogue,
+    get_recipe,
+    list_recipes,
+    read_recipe_text,
+    recipe_for,
+)
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import UnknownNameError, UsageError
 
@@ -88,7 +94,7 @@ def test_unknown_data_set_lists_what_exists():
 def test_unknown_key_is_refused(monkeypatch):
     """A misspelt key of a recipe is a usage error that names it."""
     monkeypatch.setattr(
-        recipes, "read_recipe_text", lambda name: 'dataset = "digits"\narch = "cnn-small"\nepoch = 3\n'
+        catalogue, "read_recipe_text", lambda name: 'dataset = "digits"\narch = "cnn-small"\nepoch = 3\n'
     )
     with pytest.raises(UsageError, match="unknown key 'epoch'"):
         get_recipe("digits")
@@ -97,7 +103,7 @@ def test_unknown_key_is_refused(monkeypatch):
 def test_defaults_fill_a_short_recipe(monkeypatch):
     """A recipe that says only what it must takes the rest from the defaults."""
     monkeypatch.setattr(
-        recipes, "read_recipe_text", lambda name: 'dataset = "digits"\narch = "cnn-small"\nepochs = 3\n'
+        catalogue, "read_recipe_text", lambda name: 'dataset = "digits"\narch = "cnn-small"\nepochs = 3\n'
     )
     recipe = get_recipe("digits")
     assert TrainConfig("digits", "cnn-small", 3) == recipe.train

@@ -144,15 +144,15 @@ def test_a_stopped_attack_goes_on(tiny, online, tmp_path, monkeypatch, capsys):
     """Stopped half-way the folder is no export; the same command ends with the same rows."""
     from jsdelta_db.pipeline.evaluation import work
 
-    made, keep = tmp_path / "made", work.keep_scores
+    made, keep = tmp_path / "made", work.save_scores
 
     def stop(*given):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(work, "keep_scores", stop)
+        patch.setattr(work, "save_scores", stop)
         assert attack(tiny, "--offline", "-o", made) == 130
-    assert work.keep_scores is keep
+    assert work.save_scores is keep
     home = copy_of(tiny, tmp_path / "home")
     assert run(["--workspace", str(home.root), "db", "import", str(made)]) == 1
     assert "attack --offline that was stopped" in capsys.readouterr().err
@@ -207,4 +207,4 @@ def test_a_base_without_files_is_refused(tiny, tmp_path, capsys):
 
 def test_ours_is_what_the_folder_may_hold(folder):
     """Nothing is left aside in a finished folder."""
-    assert {path.name for path in folder.iterdir()} <= offline.OURS - {offline.ASIDE}
+    assert {path.name for path in folder.iterdir()} <= offline.OURS - offline.ASIDE

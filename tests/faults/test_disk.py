@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.pipeline.evaluation import judge as judge_module
-from jsdelta_db.pipeline.evaluation import plan
+from jsdelta_db.pipeline.evaluation import work
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE
 from tests.faults.attacks import ATTACK, QUICK_ATTACK, error_line, finish, never_stopped, run_here, start
-from tests.workspaces import copy_of
+from tests.workspaces import copy_of, in_chunks_of
 
 CHUNK_SIZE = 8
 NOBODY = 65534
@@ -29,14 +28,14 @@ KEPT = ("sample", "score", "evaluation_baseline", "model", "attack_chunk")
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    monkeypatch.setattr(plan, "plan_chunk_size", lambda *_: CHUNK_SIZE)
+    in_chunks_of(CHUNK_SIZE, monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny, tmp_path_factory) -> dict[str, Any]:
     """The end of an attack in three chunks that nothing disturbed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "plan_chunk_size", lambda *_: CHUNK_SIZE)
+        in_chunks_of(CHUNK_SIZE, patch)
         return never_stopped(tiny, tmp_path_factory.mktemp("undisturbed") / "workspace", QUICK_ATTACK)
 
 
@@ -194,7 +193,7 @@ def test_rights_that_go_in_the_middle_keep_finished_chunks(
     public_workspace, undisturbed, monkeypatch, capsys
 ):
     """Taken away between two chunks: one line, exit 1, the first chunk is kept; given back, the others follow."""
-    judge, calls = judge_module.judge, []
+    judge, calls = work.judge, []
     taken_away = read_only(public_workspace.root)
 
     def judge_and_lose(*given):
@@ -203,12 +202,12 @@ def test_rights_that_go_in_the_middle_keep_finished_chunks(
             taken_away.__enter__()
         return judge(*given)
 
-    monkeypatch.setattr(judge_module, "judge", judge_and_lose)
+    monkeypatch.setattr(work, "judge", judge_and_lose)
     try:
         code, _, err = run_here(capsys, public_workspace, *QUICK_ATTACK)
     finally:
         taken_away.__exit__(None, None, None)
-    monkeypatch.setattr(judge_module, "judge", judge)
+    monkeypatch.setattr(work, "judge", judge)
     assert len(calls) == 2
     assert "cannot be" in error_line(code, err)
     kept = rows_of(public_workspace)

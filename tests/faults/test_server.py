@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import make_url
 
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.pipeline.evaluation import judge, plan
-from jsdelta_db.store import attempts
+from jsdelta_db.pipeline.evaluation import work
+from jsdelta_db.samples import chunks
 from tests.faults.attacks import (
     ATTACK,
     QUICK_ATTACK,
@@ -25,21 +25,21 @@ from tests.faults.attacks import (
     start,
 )
 from tests.stores import new_database
-from tests.workspaces import copy_of
+from tests.workspaces import copy_of, in_chunks_of
 
 CHUNK_SIZE = 8
 
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    monkeypatch.setattr(plan, "plan_chunk_size", lambda *_: CHUNK_SIZE)
+    in_chunks_of(CHUNK_SIZE, monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny, tmp_path_factory) -> dict[str, Any]:
     """The end of an attack in three chunks that nothing disturbed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "plan_chunk_size", lambda *_: CHUNK_SIZE)
+        in_chunks_of(CHUNK_SIZE, patch)
         return never_stopped(tiny, tmp_path_factory.mktemp("undisturbed") / "workspace", QUICK_ATTACK)
 
 
@@ -118,7 +118,7 @@ def test_server_restarted_between_two_transactions_is_not_noticed(
     mode, server, served, undisturbed, monkeypatch, capsys
 ):
     """Restarted while a chunk is computed: the attack goes on over new connections, to the same bytes."""
-    calls = at_second_call(monkeypatch, judge, "judge", lambda *_: server.control("restart", "-m", mode))
+    calls = at_second_call(monkeypatch, work, "judge", lambda *_: server.control("restart", "-m", mode))
     finish(capsys, served, QUICK_ATTACK, undisturbed)
     assert len(calls) == 3
 
@@ -128,7 +128,7 @@ def test_server_restarted_in_a_transaction_is_one_line(server, served, undisturb
     with monkeypatch.context() as patch:
         calls = at_second_call(
             patch,
-            attempts,
+            chunks,
             "write_scores",
             lambda *_, **__: server.control("restart", "-m", "fast"),
             after=True,
@@ -147,7 +147,7 @@ def test_server_that_is_down_is_one_line(server, served, undisturbed, monkeypatc
     """Stopped in the middle and not started: one line that names the server; once it runs again the same command goes on."""
     try:
         with monkeypatch.context() as patch:
-            at_second_call(patch, judge, "judge", lambda *_: server.control("stop", "-m", "fast"))
+            at_second_call(patch, work, "judge", lambda *_: server.control("stop", "-m", "fast"))
             code, _, err = run_here(capsys, served, *QUICK_ATTACK)
         assert "cannot be reached" in error_line(code, err)
         code, _, err = run_here(capsys, served, *QUICK_ATTACK)
@@ -170,7 +170,7 @@ def test_connection_dropped_between_batch_and_commit(
             assert other.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,)).fetchone() == (True,)
 
     with monkeypatch.context() as patch:
-        calls = at_second_call(patch, attempts, name, drop, after=True)
+        calls = at_second_call(patch, chunks, name, drop, after=True)
         code, out, err = run_here(capsys, postgres_workspace, *QUICK_ATTACK)
     assert len(calls) == 2
     assert "terminating connection" in error_line(code, err)

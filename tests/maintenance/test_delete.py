@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from jsdelta_db.errors import InUseError, UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.maintenance.delete import delete, find_deletion
-from jsdelta_db.pipeline.ensembles.resume_file import KeptProgress, ProgressFile
+from jsdelta_db.pipeline.ensembles.resume_file import ResumeFile, StoppedTraining
 from jsdelta_db.runtime.leases import current_owner
 from jsdelta_db.store.deletion import delete_rows, name_dependents, plan_deletion
 from jsdelta_db.store.relations import needs, owners, parts, runs
@@ -332,13 +332,20 @@ def test_everything_goes_with_the_data_set(tiny_copy):
     assert set(mlflow_stages(tiny_copy).values()) == {"deleted"}
 
 
+def test_a_plan_is_made_while_another_process_writes(tiny_copy):
+    """Finding out what a deletion takes along only reads: a writer does not hold it up."""
+    uid = uid_of(tiny_copy, "SELECT uid FROM model WHERE seed = 1")
+    with open_workbench(tiny_copy) as bench, bench.store.transaction():
+        assert find_deletion(bench, uid, cascade=True).runs[0].uid == uid
+
+
 def test_a_failing_mlflow_fails_nothing(tiny_copy):
     """Where MLflow cannot be asked, rows and files go all the same, and one line says so."""
     (tiny_copy.root / "mlflow.db").write_bytes(b"no database " * 500)
     uid = uid_of(tiny_copy, "SELECT uid FROM model WHERE seed = 1")
     said = []
     with open_workbench(tiny_copy) as bench:
-        bench.tracker._say = said.append
+        bench.tracker.connection._report = said.append
         done = delete(bench, find_deletion(bench, uid, cascade=True))
     assert (done.n_mlflow_runs, len(said)) == (0, 1)
     assert "MLflow failed" in said[0]
@@ -403,8 +410,8 @@ def test_half_trained_member_takes_its_progress_along(tiny_copy):
         run = bench.tracker.start("member seed 60", uid=row.uid, params={})
         run.folder.mkdir(parents=True)
         (run.folder / "half.pt").write_text("half")
-        file = ProgressFile(bench.workspace, row)
-        file.write(KeptProgress(b"content", run.run_id, bench.relative(run.folder)))
+        file = ResumeFile(bench.workspace, row)
+        file.write(StoppedTraining(b"content", run.run_id, bench.relative(run.folder)))
         done = delete(bench, find_deletion(bench, row.uid))
     assert (done.n_rows, done.n_files, done.n_mlflow_runs) == (1, 1, 1)
     assert not file.path.exists()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from jsdelta_db.compute import data
-from jsdelta_db.compute.attacks import BALLS, build_objective, pgd, prepare
+from jsdelta_db.compute.attacks import BALLS, Steps, build_objective, pgd, prepare
 from jsdelta_db.compute.models import build_model, load_checkpoint
 from jsdelta_db.runtime.files import sha256_of
 
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
 def ours(model, x, target, eps, steps, step_size):
     prepared = prepare(model, torch.device("cpu"))
     objective = build_objective("target", prepared.frozen, [], x, target, target)
-    return pgd(objective, BALLS["linf"](x, eps), torch.zeros_like(x), step_size=step_size, steps=steps)
+    return pgd(objective, BALLS["linf"](x, eps), torch.zeros_like(x), Steps(steps, step_size))
 
 
 def with_torchattacks(model, x, target, eps, steps, step_size):

@@ -6,6 +6,7 @@ import pytest
 
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.pipeline.attack import attack_and_score
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.train import train_ensemble
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.queries.selection import CONFIGURATION_KEYS, DEFAULT_KEYS, Selection
@@ -46,7 +47,7 @@ def test_an_ensemble_of_the_same_members_can_be_attacked_and_queried(tiny_copy):
     """Another name for the same members has evaluations of its own, from the stored samples."""
     with open_workbench(tiny_copy) as bench:
         train_ensemble(bench, tiny_recipe(), name="twin")
-        attack_and_score(bench, tiny_attacks(8), ensemble="twin")
+        attack_and_score(bench, tiny_attacks(8), RoleRequest(ensemble="twin"))
         with bench.store.reading() as connection:
             (of_twin,) = query_bugs(
                 connection, [0.1], selection=Selection(ensemble="twin", eps=(8 / 255,))

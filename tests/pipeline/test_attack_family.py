@@ -9,7 +9,8 @@ from jsdelta_db.compute import data
 from jsdelta_db.errors import UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.pipeline.attack import attack_and_score
-from jsdelta_db.pipeline.evaluation import plan, work
+from jsdelta_db.pipeline.evaluation import work
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_stored
 from jsdelta_db.queries.bugs import query_bugs
@@ -33,11 +34,11 @@ NO_EXTRAS = Extras()
 def attack(workspace, keeps_samples=True, extras=NO_EXTRAS, ensemble="four", parts=None, **settings):
     """Attack 20 images in chunks of 8; return the evaluation's uid."""
     configs = tiny_attacks(8, **{"images": 20, "steps": 3, **settings})
-    with pytest.MonkeyPatch.context() as patch, open_workbench(workspace) as bench:
-        patch.setattr(plan, "plan_chunk_size", lambda *given: 8)
+    with pytest.MonkeyPatch.context() as patch, open_workbench(workspace, chunk_size=8) as bench:
         patch.setattr(work, "save_figure", lambda figure, path: path.write_bytes(b"figure"))
+        request = RoleRequest(ensemble, **(parts or {}))
         return attack_and_score(
-            bench, configs, ensemble=ensemble, extras=extras, keeps_samples=keeps_samples, **(parts or {})
+            bench, configs, request, extras=extras, keeps_samples=keeps_samples
         ).evaluations[0]
 
 
@@ -203,7 +204,7 @@ def stopped_at(module, name, call):
             yield
 
 
-@pytest.mark.parametrize(("name", "call"), [("judge", 1), ("keep_scores", 0)])
+@pytest.mark.parametrize(("name", "call"), [("judge", 1), ("save_scores", 0), ("save_samples", 2)])
 def test_stopped_between_samples_and_scores_it_goes_on_to_the_same_rows(name, call, four_copy, kept_and_not):
     """Samples that were not kept come out the same when they are made again to be judged."""
     _, _, bare, without = kept_and_not

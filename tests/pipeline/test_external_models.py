@@ -12,8 +12,9 @@ from jsdelta_db.compute import data
 from jsdelta_db.errors import CheckpointError, JsdeltaError, ModelError, ModelOutputError, UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.pipeline.attack import attack_and_score
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.evaluation.work import Extras
-from jsdelta_db.pipeline.external_models import add_model
+from jsdelta_db.pipeline.external_models import ExternalRequest, add_model
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.workbench.workbench import open_workbench
 from tests import elsewhere
@@ -54,12 +55,10 @@ def checkpoint(trained, tmp_path_factory):
 
 def add(workspace, checkpoint, name="mine", factory="mlp", **options):
     """Add a network the way ``jsdelta models add`` does."""
-    options = {"dataset_name": "digits", "mean": "dataset", "std": "dataset", **options}
+    made_by = factory if ":" in factory else f"{HERE}:{factory}"
+    options = {"dataset": "digits", "mean": "dataset", "std": "dataset", **options}
     with open_workbench(workspace) as bench:
-        return add_model(
-            bench, name, factory=factory if ":" in factory else f"{HERE}:{factory}", checkpoint=checkpoint,
-            **options,
-        )  # fmt: skip
+        return add_model(bench, ExternalRequest(name, made_by, checkpoint, **options))
 
 
 def check(workspace):
@@ -68,12 +67,17 @@ def check(workspace):
         return list(find_problems(connection, workspace.root))
 
 
-def attack(workspace, **options):
+NO_EXTRAS = Extras()
+
+
+def attack(workspace, *, extras=NO_EXTRAS, **references):
     """Attack a few images, quickly."""
+    configs, request = (
+        tiny_attacks(8, images=20, steps=3),
+        RoleRequest(**{"ensemble": "digits", **references}),
+    )
     with open_workbench(workspace) as bench:
-        return attack_and_score(
-            bench, tiny_attacks(8, images=20, steps=3), ensemble="digits", **options
-        ).evaluations[0]
+        return attack_and_score(bench, configs, request, extras=extras).evaluations[0]
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +144,7 @@ def test_a_surrogate_may_be_an_added_model(added_copy):
     """A network from elsewhere can be held back for an attack that looks at it."""
     with open_workbench(added_copy) as bench:
         configs = tiny_attacks(8, images=20, steps=2, objective="bug")
-        judged = attack_and_score(bench, configs, ensemble="digits", surrogates=["mine"])
+        judged = attack_and_score(bench, configs, RoleRequest(ensemble="digits", surrogates=["mine"]))
     assert judges_of(added_copy, judged.evaluations[0]) == [1, 2]
     assert ask(added_copy, "SELECT name FROM attack_surrogate JOIN model ON model.id = model_id") == [
         ("mine",)
@@ -179,9 +183,8 @@ def test_an_architecture_of_ours_may_be_the_factory(tiny_copy, tmp_path):
     torch.manual_seed(3)
     torch.save(SmallCNN(10, 1, 8).state_dict(), tmp_path / "cnn.pt")
     with open_workbench(tiny_copy) as bench:
-        row, is_new = add_model(
-            bench, "cnn", factory="cnn-small", checkpoint=tmp_path / "cnn.pt", dataset_name="digits"
-        )
+        request = ExternalRequest("cnn", "cnn-small", tmp_path / "cnn.pt", "digits")
+        row, is_new = add_model(bench, request)
     assert (row.architecture, is_new) == ("cnn-small", True)
 
 
@@ -314,7 +317,7 @@ def test_no_code_of_a_checkpoint_runs(tiny_copy, tmp_path):
     ("factory", "error", "message"),
     [
         ("probabilities", ModelOutputError, r"model mine returns probabilities \(rows add up to 1\.0000\)"),
-        ("noisy", ModelOutputError, "model mine says something else of the same images each time"),
+        ("noisy", ModelOutputError, "model mine gives different outputs for the same images"),
         ("too_few", ModelOutputError, r"returns \(2, 3\) for two images; 'digits' has 10 classes"),
         ("broken", ModelError, "could not build the model: no such layer"),
         ("text", ModelError, "returned str: must be a torch.nn.Module"),
@@ -340,7 +343,7 @@ def test_a_network_that_can_not_be_used(factory, error, message, tiny_copy, chec
         ({"mean": (127.5,)}, r"--mean .* is out of range: must be \[0, 1\]"),
         ({"std": (0.0,)}, r"--std .* is out of range: must be \(0, 1\]"),
         ({"std": (float("nan"),)}, "--std .* is out of range"),
-        ({"dataset_name": "nope"}, "unknown dataset 'nope'; there is: digits, cifar10, svhn"),
+        ({"dataset": "nope"}, "unknown dataset 'nope'; there is: digits, cifar10, svhn"),
     ],
     ids=str,
 )

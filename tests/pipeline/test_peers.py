@@ -14,6 +14,7 @@ from jsdelta_db.compute import data
 from jsdelta_db.compute.attacks import choose_attempts
 from jsdelta_db.compute.data.dataset import Dataset
 from jsdelta_db.compute.models.inference import forward
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.score import score_foreign
 from jsdelta_db.samples.foreign_file import check_samples, read_file
 from jsdelta_db.store.references import get_ensemble, list_members
@@ -86,7 +87,7 @@ def test_their_samples_are_judged(tiny_copy, made, library):
         return check_samples(arrays, dataset, library=library)
 
     with open_workbench(tiny_copy) as bench:
-        judged, measured = score_foreign(bench, check, attacked="first")
+        judged, measured = score_foreign(bench, check, RoleRequest(attacked="first"))
     assert judged.worked_on == 1
     assert measured.eps == pytest.approx(EPS, abs=1e-6)
     assert measured.eps_claimed == pytest.approx(EPS)

@@ -18,15 +18,15 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import CheckpointError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.maintenance.repair import repair
-from jsdelta_db.pipeline import attack
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.ensembles import member
-from jsdelta_db.pipeline.evaluation import judge, plan
+from jsdelta_db.pipeline.evaluation import sources, work
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.train import train_ensemble
 from jsdelta_db.runtime.leases import current_owner
-from jsdelta_db.store import attempts
+from jsdelta_db.samples import chunks
 from jsdelta_db.store.session import reading_store
-from jsdelta_db.tracking import Tracker
+from jsdelta_db.tracking import Connection, Tracker
 from jsdelta_db.workbench import workbench
 from jsdelta_db.workbench.workbench import open_workbench
 from tests.workspaces import Listening, tiny_attacks, tiny_recipe
@@ -38,9 +38,8 @@ ATTACK_ID = EVALUATION_ID = 3  # what comes after the tiny store's two
 
 
 def _keep_it_small(patch: pytest.MonkeyPatch) -> None:
-    """Make several chunks of few images, and no drawings: they have tests of their own."""
-    patch.setattr(plan, "plan_chunk_size", lambda *_: CHUNK_SIZE)
-    patch.setattr(attack, "save_figure", lambda figure, path: path.write_bytes(b"figure"))
+    """Make no drawings: they have tests of their own."""
+    patch.setattr(work, "save_figure", lambda figure, path: path.write_bytes(b"figure"))
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +58,7 @@ def _one_thread():
 
 def _attack(workspace: Workspace, progress=None):
     """Attack at an ε that is new to the store."""
-    with open_workbench(workspace, progress) as bench:
+    with open_workbench(workspace, progress, chunk_size=CHUNK_SIZE) as bench:
         return attack_and_score(bench, tiny_attacks(LEVEL, steps=2, images=CHUNKS * CHUNK_SIZE))
 
 
@@ -93,7 +92,7 @@ def _result(workspace: Workspace) -> dict[str, object]:
 
 def _run_of(workspace: Workspace, run_id: str) -> Run:
     failures: list[str] = []
-    run = Tracker(workspace, failures.append).attempt(lambda client: client.get_run(run_id))
+    run = Connection(workspace, failures.append).attempt(lambda client: client.get_run(run_id))
     assert failures == []
     assert run is not None
     return run
@@ -137,12 +136,12 @@ def _counted(module, name: str, stop_at: int = -1):
 @pytest.mark.parametrize(
     ("module", "name", "call", "attacked", "scored"),
     [
-        (plan, "perturb", 0, 0, 0),
-        (plan, "perturb", 2, 2, 2),
-        (judge, "judge", 1, 2, 1),
-        (judge, "keep_scores", 2, 3, 2),
-        (attempts, "write_samples", 1, 1, 1),
-        (attempts, "write_scores", 0, 1, 0),
+        (sources, "perturb", 0, 0, 0),
+        (sources, "perturb", 2, 2, 2),
+        (work, "judge", 1, 2, 1),
+        (work, "save_scores", 2, 3, 2),
+        (chunks, "write_samples", 1, 1, 1),
+        (chunks, "write_scores", 0, 1, 0),
     ],
     ids=[
         "before the first chunk",
@@ -168,7 +167,7 @@ def test_stopped_attack_goes_on_to_the_same_bytes(
     stopped = _run_of(tiny_copy, run_id)
     assert stopped.info.status == "KILLED"
 
-    with _counted(plan, "perturb") as made, _counted(judge, "keep_scores") as kept:
+    with _counted(sources, "perturb") as made, _counted(work, "save_scores") as kept:
         assert _attack(tiny_copy).worked_on == 1
 
     assert (len(made), len(kept)) == (CHUNKS - attacked, CHUNKS - scored)
@@ -187,7 +186,7 @@ def test_killed_process_leaves_work_that_is_taken_over(tiny_copy, never_stopped,
     """A process that could give nothing back is seen to be gone, and its chunk is done again."""
     with monkeypatch.context() as patch:
         patch.setattr(workbench, "_release", lambda store, url: None)
-        with _counted(judge, "judge", stop_at=1), pytest.raises(KeyboardInterrupt):
+        with _counted(work, "judge", stop_at=1), pytest.raises(KeyboardInterrupt):
             _attack(tiny_copy)
     gone = current_owner().rpartition("\t")[0] + "\t1"
     with closing(sqlite3.connect(tiny_copy.root / "jsdelta.db")) as connection:
@@ -217,7 +216,9 @@ def test_stopped_training_keeps_finished_members(workspace):
     (kept,) = _ask(workspace, "SELECT checkpoint_sha256, mlflow_run_id FROM model WHERE seed = 0")
     with open_workbench(workspace) as bench:
         assert train_ensemble(bench, recipe).trained == [1]
-        runs = bench.tracker.attempt(lambda client: client.search_runs([bench.tracker._experiment_id]))
+        runs = bench.tracker.connection.attempt(
+            lambda client: client.search_runs([bench.tracker.connection.experiment_id])
+        )
     assert _ask(workspace, "SELECT checkpoint_sha256, mlflow_run_id FROM model WHERE seed = 0") == [kept]
     states = sorted((run.info.run_name, run.info.status) for run in runs)
     assert states == [
@@ -240,9 +241,9 @@ def test_samples_judged_by_another_ensemble_are_not_made_again(tiny_copy, monkey
     def forbidden(*arguments) -> None:
         raise AssertionError("the samples are stored")
 
-    monkeypatch.setattr(plan, "perturb", forbidden)
+    monkeypatch.setattr(sources, "perturb", forbidden)
     with open_workbench(tiny_copy) as bench:
-        judged = attack_and_score(bench, tiny_attacks(3), ensemble="pair")
+        judged = attack_and_score(bench, tiny_attacks(3), RoleRequest(ensemble="pair"))
 
     assert judged.worked_on == 1
     assert _ask(
@@ -272,13 +273,13 @@ def test_altered_samples_are_not_judged(tiny_copy):
         pytest.raises(CheckpointError, match=f"{path.name} is missing or altered"),
         open_workbench(tiny_copy) as bench,
     ):
-        attack_and_score(bench, tiny_attacks(3), ensemble="pair")
+        attack_and_score(bench, tiny_attacks(3), RoleRequest(ensemble="pair"))
 
 
 def _logged(workspace: Workspace) -> dict[str, object]:
     """Return what MLflow shows of the third evaluation."""
     run = _run_of(workspace, _run_id(workspace))
-    artifacts = Tracker(workspace, pytest.fail).attempt(
+    artifacts = Connection(workspace, pytest.fail).attempt(
         lambda client: [file.path for file in client.list_artifacts(run.info.run_id)]
     )
     return {
@@ -375,7 +376,9 @@ def test_repair_closes_the_run_of_a_process_that_is_gone(tiny_copy):
     with open_workbench(tiny_copy) as bench:
         abandoned = bench.tracker.start("abandoned", uid="0" * 16, params={})
         living = bench.tracker.start("living", uid="1" * 16, params={})
-        bench.tracker.attempt(lambda client: client.set_tag(abandoned.run_id, "jsdelta.owner", gone))
+        bench.tracker.connection.attempt(
+            lambda client: client.set_tag(abandoned.run_id, "jsdelta.owner", gone)
+        )
         mended = repair(bench)
         living.finish()
     assert [abandoned.run_id in line for line in mended] == [True]
@@ -388,7 +391,7 @@ def test_what_was_finished_but_not_logged_is_logged_anew(table, tiny_copy):
     gone = current_owner().rpartition("\t")[0] + "\t1"
     with open_workbench(tiny_copy) as bench:
         half = bench.tracker.start("half", uid="0" * 16, params={})
-        bench.tracker.attempt(lambda client: client.set_tag(half.run_id, "jsdelta.owner", gone))
+        bench.tracker.connection.attempt(lambda client: client.set_tag(half.run_id, "jsdelta.owner", gone))
     with closing(sqlite3.connect(tiny_copy.root / "jsdelta.db")) as connection, connection:
         connection.execute(f"UPDATE {table} SET mlflow_run_id = ? WHERE id = 1", (half.run_id,))
     with open_workbench(tiny_copy) as bench:
@@ -427,7 +430,7 @@ def test_server_that_is_down_is_given_up_soon(tiny_copy, monkeypatch):
         else:
             monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", given)
         heard = Listening()
-        tracker = Tracker(replace(tiny_copy, tracking_uri="nonsense://nowhere"), heard.say)
+        tracker = Tracker(Connection(replace(tiny_copy, tracking_uri="nonsense://nowhere"), heard.report))
         assert tracker.start("x", uid="0" * 16, params={}).run_id is None
         assert ["jsdelta doctor --repair" in line for line in heard.lines] == [True]
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == expected

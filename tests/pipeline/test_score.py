@@ -9,7 +9,8 @@ from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.errors import NothingToDoError, UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.pipeline.attack import attack_and_score
-from jsdelta_db.pipeline.evaluation import plan
+from jsdelta_db.pipeline.evaluation import sources
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_stored
 from jsdelta_db.store.session import reading_store
@@ -51,19 +52,20 @@ def rescored(four, tmp_path_factory):
     workspace = copy_of(four, tmp_path_factory.mktemp("rescored") / "workspace")
     first = last_evaluation(workspace)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "perturb", None)  # nothing is attacked
+        patch.setattr(sources, "perturb", None)  # nothing is attacked
         judged = rescore(workspace, ["four:1,2"])
     assert judged.worked_on == 1
     return workspace, first, judged.evaluations[0]
 
 
-def test_fewer_evaluators_give_what_an_attack_with_them_gives(rescored, tiny, tmp_path, monkeypatch):
+def test_fewer_evaluators_give_what_an_attack_with_them_gives(rescored, tiny, tmp_path):
     """Scores and files of a subset are byte for byte those of an attack that had only these evaluators."""
     workspace, _, uid = rescored
-    monkeypatch.setattr(plan, "plan_chunk_size", lambda *given: 16)
     direct = copy_of(tiny, tmp_path / "direct")
-    with open_workbench(direct) as bench:
-        (other,) = attack_and_score(bench, tiny_attacks(8, images=40), evaluators=["1,2"]).evaluations
+    with open_workbench(direct, chunk_size=16) as bench:
+        (other,) = attack_and_score(
+            bench, tiny_attacks(8, images=40), RoleRequest(evaluators=["1,2"])
+        ).evaluations
     assert len(hashes_of(workspace, uid)) == 3
     assert samples_of(workspace, uid) == samples_of(direct, other)
     assert scores_of(workspace, uid) == scores_of(direct, other)
@@ -147,7 +149,7 @@ def test_temperatures_are_fitted_from_kept_logits_alone(fitted, four, tmp_path):
     other = copy_of(four, tmp_path / "with-networks")
     with open_workbench(other) as bench:
         (direct,) = attack_and_score(
-            bench, tiny_attacks(8, images=40), ensemble="four", rules=FIT
+            bench, tiny_attacks(8, images=40), RoleRequest(ensemble="four"), rules=FIT
         ).evaluations
     assert scores_of(workspace, uid) == scores_of(other, direct)
     assert hashes_of(workspace, uid) == hashes_of(other, direct)

@@ -1,4 +1,4 @@
-"""What the property tests draw from."""
+"""Strategies of the property tests."""
 
 import numpy as np
 from hypothesis import strategies as st

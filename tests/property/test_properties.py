@@ -1,4 +1,6 @@
-"""What holds for every input, not only for those that somebody thought of."""
+"""Properties that hold for every input."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ from hypothesis import strategies as st
 
 from jsdelta_db.compute.attacks import (
     BALLS,
+    PreparedAttack,
+    Steps,
     apply_delta,
     build_objective,
     choose_attempts,
@@ -259,7 +263,7 @@ def test_pgd_stays_in_the_ball(pair, ball_size, steps, target, radius):
     ball = BALLS[norm](x, eps)
     objective = build_objective("target", model, (), x, torch.tensor([1]), torch.tensor([target]))
     start = (2 * noise - 1) * (radius / max(1.0, length(2 * noise - 1, norm)))
-    x_adv = pgd(objective, ball, start, step_size=2.5 * eps / steps, steps=steps)
+    x_adv = pgd(objective, ball, start, Steps(steps, 2.5 * eps / steps))
     assert length(x_adv.double() - x.double(), norm) <= eps * (1 + 1e-6) + 2.0**-22
     assert 0 <= float(x_adv.min()) <= float(x_adv.max()) <= 1
 
@@ -281,13 +285,12 @@ def test_restarts_never_lower_success(seed, ball_size, restarts, objective, rule
     images = torch.rand(6, 1, 3, 3, generator=generator)
     split = Split(images, model(images).argmax(1), np.arange(6))
     attempts = choose_attempts(rule, split.index, split.labels.numpy(), tuple("abc"), seed)
+    config = AttackConfig(eps=eps, norm=norm, steps=2, seed=seed, objective=objective)
+    prepared, logits = prepare(model, torch.device("cpu")), predict(model, split, torch.device("cpu"))
     fewer, more = (
-        perturb(
-            prepare(model, torch.device("cpu")), split, attempts, predict(model, split, torch.device("cpu")),
-            AttackConfig(eps=eps, norm=norm, steps=2, seed=seed, restarts=n, objective=objective), 6,
-        )
+        perturb(PreparedAttack(prepared, (), replace(config, restarts=n), 6), attempts, images, logits)
         for n in (restarts, restarts + 1)
-    )  # fmt: skip
+    )
     assert (more.success >= fewer.success).all()
     losses = [
         build_objective(

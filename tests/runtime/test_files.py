@@ -1,14 +1,23 @@
-"""Files are written whole or not at all."""
+"""Files and folders are replaced whole or not at all."""
 
 import errno
 import hashlib
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from jsdelta_db.errors import CheckpointError
-from jsdelta_db.runtime.files import copy_verified, sha256_of, sha256_of_file, write_atomically
+from jsdelta_db.runtime.files import (
+    copy_verified,
+    locked,
+    read_verified,
+    replace_folder,
+    sha256_of,
+    sha256_of_file,
+    write_atomically,
+)
 
 GONE = 2**22 + 1  # no process has this number: it is above the largest that Linux allows
 
@@ -87,3 +96,98 @@ def test_a_copy_is_what_a_row_says_or_is_not_made(tmp_path):
     assert target.read_bytes() == content
     assert sha256_of_file(target) == sha256_of(content)
     assert sha256_of_file(tmp_path / "gone.bin") == ""
+
+
+@pytest.mark.parametrize("damage", ["missing", "a folder", "altered"])
+def test_a_damaged_file_is_refused_with_the_next_step(damage, tmp_path):
+    """Only the content that a row's hash stands for is returned; else the file and the advice are named."""
+    path = tmp_path / "file.bin"
+    write_atomically(path, b"weights")
+    assert read_verified(path, sha256_of(b"weights")) == b"weights"
+    path.unlink()
+    if damage != "missing":
+        path.mkdir() if damage == "a folder" else path.write_bytes(b"weight")
+    with pytest.raises(CheckpointError, match=r"file\.bin is missing or altered; train again$"):
+        read_verified(path, sha256_of(b"weights"), "train again")
+
+
+def contents_of(folder):
+    """Return the content of each file below a folder, by its path."""
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.txt")}
+
+
+@pytest.mark.parametrize("old", [None, {}, {"old.txt": "old"}])
+def test_a_folder_is_replaced_whole(old, tmp_path):
+    """Files written aside take the older folder's place at the end; nothing is left beside it."""
+    folder = tmp_path / "folder"
+    if old is not None:
+        folder.mkdir()
+        for name, content in old.items():
+            (folder / name).write_text(content)
+    for left in (tmp_path / ".folder.part" / "killed", tmp_path / ".folder.before"):
+        left.mkdir(parents=True)  # by a process that was killed
+        (left / "left.txt").write_text("left")
+    with replace_folder(folder) as aside:
+        assert list(aside.iterdir()) == []
+        (aside / "new.txt").write_text("new")
+        assert contents_of(folder) == (old or {})
+    assert contents_of(folder) == {"new.txt": "new"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_replacement_leaves_the_older_folder(failure, tmp_path):
+    """A full disk or Ctrl-C keeps the older folder, and leaves nothing beside it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old.txt").write_text("old")
+
+    def write_half():
+        with replace_folder(folder) as aside:
+            (aside / "new.txt").write_text("new")
+            raise failure
+
+    with pytest.raises(type(failure)):
+        write_half()
+    assert contents_of(tmp_path) == {"folder/old.txt": "old"}
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_older_one(tmp_path, monkeypatch):
+    """The older folder comes back if the new one cannot be renamed."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old.txt").write_text("old")
+    rename = Path.rename
+
+    def fail_for_aside(path, target):
+        if path.suffix == ".part":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_aside)
+    with pytest.raises(OSError, match="Input/output"), replace_folder(folder):
+        pass
+    assert contents_of(tmp_path) == {"folder/old.txt": "old"}
+
+
+def test_two_processes_do_not_replace_one_folder(tmp_path):
+    """The second is refused while the first writes; a link to the folder is the same folder."""
+    folder, link = tmp_path / "folder", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    with replace_folder(folder) as aside:
+        (aside / "new.txt").write_text("first")
+        with pytest.raises(BlockingIOError, match="another process is writing it"), replace_folder(link):
+            pass
+    assert contents_of(folder) == {"new.txt": "first"}
+    with replace_folder(link) as aside:
+        (aside / "new.txt").write_text("second")
+    assert (link.is_symlink(), contents_of(folder)) == (True, {"new.txt": "second"})
+
+
+def test_a_lock_ends_with_its_block(tmp_path):
+    """A held lock refuses whoever does not wait, and is free afterwards."""
+    with locked(tmp_path, wait=True), pytest.raises(BlockingIOError), locked(tmp_path, wait=False):
+        pass
+    with locked(tmp_path, wait=False):
+        pass

@@ -1,4 +1,4 @@
-"""Who works on a row, and whether they still live."""
+"""Leases: the process that owns a row, and whether it is still alive."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Addresses as people may see them."""
+"""Redaction: addresses without their passwords."""
 
 import pytest
 

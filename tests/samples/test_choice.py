@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.samples.choice import SampleFilter, spread
-from jsdelta_db.samples.stored_attack import KeptRows
+from jsdelta_db.samples.choice import SampleChoice, spread
+from jsdelta_db.samples.stored_attack import StoredRows
 
 CLASSES = ("cat", "dog", "0")
 NAN = float("nan")
@@ -15,7 +15,7 @@ def rows(js_delta, success=None, source=None, target=None):
     n = len(js_delta)
     success = [True] * n if success is None else success
     source, target = source or [0] * n, target or [1] * n
-    return KeptRows(
+    return StoredRows(
         np.arange(n), np.array(target), np.array(source), np.array(target), np.array(success, bool),
         np.ones(n), np.array(js_delta, dtype=np.float64),
     )  # fmt: skip
@@ -38,7 +38,7 @@ def rows(js_delta, success=None, source=None, target=None):
 def test_filter(settings, expected):
     """Bugs are strictly below, features from β up; failed samples and those without JSΔ are neither."""
     given = rows([0.05, 0.1, 2.0, 0.01, NAN], [1, 1, 1, 0, 1], source=[0, 0, 1, 0, 0], target=[1, 1, 2, 1, 2])
-    assert np.flatnonzero(SampleFilter(**settings).matches(given, CLASSES)).tolist() == expected
+    assert np.flatnonzero(SampleChoice(**settings).matches(given, CLASSES)).tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_filter(settings, expected):
 def test_filter_that_makes_no_sense(settings, error, fragment):
     """A threshold or label that cannot be says what is valid."""
     with pytest.raises(error, match=fragment):
-        SampleFilter(**settings).matches(rows([0.1]), CLASSES)
+        SampleChoice(**settings).matches(rows([0.1]), CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_the_arrays_given_are_left_alone(given, digits):
 
 BAD = [
     ("a target that is the label", {"target_label": lambda t: put(2, t[2] - 1)(t)}, DataError,
-     r"image \d+ has label \d and is aimed at the same; valid targets are other labels, or -1"),
+     r"image \d+ has label \d and is aimed at the same: must be another label, or -1"),
     ("fewer targets", {"target_label": lambda t: t[:-1]}, DataError,
      "different lengths or none .*label 4, target_label 3.*one row a sample"),
     ("fewer images", {"x_adv": lambda x: x[:2]}, DataError, "different lengths .*x 4, x_adv 2"),

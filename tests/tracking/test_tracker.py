@@ -4,16 +4,19 @@ import hashlib
 import sqlite3
 import subprocess
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
+from jsdelta_db.config.locations import Workspace
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.runtime.leases import current_owner
 from jsdelta_db.store.session import reading_store
-from jsdelta_db.tracking import EXPERIMENT, Tracker
+from jsdelta_db.tracking import EXPERIMENT, Connection, NullConnection, Tracker
+from jsdelta_db.tracking.connection import LOG_LATER
 from tests.workspaces import TINY_STEPS
 
 PARENT_TAG = "mlflow.parentRunId"
@@ -220,7 +223,7 @@ def test_failing_tracker_says_one_line_and_goes_on(tiny_copy):
     """A store that MLflow cannot read costs one line; what is logged later is skipped silently."""
     (tiny_copy.root / "mlflow.db").write_bytes(b"no database " * 500)
     said = []
-    tracker = Tracker(tiny_copy, said.append)
+    tracker = Tracker(Connection(tiny_copy, said.append))
     run = tracker.start("train", uid="0123456789abcdef", params={"seed": 0})
     run.metrics({"loss": 1.0})
     with run.closing():
@@ -235,10 +238,38 @@ def test_failing_tracker_says_one_line_and_goes_on(tiny_copy):
 )
 def test_a_run_is_closed_however_the_block_ends(error, status, tiny_copy):
     """A run ends as FINISHED, FAILED or KILLED, and the error goes on."""
-    tracker = Tracker(tiny_copy, pytest.fail)
+    tracker = Tracker(Connection(tiny_copy, pytest.fail))
     run = tracker.start("train", uid="0123456789abcdef", params={})
     with pytest.raises(error) if error else nullcontext(), run.closing():
         if error is not None:
             raise error
-    client = MlflowClient(tracker.uri)
+    client = MlflowClient(tracker.connection.uri)
     assert client.get_run(run.run_id).info.status == status
+
+
+def test_a_failure_is_kept_apart_from_its_advice(tiny_copy):
+    """What failed is a field of the connection, without the advice that the reported line ends with."""
+    reported = []
+    connection = Connection(replace(tiny_copy, tracking_uri="nonsense://u:hidden@nowhere"), reported.append)
+    assert (connection.failure, Tracker(connection).failed) == (None, False)
+    assert Tracker(connection).count_runs() is None
+    assert connection.failure.startswith("MLflow failed (")
+    assert "hidden" not in connection.failure
+    assert reported == [f"{connection.failure}; {LOG_LATER}"]
+
+
+def test_offline_logs_nothing_and_gives_each_run_a_folder(tmp_path, monkeypatch):
+    """Without MLflow a run has a folder and no id, nothing counts as failed, and MLflow is never opened."""
+    workspace = Workspace(tmp_path, f"sqlite:///{tmp_path / 'jsdelta.db'}", None, tmp_path / "data")
+    monkeypatch.setattr(Connection, "_open", pytest.fail)
+    tracker = Tracker(NullConnection(workspace))
+    run = tracker.start("attack", uid="0123456789abcdef", params={"seed": 0})
+    with run.closing():
+        run.metrics({"loss": 1.0})
+        run.copy_files(tmp_path)
+    assert (run.run_id, run.logged_id, tracker.failed) == (None, None, False)
+    assert run.folder == workspace.runs_dir / "0123456789abcdef" / "artifacts"
+    again = tracker.reopen("run", run.folder, parent=run)
+    assert (again.run_id, again.folder) == (None, run.folder)
+    assert (tracker.count_runs(), tracker.close_abandoned(), tracker.delete_runs(["run"])) == (None, [], 0)
+    assert list(tmp_path.iterdir()) == []

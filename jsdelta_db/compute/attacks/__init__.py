@@ -1,15 +1,15 @@
-"""Attacks: what to aim at, the ball to stay in, the steps, and what counts as success."""
+"""Attacks: targets, the ball to stay in, the gradient steps, and the criterion of success."""
 
 from jsdelta_db.compute.attacks.balls import BALLS, apply_delta
 from jsdelta_db.compute.attacks.chunk_size import plan_chunk_size
 from jsdelta_db.compute.attacks.criteria import is_success
 from jsdelta_db.compute.attacks.objectives import build_objective
-from jsdelta_db.compute.attacks.perturb import describe_samples, perturb
-from jsdelta_db.compute.attacks.pgd import pgd
+from jsdelta_db.compute.attacks.perturb import PreparedAttack, describe_samples, perturb
+from jsdelta_db.compute.attacks.pgd import Steps, pgd
 from jsdelta_db.compute.attacks.prepare import PreparedModel, choose_dtype, prepare
 from jsdelta_db.compute.attacks.targets import choose_attempts
 
 __all__ = [
-    "BALLS", "PreparedModel", "apply_delta", "build_objective", "choose_attempts", "choose_dtype",
-    "describe_samples", "is_success", "perturb", "pgd", "plan_chunk_size", "prepare",
+    "BALLS", "PreparedAttack", "PreparedModel", "Steps", "apply_delta", "build_objective", "choose_attempts",
+    "choose_dtype", "describe_samples", "is_success", "perturb", "pgd", "plan_chunk_size", "prepare",
 ]  # fmt: skip

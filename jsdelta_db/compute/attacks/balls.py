@@ -1,4 +1,4 @@
-"""The two perturbation balls: where an attack may start, how it steps, and how it is kept inside.
+"""Perturbation balls, linf and l2: their starts, steps and projections.
 
 Each ball is made around a batch ``x``, float32 ``(n, …)`` in [0, 1], with radius ``eps`` in pixel units.
 Its methods change their argument in place, so that a step allocates as little as it can.
@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-STORED = torch.float16  # perturbations are kept at this precision, and scored as they are kept
+# Perturbations are rounded to this precision before success is checked and scored: what is stored is what
+# was evaluated.
+STORED = torch.float16
 
 
 class Ball(ABC):
@@ -26,7 +28,7 @@ class Ball(ABC):
     @staticmethod
     @abstractmethod
     def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Draw a point of the unit ball: an image's start as a share of ε."""
+        """Draw a point of the unit ball, an image's start as a share of ε."""
 
     @staticmethod
     @abstractmethod
@@ -45,11 +47,11 @@ class Ball(ABC):
 
     @abstractmethod
     def project_(self, x_adv: Tensor) -> Tensor:
-        """Move every image inside."""
+        """Project every image into the ball and [0, 1]."""
 
     @abstractmethod
     def step_(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
-        """Walk down the gradient by ``step_size`` in this norm, and back inside."""
+        """Descend the gradient by ``step_size`` in this norm, and project."""
 
     @abstractmethod
     def stored(self, x_adv: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ class L2Ball(Ball):
 
     @staticmethod
     def spread(signs: Tensor, radius: float) -> Tensor:
-        """Change every pixel alike, to that length in all."""
+        """Change every pixel alike, to that total length."""
         return signs * (radius / math.sqrt(signs[0].numel()))
 
     @staticmethod
@@ -132,19 +134,19 @@ class L2Ball(Ball):
         return length
 
     def project_(self, x_adv: Tensor) -> Tensor:
-        """Shorten what is too long, then clamp to [0, 1], which only shortens further."""
+        """Shorten changes that are too long, then clamp to [0, 1], which only shortens further."""
         change = x_adv.detach() - self.x
         share = (self.eps / _per_image(self.size(change), change).clamp_(min=1e-30)).clamp_(max=1.0)
         return x_adv.copy_(change.mul_(share).add_(self.x)).clamp_(0.0, 1.0)
 
     def step_(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
-        """Take a step of that length; an image without a gradient, or with one that is not finite, stays."""
+        """Take a step of that length; an image without a finite gradient stays."""
         gradient.nan_to_num_()
         length = _per_image(self.size(gradient), gradient).clamp_(min=1e-30)
         return self.project_(x_adv.sub_(gradient.div_(length), alpha=step_size))
 
     def stored(self, x_adv: Tensor) -> Tensor:
-        """Shorten what rounding would leave outside, until nothing is; each image by itself."""
+        """Shorten changes that rounding would leave outside; each image by itself."""
         change = x_adv - self.x
         length = _per_image(self.size(change.double()), change).clamp(min=1e-30)
         limit = torch.full_like(length, self.eps)

@@ -1,4 +1,4 @@
-"""What counts as a successful attack: defined here and nowhere else."""
+"""The criterion of a successful attack, defined here and nowhere else."""
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ def is_success(
     source_label: NDArray[np.int64],
     requested_target: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Decide, per attempt ``(n,)``: right before, and at the target (or any wrong label) after.
+    """Return per attempt ``(n,)`` whether it is right before, and at its target after.
+
+    The target may be any wrong label.
 
     Args:
         clean_logits, adversarial_logits: the attacked model's logits ``(n, classes)``.
@@ -27,7 +29,10 @@ def is_success(
 
 
 def has_arrived(logits: Tensor, source_label: Tensor, requested_target: Tensor) -> Tensor:
-    """Decide the same of a batch under attack, of images that the model had right: bool ``(n,)``."""
+    """Return whether images under attack have reached their target, bool ``(n,)``.
+
+    The same criterion as :func:`is_success`, of images that the model classified correctly.
+    """
     after = logits.argmax(1)
     return torch.where(requested_target == UNTARGETED, after != source_label, after == requested_target)
 
@@ -37,7 +42,7 @@ def aimed_or_reached(
     source_label: NDArray[np.int64],
     requested_target: NDArray[np.int64],
 ) -> NDArray[np.int64]:
-    """Return the label t of each attempt ``(n,)``: the one aimed at, or the one reached if none was.
+    """Return each attempt's label t ``(n,)``: the requested one, or else the one reached.
 
     An untargeted attempt that failed counts towards the wrong label it came closest to, so that it
     stays among the attempts on a label pair that has a baseline.

@@ -1,4 +1,4 @@
-"""What an attack lowers, per image: how far the attacked model is from saying what it should.
+"""Objectives: the loss that an attack lowers, per image.
 
 An objective is called with a batch of images and returns ``(loss (n,), attacked logits (n, classes))``.
 The losses of a batch are independent, so their sum's gradient is each image's own.
@@ -22,7 +22,7 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, label: Tensor) -> Tensor:
-    """Return how far the best other label is above ``label``, ``(n,)``: negative once it wins.
+    """Return the best other logit minus the one of ``label``, ``(n,)``: negative once that wins.
 
     Source: Carlini and Wagner 2017, "Towards Evaluating the Robustness of Neural Networks", f_6.
     """
@@ -44,7 +44,7 @@ def build_objective(
         name: ``target`` or ``margin`` (the attacked model alone), ``bug`` (reach the target while the
             surrogates' outputs stay what they are on ``x``) or ``feature`` (reach it on them as well).
         attacked_model, surrogates: frozen; take images in [0, 1].
-        x: clean images ``(n, …)``; only ``bug`` looks at them.
+        x: clean images ``(n, …)``; only ``bug`` evaluates them.
         source_label, requested_target: ``(n,)``; the target is −1 to leave the source label instead.
     """
     untargeted = bool((requested_target == UNTARGETED).all())
@@ -66,14 +66,14 @@ def build_objective(
 
         return together
     with torch.no_grad():
-        stay = [each(x).softmax(1) for each in surrogates]
+        clean_probs = [each(x).softmax(1) for each in surrogates]
 
     def unnoticed(x_adv: Tensor) -> tuple[Tensor, Tensor]:
         logits = attacked_model(x_adv)
         moved = [
             # Their clean outputs are the labels: lowest where nothing moves.
             F.cross_entropy(each(x_adv), probs, reduction="none")
-            for each, probs in zip(surrogates, stay, strict=True)
+            for each, probs in zip(surrogates, clean_probs, strict=True)
         ]
         return base(logits, label).mul(sign) + torch.stack(moved).mean(0), logits
 

@@ -1,6 +1,6 @@
 """One chunk of attempts through an attack: keyed starts, steps, stored precision, success."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -12,48 +12,56 @@ from torch import Tensor, nn
 from jsdelta_db.compute.attacks.balls import BALLS, L2Ball, LinfBall, apply_delta
 from jsdelta_db.compute.attacks.criteria import aimed_or_reached, has_arrived, is_success
 from jsdelta_db.compute.attacks.objectives import Objective, build_objective
-from jsdelta_db.compute.attacks.pgd import pgd
+from jsdelta_db.compute.attacks.pgd import Steps, pgd
 from jsdelta_db.compute.attacks.prepare import PreparedModel
-from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models.inference import evaluating, forward
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.records import Attempts, Samples
 from jsdelta_db.runtime import seeding
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedAttack:
+    """The parts that all chunks of one attack share.
+
+    Attributes:
+        surrogates: held-back models that the objectives ``bug`` and ``feature`` evaluate, too.
+        chunk_size: attempts in a batch; a shorter chunk is padded, so that all batches have one shape.
+    """
+
+    attacked: PreparedModel
+    surrogates: Sequence[PreparedModel]
+    config: AttackConfig
+    chunk_size: int
+
+
 def perturb(
-    prepared: PreparedModel,
-    split: Split,
-    attempts: Attempts,
-    clean_logits: NDArray[np.float32],
-    config: AttackConfig,
-    chunk_size: int,
-    surrogates: Sequence[PreparedModel] = (),
+    attack: PreparedAttack, attempts: Attempts, x: Tensor, clean_logits: NDArray[np.float32]
 ) -> Samples:
     """Attack one chunk; equal inputs give equal bytes, whatever ran before or beside it.
 
+    Perturbations are rounded to float16 before success is checked, so what is stored is what was checked.
+
     Args:
-        attempts: at most ``chunk_size`` of them; a shorter chunk is padded, so that every batch of an
-            attack has one shape.
-        clean_logits: the attacked model's logits on the whole split ``(images, classes)``.
-        surrogates: held-back models that the objectives ``bug`` and ``feature`` look at.
+        attempts: at most ``attack.chunk_size`` of them.
+        x: their clean images on the CPU, float32 ``(n, c, h, w)`` in [0, 1]; left untouched.
+        clean_logits: the attacked model's logits on ``x``, ``(n, classes)``.
     """
-    rows = split.rows_of(attempts.sample_index)
-    x = split.batch(rows)
-    batch = _Batch.of(x, attempts, chunk_size, prepared.device)
+    config = attack.config
+    batch = _Batch.of(attack, attempts, x)
     ball = BALLS[config.norm](batch.x, config.eps)
-    objective = batch.objective(config, prepared.frozen, [each.frozen for each in surrogates])
+    objective = batch.objective(attack, lambda prepared: prepared.frozen)
     found: _Found | None = None
     for restart in range(config.restarts):
         start = batch.place(start_noise(attempts, tuple(x.shape[1:]), config, restart))
         x_adv = pgd(
-            objective, ball, start, step_size=config.step_size, steps=config.steps,
+            objective, ball, start, Steps(config.steps, config.step_size),
             has_arrived=batch.has_arrived if config.stop == "first-hit" else None, capture=True,
         )  # fmt: skip
-        another = _look_at(prepared, surrogates, batch, ball.stored(x_adv), clean_logits[rows], config)
+        another = _check_restart(attack, batch, ball.stored(x_adv), clean_logits)
         found = another if found is None else found.improved_by(another)
     assert found is not None
-    return describe_samples(attempts, x, found.delta, clean_logits[rows], found.logits)
+    return describe_samples(attempts, x, found.delta, clean_logits, found.logits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +74,9 @@ class _Batch:
     requested_target: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, attempts: Attempts, size: int, device: torch.device) -> "_Batch":
+    def of(cls, attack: PreparedAttack, attempts: Attempts, x: Tensor) -> "_Batch":
         labels = (torch.from_numpy(part) for part in (attempts.source_label, attempts.requested_target))
+        size, device = attack.chunk_size, attack.attacked.device
         return cls(attempts, _place(x, size, device), *(_place(part, size, device) for part in labels))
 
     def place(self, part: Tensor) -> Tensor:
@@ -75,11 +84,14 @@ class _Batch:
         return _place(part, len(self.x), self.x.device)
 
     def objective(
-        self, config: AttackConfig, attacked_model: nn.Module, surrogates: Sequence[nn.Module]
+        self, attack: PreparedAttack, network_of: Callable[[PreparedModel], nn.Module]
     ) -> Objective:
+        """Return the attack's objective on the batch, for the frozen networks or the models themselves."""
+        attacked_model, *surrogates = map(network_of, (attack.attacked, *attack.surrogates))
         return build_objective(
-            config.objective, attacked_model, surrogates, self.x, self.source_label, self.requested_target
-        )
+            attack.config.objective, attacked_model, surrogates, self.x, self.source_label,
+            self.requested_target,
+        )  # fmt: skip
 
     def has_arrived(self, logits: Tensor) -> Tensor:
         return has_arrived(logits, self.source_label, self.requested_target)
@@ -87,7 +99,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What one restart ended with, per attempt; ``loss`` is the objective in float32."""
+    """The end of one restart, per attempt; ``loss`` is the objective in float32."""
 
     delta: Tensor
     logits: NDArray[np.float32]
@@ -95,7 +107,7 @@ class _Found:
     loss: NDArray[np.float32]
 
     def improved_by(self, other: "_Found") -> "_Found":
-        """Keep the better of two per attempt: success first, then the lower objective, then the earlier."""
+        """Return the better of two per attempt: success first, then the lower objective, then the earlier."""
         wins = (other.success & ~self.success) | ((other.success == self.success) & (other.loss < self.loss))
         picked = torch.from_numpy(wins).view(-1, *[1] * (self.delta.dim() - 1))
         return _Found(
@@ -106,26 +118,20 @@ class _Found:
         )
 
 
-def _look_at(
-    prepared: PreparedModel,
-    surrogates: Sequence[PreparedModel],
-    batch: _Batch,
-    delta: Tensor,
-    clean_logits: NDArray[np.float32],
-    config: AttackConfig,
+def _check_restart(
+    attack: PreparedAttack, batch: _Batch, delta: Tensor, clean_logits: NDArray[np.float32]
 ) -> _Found:
-    """Look at one restart's end as it is stored, in float32 and on the models as they are."""
-    n = len(batch.attempts)
+    """Evaluate the end of a restart as it is stored, in float32 and on the models as they are."""
+    n, attempts = len(batch.attempts), batch.attempts
     x_adv = apply_delta(batch.x, delta)
-    logits = forward(prepared.model, x_adv)[:n]
+    logits = forward(attack.attacked.model, x_adv)[:n]
     loss = np.zeros(n, dtype=np.float32)
-    if config.restarts > 1:  # else there is nothing to compare
-        models = [prepared.model, *(each.model for each in surrogates)]
+    if attack.config.restarts > 1:  # else there is nothing to compare
         with torch.no_grad(), ExitStack() as modes:
-            for model in models:
-                modes.enter_context(evaluating(model))
-            loss = batch.objective(config, models[0], models[1:])(x_adv)[0][:n].float().cpu().numpy()
-    attempts = batch.attempts
+            for prepared in (attack.attacked, *attack.surrogates):
+                modes.enter_context(evaluating(prepared.model))
+            objective = batch.objective(attack, lambda prepared: prepared.model)
+            loss = objective(x_adv)[0][:n].float().cpu().numpy()
     success = is_success(clean_logits, logits, attempts.source_label, attempts.requested_target)
     return _Found(delta[:n].cpu().contiguous(), logits, success, loss)
 
@@ -137,7 +143,7 @@ def describe_samples(
     clean_logits: NDArray[np.float32],
     logits: NDArray[np.float32],
 ) -> Samples:
-    """Measure what came out, as it is stored.
+    """Measure samples as they are stored.
 
     Args:
         x: clean images ``(n, …)``, on the CPU.

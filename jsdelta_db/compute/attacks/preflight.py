@@ -1,6 +1,6 @@
-"""Looked at before any attack: would its outcome mean what it seems to?
+"""Preflight checks: images, attempts and models that would make an attack's outcome meaningless.
 
-Each check that fails says what it saw. The slips they catch make an attack fail or succeed silently:
+The mistakes that they catch make an attack fail or succeed silently:
 probabilities for logits, dropout that is still on, a gradient that never reaches the image.
 """
 
@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from jsdelta_db.compute.attacks.balls import apply_delta
 from jsdelta_db.compute.models.inference import evaluating
-from jsdelta_db.errors import DataError, ModelOutputError
+from jsdelta_db.errors import DataError, ModelOutputError, first_line
 from jsdelta_db.records import Attempts
 
 RANGE_TOLERANCE = 1e-6  # float rounding: −3e-8 is black
 
 
 def check_images(x: Tensor, what: str) -> None:
-    """Refuse images that are not numbers in [0, 1].
+    """Check that images are numbers in [0, 1].
 
     Raises:
         DataError: says the smallest and the largest value.
@@ -30,7 +30,7 @@ def check_images(x: Tensor, what: str) -> None:
 
 
 def check_attempts(attempts: Attempts) -> None:
-    """Refuse an attempt that aims at the image's own label: it would pass for a success at once.
+    """Check that no attempt aims at its image's own label: it would count as a success at once.
 
     Raises:
         DataError: names the first image.
@@ -40,12 +40,12 @@ def check_attempts(attempts: Attempts) -> None:
         first = int(wrong.argmax())
         raise DataError(
             f"image {attempts.sample_index[first]} has label {attempts.source_label[first]} and is aimed at "
-            "the same; valid targets are other labels, or -1 for any of them"
+            "the same: must be another label, or -1 for any of them"
         )
 
 
 def check_model(model: nn.Module, x: Tensor, source_label: Tensor, name: str) -> None:
-    """Refuse a model whose outputs or gradients an attack cannot work with.
+    """Run the preflight checks on a model: its outputs and its gradients.
 
     Args:
         x: a few clean images on the model's device, ``(n, c, h, w)`` in [0, 1].
@@ -53,7 +53,7 @@ def check_model(model: nn.Module, x: Tensor, source_label: Tensor, name: str) ->
         name: of the model, for the message.
 
     Raises:
-        ModelOutputError: says what was seen.
+        ModelOutputError: says what is wrong with them.
     """
     with evaluating(model):
         with torch.no_grad():
@@ -61,22 +61,22 @@ def check_model(model: nn.Module, x: Tensor, source_label: Tensor, name: str) ->
             try:
                 alone = model(x[:1]).float()
             except Exception as error:  # forward() may be the user's
-                reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise ModelOutputError(
-                    f"model {name} cannot take an image alone ({reason}); does batch norm run in train mode?"
+                    f"model {name} cannot take an image alone ({first_line(error)}); "
+                    "does batch norm run in train mode?"
                 ) from error
         _check_logits(logits, name)
         scale = float(logits.abs().max()) + 1.0
         change = float((logits - again).abs().max())
         if change > 1e-4 * scale:
             raise ModelOutputError(
-                f"model {name} says something else of the same images each time (by up to {change:.3g}); "
+                f"model {name} gives different outputs for the same images (by up to {change:.3g}); "
                 "is dropout or noise on in eval mode?"
             )
         change = float((logits[:1] - alone).abs().max())
         if change > 1e-2 * scale:
             raise ModelOutputError(
-                f"model {name} says something else of an image alone than among others (by {change:.3g}); "
+                f"model {name} gives different outputs for an image alone and in a batch (by {change:.3g}); "
                 "does batch norm run in train mode?"
             )
         _check_gradient(model, x, (source_label + 1) % logits.shape[1], name)
@@ -108,5 +108,5 @@ def _check_gradient(model: nn.Module, x: Tensor, target: Tensor, name: str) -> N
     if empty > len(x) // 2:
         raise ModelOutputError(
             f"the gradient of model {name} is zero for {empty} of {len(x)} images; "
-            "an attack that follows it goes nowhere, and its failure would not mean robustness"
+            "an attack cannot follow it, and its failure would not mean robustness"
         )

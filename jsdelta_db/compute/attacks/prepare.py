@@ -1,4 +1,9 @@
-"""The frozen copy of a model that gradient steps run on: folded, channels last, bfloat16 inside."""
+"""Prepared models: the frozen copy of a model that gradient steps run on.
+
+Batch norm is folded, the memory order is channels last, and the arithmetic inside is bfloat16 where the
+machine computes it faster; but the first layer stays float32, since in bfloat16 the numbers in [0.5, 1) lie
+a whole pixel level apart. Success is checked, and scores are computed, in float32 on the model as it is.
+"""
 
 import copy
 import ctypes
@@ -9,19 +14,19 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from jsdelta_db.errors import UsageError
+from jsdelta_db.errors import UsageError, first_line
 from jsdelta_db.runtime.devices import resolve_dtype
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-LAYERS = (nn.Conv2d, nn.Linear)  # what may see the image first
+LAYERS = (nn.Conv2d, nn.Linear)  # that may see the image first
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedModel:
-    """An attacked model beside the copy that is walked on.
+    """A model beside the frozen copy that gradient steps run on.
 
     Attributes:
-        model: decides what is a success, in float32; its mode and ``requires_grad`` are left alone.
+        model: decides success, in float32; its mode and ``requires_grad`` are left alone.
         frozen: the same function but for rounding; float32 in, float32 logits out.
         device: where both are.
     """
@@ -35,14 +40,13 @@ def prepare(model: nn.Module, device: torch.device, dtype: torch.dtype = torch.f
     """Make the copy that an attack's steps run on.
 
     Args:
-        dtype: of the arithmetic inside the network. Images, logits and loss stay float32, and so does
-            the first layer: in bfloat16 the numbers in [0.5, 1) lie a whole pixel level apart.
+        dtype: of the arithmetic inside the network. Images, logits, loss and the first layer stay float32.
 
     Raises:
         UsageError: bfloat16 was asked for and the model cannot be traced.
     """
     if device.type == "cpu":
-        keep_freed_memory()
+        retain_freed_memory()
     frozen = fold_batch_norm(copy.deepcopy(model).eval())
     if dtype is torch.bfloat16:
         frozen = low_precision(frozen)
@@ -51,38 +55,39 @@ def prepare(model: nn.Module, device: torch.device, dtype: torch.dtype = torch.f
 
 
 @lru_cache
-def keep_freed_memory() -> None:
-    """Let the allocator keep what a step frees: the next one asks for the same again.
+def retain_freed_memory() -> None:
+    """Make the allocator retain the memory that a step frees, for the next one.
 
-    glibc hands large blocks back to the system and has them zeroed anew; without that a step on a CPU
-    takes 5 to 15 % less.
+    glibc returns large blocks to the system and gets them zeroed again; without that a step on a CPU
+    takes 5 to 15 % less time.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library: its own ways are left alone
+    except (AttributeError, OSError, TypeError):  # another C library: left as it is
         return
     mallopt(M_MMAP_THRESHOLD, 2**30)
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Merge each batch norm into the convolution before it; the model itself where it cannot be traced.
+    """Return the model with each batch norm merged into the convolution before it.
 
-    The function is the same but for rounding, and a step costs 10 to 40 % less.
+    The function is the same but for rounding, and a step costs 10 to 40 % less. A model that cannot be
+    traced is returned as it is.
     """
     try:
         traced = fx.symbolic_trace(model)
         calls = [str(node.target) for node in traced.graph.nodes if node.op == "call_module"]
-        weighty = [name for name in calls if any(True for _ in traced.get_submodule(name).parameters())]
-        if len(weighty) != len(set(weighty)):
+        with_weights = [name for name in calls if any(True for _ in traced.get_submodule(name).parameters())]
+        if len(with_weights) != len(set(with_weights)):
             return model  # fuse() folds into a convolution even where it is used a second time
         return fuse(traced, no_trace=True)
-    except Exception:  # noqa: BLE001 a user's forward() may do anything: then the plain copy serves
+    except Exception:  # noqa: BLE001 a user's forward() may do anything: then the plain copy is used
         return model
 
 
 def choose_dtype(requested: str, model: nn.Module, device: torch.device, x: Tensor) -> torch.dtype:
-    """Turn ``auto``, ``float32`` or ``bfloat16`` into what this machine and this model compute with.
+    """Return the dtype for ``auto``, ``float32`` or ``bfloat16`` on this machine and model.
 
     Args:
         x: a few images, to try it on.
@@ -95,18 +100,17 @@ def choose_dtype(requested: str, model: nn.Module, device: torch.device, x: Tens
         try:
             with torch.no_grad():
                 prepare(model, device, dtype).frozen(x.to(device))
-        except Exception as error:  # whatever a user's network does with the narrower numbers
+        except Exception as error:  # a user's network may fail in any way in bfloat16
             if requested == "auto":
                 return torch.float32
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UsageError(
-                f"--dtype 'bfloat16' does not fit this model ({reason}): must be float32"
+                f"--dtype 'bfloat16' does not fit this model ({first_line(error)}): must be float32"
             ) from error
     return dtype
 
 
 def low_precision(model: nn.Module) -> nn.Module:
-    """Turn a traced model to bfloat16 behind its first layer, with float32 logits.
+    """Convert a traced model to bfloat16 behind its first layer, with float32 logits.
 
     Raises:
         UsageError: the model is not a traced one, or has no layer that could be the first.
@@ -140,7 +144,7 @@ def low_precision(model: nn.Module) -> nn.Module:
 
 
 def _inputs_of(node: fx.Node) -> set[fx.Node]:
-    """Return all that a node is computed from."""
+    """Return all nodes that a node is computed from."""
     found: set[fx.Node] = set()
     waiting = list(node.all_input_nodes)
     while waiting:

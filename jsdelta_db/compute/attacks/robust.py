@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from jsdelta_db.compute.attacks.perturb import perturb
+from jsdelta_db.compute.attacks.perturb import PreparedAttack, perturb
 from jsdelta_db.compute.attacks.prepare import prepare
 from jsdelta_db.compute.attacks.targets import choose_images
 from jsdelta_db.compute.data import Split
@@ -22,23 +22,23 @@ def robust_accuracy(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[float, int]:
-    """Return the share of images that a model has right and keeps right, and of how many.
+    """Return the share of images classified correctly before and after an attack, and their number.
 
     Args:
-        config: an untargeted attack; ``images`` says how many to look at.
+        config: an untargeted attack; its ``images`` limits how many are attacked.
         dtype: of the arithmetic inside the attacked copy.
     """
     rows = choose_images(split, config.images)
     prepared = prepare(model, device, dtype)
-    kept = 0
+    robust = 0
     for start in range(0, len(rows), BATCH_SIZE):
         part = rows[start : start + BATCH_SIZE]
-        labels = split.labels.numpy()[part]
-        clean_logits = forward(model, split.batch(part).to(device))
-        right = clean_logits.argmax(1) == labels
-        attempts = Attempts(split.index[part][right], labels[right], np.full(int(right.sum()), UNTARGETED))
-        if len(attempts):
-            here = Split(split.images[part[right]], split.labels[part[right]], split.index[part][right])
-            samples = perturb(prepared, here, attempts, clean_logits[right], config, len(attempts))
-            kept += len(attempts) - int(samples.success.sum())
-    return kept / len(rows), len(rows)
+        x, labels = split.batch(part), split.labels.numpy()[part]
+        clean_logits = forward(model, x.to(device))
+        right = np.flatnonzero(clean_logits.argmax(1) == labels)
+        if len(right):
+            attempts = Attempts(split.index[part][right], labels[right], np.full(len(right), UNTARGETED))
+            attack = PreparedAttack(prepared, (), config, len(right))
+            samples = perturb(attack, attempts, x[torch.from_numpy(right)], clean_logits[right])
+            robust += len(right) - int(samples.success.sum())
+    return robust / len(rows), len(rows)

@@ -1,17 +1,17 @@
-"""Which images are attacked and towards which labels."""
+"""Targets: which images are attacked, and towards which labels."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.compute.data import Split
 from jsdelta_db.config.attack import TARGET_RULES
-from jsdelta_db.errors import UnknownNameError
+from jsdelta_db.config.labels import parse_label
 from jsdelta_db.records import UNTARGETED, Attempts
 from jsdelta_db.runtime import seeding
 
 
 def choose_images(split: Split, images: int | None) -> NDArray[np.int64]:
-    """Return rows of a split: all, or a fixed random subset that larger subsets contain."""
+    """Return rows of a split: all, or a fixed random subset that larger ones contain."""
     rows = np.arange(len(split), dtype=np.int64)
     if images is None or images >= len(split):
         return rows
@@ -27,11 +27,13 @@ def choose_attempts(
     seed: int,
     clean_logits: NDArray[np.float32] | None = None,
 ) -> Attempts:
-    """Aim each image at labels other than its own; an image's targets depend on nothing else but ``seed``.
+    """Aim each image at labels other than its own.
+
+    An image's random target depends on the seed and the image alone.
 
     Args:
         rule: ``random`` (one uniform wrong label), ``all`` (every wrong label), ``next`` (y + 1),
-            ``least-likely`` (the wrong label that the attacked model thinks least of), ``untargeted``
+            ``least-likely`` (the wrong label of the lowest logit), ``untargeted``
             (any wrong label) or one label, by name or number (images of that label are left out).
         clean_logits: the attacked model's on these images ``(n, classes)``; ``least-likely`` needs them.
 
@@ -56,19 +58,6 @@ def choose_attempts(
         draws = [seeding.generator("target", seed, int(index)).random() for index in sample_index]
         steps = 1 + np.floor(np.array(draws) * (n_classes - 1)).astype(np.int64)
         return Attempts(sample_index, source_label, (source_label + steps) % n_classes)
-    target = parse_label(rule, classes)
+    target = parse_label("--targets", rule, classes, TARGET_RULES)
     other = source_label != target
     return Attempts(sample_index[other], source_label[other], np.full(int(other.sum()), target))
-
-
-def parse_label(text: str, classes: tuple[str, ...]) -> int:
-    """Read a label given by name or number.
-
-    Raises:
-        UnknownNameError: neither.
-    """
-    if text in classes:
-        return classes.index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
-    raise UnknownNameError("--targets", text, (*TARGET_RULES, *classes))

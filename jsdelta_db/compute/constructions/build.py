@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsdelta_db.compute.attacks import BALLS, PreparedModel, build_objective, pgd
+from jsdelta_db.compute.attacks import BALLS, PreparedModel, Steps, build_objective, pgd
 from jsdelta_db.compute.constructions.features import penultimate
 from jsdelta_db.compute.data import Split
 from jsdelta_db.config.construction import FEATURE_KINDS, ConstructionConfig
@@ -19,11 +19,11 @@ from jsdelta_db.errors import UsageError
 from jsdelta_db.runtime import seeding
 
 STORED = torch.float16  # spacing in [0.5, 1): an eighth of a pixel level
-SHARE_OF_EPS = 4.0  # the ball is at least so many times as wide as the rounding could be
+SHARE_OF_EPS = 4.0  # a ball must be at least this many times as wide as the largest rounding error
 
 
 def choose_partners(split: Split, rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Draw for each image the row of another one to start from; keyed by (seed, image) alone."""
+    """Draw for each image the row of another one to start from, keyed by seed and image alone."""
     draws = [seeding.generator("partner", seed, int(index)).random() for index in split.index[rows]]
     steps = 1 + np.floor(np.array(draws) * (len(split) - 1)).astype(np.int64)
     partners: NDArray[np.int64] = (rows + steps) % len(split)
@@ -51,7 +51,7 @@ def construct(
     classes: int,
     config: ConstructionConfig,
 ) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-    """Make the images and labels of some rows: float16 ``(n, c, h, w)`` in [0, 1] and ``(n,)``.
+    """Return the images and labels of some rows: float16 ``(n, c, h, w)`` in [0, 1] and ``(n,)``.
 
     Args:
         prepared: the model whose features, or whose mistakes, go into the data set.
@@ -68,18 +68,18 @@ def construct(
         target = torch.from_numpy(labels).to(device)
         objective = build_objective("target", prepared.frozen, [], x, target, target)
         made = pgd(
-            objective, BALLS["l2"](x, config.eps or 0.0), torch.zeros_like(x), step_size=config.step_size,
-            steps=config.steps, capture=True,
+            objective, BALLS["l2"](x, config.eps or 0.0), torch.zeros_like(x),
+            Steps(config.steps, config.step_size), capture=True,
         )  # fmt: skip
         made = _round_inside(x, made, config.eps or 0.0)
     return made.to(STORED).cpu().contiguous().numpy(), labels
 
 
 def check_ball(config: ConstructionConfig, values: int) -> None:
-    """Refuse a ball that images cannot be told apart in at the precision they are stored in.
+    """Check that a ball is wider than the precision that images are stored in.
 
     Args:
-        values: how many an image has.
+        values: number of pixel values of an image.
 
     Raises:
         UsageError: ε is too small.
@@ -87,13 +87,12 @@ def check_ball(config: ConstructionConfig, values: int) -> None:
     least = SHARE_OF_EPS * 2.0**-12 * values**0.5  # half a float16 step below 1, in every pixel
     if config.eps is not None and config.eps < least:
         raise UsageError(
-            f"--eps {config.eps:g} is less than float16 images can hold; valid here is a number from "
-            f"{least:.3g}"
+            f"--eps {config.eps:g} is less than float16 images can hold: must be a number from {least:.3g}"
         )
 
 
 def _round_inside(x: Tensor, made: Tensor, eps: float) -> Tensor:
-    """Round to the stored precision without leaving the ball: what rounds outside is shortened first."""
+    """Round to the stored precision without leaving the ball; changes that would are shortened first."""
     change = (made - x).double()
     length = change.flatten(1).norm(dim=1).clamp(min=1e-30)
     limit = torch.full_like(length, eps)
@@ -107,18 +106,16 @@ def _round_inside(x: Tensor, made: Tensor, eps: float) -> Tensor:
 
 
 def match_features(prepared: PreparedModel, x: Tensor, start: Tensor, config: ConstructionConfig) -> Tensor:
-    """Move images from ``start`` until their features are those of ``x``: ‖h(x_r) − h(x)‖₂ is lowered."""
+    """Return images moved from ``start`` to the features of ``x``: ‖h(x_r) − h(x)‖₂ is lowered."""
     features = penultimate(prepared.frozen, x[:1])
     with torch.no_grad():
-        wanted = features(x)
+        target_features = features(x)
 
     def objective(images: Tensor) -> tuple[Tensor, Tensor]:
-        distance = (features(images) - wanted).norm(dim=1)
+        distance = (features(images) - target_features).norm(dim=1)
         return distance, distance
 
     # As wide as [0, 1] itself: there is no ball to stay in.
     everywhere = BALLS["l2"](start, float(start[0].numel()))
-    return pgd(
-        objective, everywhere, torch.zeros_like(start), step_size=config.step_size, steps=config.steps,
-        capture=True,
-    )  # fmt: skip
+    steps = Steps(config.steps, config.step_size)
+    return pgd(objective, everywhere, torch.zeros_like(start), steps, capture=True)

@@ -1,4 +1,4 @@
-"""Penultimate features: what the last linear layer of a network looks at."""
+"""Penultimate features: the input of a network's last linear layer."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,11 @@ Features = Callable[[Tensor], Tensor]
 
 
 def penultimate(model: nn.Module, x: Tensor) -> Features:
-    """Return a function that maps images to the input of the network's last linear layer, float32 ``(n, d)``.
+    """Return the function from images to their penultimate features, float32 ``(n, d)``.
 
     Args:
         model: in eval mode.
-        x: one or more images, to see which layer is asked last.
+        x: one or more images, to find the layer that runs last.
 
     Raises:
         ModelError: the network has no linear layer.

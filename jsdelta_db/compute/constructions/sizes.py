@@ -1,8 +1,8 @@
-"""How far each construction goes where nobody says: the paper's sizes, and smaller ones for the digits."""
+"""Usual sizes of the constructions: the paper's, and smaller ones for the digits."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from jsdelta_db.config.construction import FEATURE_KINDS, ConstructionConfig
+from jsdelta_db.config.construction import FEATURE_KINDS, ConstructionConfig, ConstructionRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,34 +24,21 @@ DIGITS_OF_FEATURES, DIGITS_OF_LABELS = Sizes(200, 0.01, None), Sizes(40, 0.02, 0
 
 
 def choose_sizes(kind: str, root: str) -> Sizes:
-    """Return the sizes of a construction for a data set that starts at this builtin one."""
+    """Return the usual sizes of a construction, by the builtin data set it starts from."""
     if root == "digits":
         return DIGITS_OF_FEATURES if kind in FEATURE_KINDS else DIGITS_OF_LABELS
     return OF_FEATURES if kind in FEATURE_KINDS else OF_LABELS
 
 
-def configure(
-    kind: str,
-    root: str,
-    *,
-    steps: int | None = None,
-    step_size: float | None = None,
-    eps: float | None = None,
-    images: int | None = None,
-    seed: int = 0,
-    dtype: str = "auto",
-    device: str = "auto",
-) -> ConstructionConfig:
+def configure(request: ConstructionRequest, root: str) -> ConstructionConfig:
     """Return a construction's configuration, with the usual sizes where none are given.
+
+    Args:
+        root: name of the builtin data set at the start of the chain of parents.
 
     Raises:
         UsageError: an unknown kind, or a value that is not valid.
     """
-    usual = choose_sizes(kind, root)
-    return ConstructionConfig(
-        kind=kind,
-        steps=usual.steps if steps is None else steps,
-        step_size=usual.step_size if step_size is None else step_size,
-        eps=usual.eps if eps is None else eps,
-        images=images, seed=seed, dtype=dtype, device=device,
-    )  # fmt: skip
+    usual = choose_sizes(request.kind, root)
+    given = {name: value for name, value in asdict(request).items() if value is not None}
+    return ConstructionConfig(**{**asdict(usual), **given})

@@ -1,7 +1,5 @@
-"""Data sets that were made from another: one file with the train split; all else is the root's."""
+"""Constructed data sets: one file with the train split; all else is the root's."""
 
-import hashlib
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,36 +10,28 @@ from numpy.typing import NDArray
 
 from jsdelta_db.compute.data.dataset import Dataset, Split
 from jsdelta_db.errors import DataError
+from jsdelta_db.runtime.files import replace_file, sha256_of_file
 
 Arrays = dict[str, NDArray[Any]]
 KEYS = ("images", "labels", "index")
 
 
 def write_arrays(path: Path, arrays: Arrays) -> str:
-    """Write arrays as one .npz, whole or not at all, and return its sha256; equal arrays give equal bytes.
+    """Replace a .npz file atomically, and return its sha256; equal arrays give equal bytes.
 
-    The file is written array by array: a data set of hundreds of megabytes is never there twice.
+    The file is written array by array: a data set of hundreds of megabytes is not copied in memory.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type] # NumPy's annotations want no keywords of ours
-            file.flush()
-            os.fsync(file.fileno())
-        digest = _sha256_of(aside)
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    return digest
+    with replace_file(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type] # NumPy's annotations want no keywords of ours
+        file.flush()
+        return sha256_of_file(Path(file.name))
 
 
 def read_part(path: Path) -> Arrays | None:
-    """Return the arrays of a part; None if it is not there or not whole (each array has its checksum)."""
+    """Return the arrays of a part; None if it is missing or incomplete (each array has a checksum)."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in KEYS}
@@ -50,21 +40,21 @@ def read_part(path: Path) -> Arrays | None:
 
 
 def check_file(path: Path, sha256: str | None, name: str) -> None:
-    """Make sure that a data set's file is the one that was made.
+    """Verify the file of a constructed data set.
 
     Raises:
         DataError: it is missing or was changed.
     """
-    if not path.is_file() or _sha256_of(path) != sha256:
-        what = "was changed" if path.is_file() else "is missing"
+    if sha256_of_file(path) != sha256:
+        state = "was changed" if path.is_file() else "is missing"
         raise DataError(
-            f"dataset {name!r}: its file {path} {what}; restore it from a backup, "
+            f"dataset {name!r}: its file {path} {state}; restore it from a backup, "
             "or build another one with another --seed and --name"
         )
 
 
 def open_file(path: Path, sha256: str | None, name: str, root: Dataset) -> Dataset:
-    """Return a constructed data set: its own train split, and the root's held-out splits and normalization.
+    """Return a constructed data set: its train split, with the root's held-out splits and normalization.
 
     Args:
         root: the data set at the start of the chain of parents.
@@ -78,11 +68,6 @@ def open_file(path: Path, sha256: str | None, name: str, root: Dataset) -> Datas
 
 
 def with_train_split(root: Dataset, name: str, arrays: Arrays) -> Dataset:
-    """Return the root with other images to train on: arrays ``images``, ``labels`` and ``index``."""
+    """Return the root with another train split, of arrays ``images``, ``labels`` and ``index``."""
     train = Split(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]), arrays["index"])
     return Dataset(name, root.classes, root.mean, root.std, {**root.splits, "train": train})
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the code: one tensor per split, in memory."""
+"""Data sets in memory: one tensor per split."""
 
 import hashlib
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class Split:
         return len(self.index)
 
     def rows_of(self, sample_index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return where the images with these stable indices lie in the split."""
+        """Return the rows of the images with these stable indices."""
         return np.asarray(np.searchsorted(self.index, sample_index))
 
     def batch(self, rows: NDArray[np.int64] | slice) -> Tensor:
@@ -44,7 +44,7 @@ class Dataset:
 
     Attributes:
         classes: label names, in label order.
-        mean, std: per channel, in [0, 1]: what the networks normalize with.
+        mean, std: per channel, in [0, 1]: the networks' normalization.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Dataset:
 
 
 def as_unit_range(images: Tensor) -> Tensor:
-    """Turn stored images into float32 in [0, 1]."""
+    """Return stored images as float32 in [0, 1]."""
     return images.to(torch.float32).div_(255.0) if images.dtype == torch.uint8 else images.to(torch.float32)
 
 
@@ -93,7 +93,7 @@ def stratified_split(
 
 
 def _proportional(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Share ``size`` out in proportion to ``counts`` (largest remainders, the lower label first)."""
+    """Divide ``size`` in proportion to ``counts`` (largest remainders, the lower label first)."""
     exact = counts * (size / counts.sum())
     take: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     most_wanting = np.argsort(take - exact, kind="stable")[: size - take.sum()]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from jsdelta_db.compute.data.dataset import Dataset, Split, stratified_split
-from jsdelta_db.errors import DataError
+from jsdelta_db.errors import DataError, first_line
 
 CIFAR10_BASELINE = 5_000  # of the 50,000 training images
 SVHN_CLASSES = tuple("0123456789")
@@ -30,15 +30,14 @@ def load_cifar10(data_dir: Path, *, download: bool = False) -> Dataset:
         for part in (True, False)
     )
     # torchvision keeps (n, 32, 32, 3); networks want channels first.
-    return _split(
+    splits = _split(
         "cifar10",
-        tuple(train.classes),
-        (0.4914, 0.4822, 0.4465),
-        (0.2470, 0.2435, 0.2616),
         (train.data.transpose(0, 3, 1, 2), np.asarray(train.targets, dtype=np.int64)),
         (test.data.transpose(0, 3, 1, 2), np.asarray(test.targets, dtype=np.int64)),
         CIFAR10_BASELINE,
     )
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    return Dataset("cifar10", tuple(train.classes), mean, std, splits)
 
 
 def load_svhn(data_dir: Path, *, download: bool = False) -> Dataset:
@@ -55,38 +54,33 @@ def load_svhn(data_dir: Path, *, download: bool = False) -> Dataset:
         _read("svhn", data_dir, partial(SVHN, data_dir, split=part, download=download))
         for part in ("train", "test")
     )
-    return _split(
+    splits = _split(
         "svhn",
-        SVHN_CLASSES,
-        (0.4377, 0.4438, 0.4728),
-        (0.1980, 0.2010, 0.1970),
         (train.data, train.labels.astype(np.int64)),
         (test.data, test.labels.astype(np.int64)),
         len(train.labels) // 10,
     )
+    mean, std = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
+    return Dataset("svhn", SVHN_CLASSES, mean, std, splits)
 
 
 def _read(name: str, data_dir: Path, make: Callable[[], Any]) -> Any:  # noqa: ANN401 torchvision is untyped
     try:
         return make()
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"dataset {name!r} is not in {data_dir} ({reason}); give the folder that holds it with "
-            "--data-dir or JSDELTA_DATA_DIR, or add --download"
+            f"dataset {name!r} is not in {data_dir} ({first_line(error)}); give the folder that holds it "
+            "with --data-dir or JSDELTA_DATA_DIR, or add --download"
         ) from error
 
 
 def _split(
     name: str,
-    classes: tuple[str, ...],
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
     train: tuple[np.ndarray, np.ndarray],
     test: tuple[np.ndarray, np.ndarray],
     baseline_size: int,
-) -> Dataset:
-    """Carve the baseline split out of train, stratified and fixed; test is the attack split."""
+) -> dict[str, Split]:
+    """Take the baseline split out of train, stratified and fixed; test is the attack split."""
     images, labels = train
     parts = stratified_split(labels, (len(labels) - baseline_size, baseline_size), name)
     splits = {
@@ -94,7 +88,7 @@ def _split(
         for part_name, part in zip(("train", "baseline"), parts, strict=True)
     }
     splits["attack"] = _make_split(*test, np.arange(len(test[1]), dtype=np.int64))
-    return Dataset(name, classes, mean, std, splits)
+    return splits
 
 
 def _make_split(images: np.ndarray, labels: np.ndarray, index: np.ndarray) -> Split:

@@ -1,4 +1,4 @@
-"""Whether a set of evaluators agrees on clean images: Assumption 3.2 of arXiv 2601.00577."""
+"""Agreement of a set of evaluators on clean images: Assumption 3.2 of arXiv 2601.00577."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,16 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.compute.metrics.divergence import js_divergence, log_probs
+from jsdelta_db.config.controls import AGREEMENT
 from jsdelta_db.records import Control
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How alike evaluators see clean images.
+    """Similarity of the evaluators' outputs on clean images.
 
     Attributes:
-        same_label: share of images and pairs of members on which both say the same label; 1 if alone.
-        js: mean divergence between two members' outputs, in bits; 0 if alone.
+        same_label: share of images and pairs of evaluators with the same predicted label; 1 if alone.
+        js: mean divergence between two evaluators' outputs, in bits; 0 if alone.
         accuracy_spread: largest minus smallest accuracy.
     """
 
@@ -26,13 +27,11 @@ class Agreement:
     accuracy_spread: float
 
     def as_controls(self) -> list[Control]:
-        """Return it as outcomes without a verdict: no number decides what is enough."""
-        values = {
-            "agreement_label": self.same_label,
-            "agreement_js": self.js,
-            "accuracy_spread": self.accuracy_spread,
-        }
-        return [Control(name, value, has_verdict=False) for name, value in values.items()]
+        """Return the values as controls without a verdict: no threshold is known."""
+        values = (self.same_label, self.js, self.accuracy_spread)
+        return [
+            Control(name, value, has_verdict=False) for name, value in zip(AGREEMENT, values, strict=True)
+        ]
 
 
 def measure_agreement(member_logits: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -> Agreement:
@@ -42,12 +41,13 @@ def measure_agreement(member_logits: Sequence[NDArray[np.float32]], labels: NDAr
         member_logits: each member's logits ``(n, classes)``.
         labels: ``(n,)``.
     """
-    said = [logits.argmax(1) for logits in member_logits]
+    predicted = [logits.argmax(1) for logits in member_logits]
     log_p = [log_probs(logits) for logits in member_logits]
-    pairs = list(combinations(range(len(said)), 2))
-    accuracies = [float((each == labels).mean()) for each in said]
+    pairs = list(combinations(range(len(predicted)), 2))
+    accuracies = [float((each == labels).mean()) for each in predicted]
+    same_label = [(predicted[i] == predicted[j]).mean() for i, j in pairs]
     return Agreement(
-        same_label=float(np.mean([(said[i] == said[j]).mean() for i, j in pairs])) if pairs else 1.0,
+        same_label=float(np.mean(same_label)) if pairs else 1.0,
         js=float(np.mean([js_divergence(log_p[i], log_p[j]).mean() for i, j in pairs])) if pairs else 0.0,
         accuracy_spread=max(accuracies) - min(accuracies),
     )

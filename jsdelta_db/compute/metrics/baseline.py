@@ -1,4 +1,4 @@
-"""The baseline ρ: what a real change from one label to another does to a model."""
+"""The baseline ρ: the divergence of a model between clean images of two labels."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -22,8 +22,8 @@ def compare_labels(
 
     Args:
         logits: one model's clean logits on the baseline split ``(n, classes)``.
-        labels: the images' labels ``(n,)``; images count whether the model is right or wrong.
-        pairs: the label pairs wanted; one whose label has no image is left out.
+        labels: the images' labels ``(n,)``; misclassified images count, too.
+        pairs: label pairs; one whose label has no image is left out.
     """
     return _compare(log_probs(logits), labels, pairs)
 
@@ -66,7 +66,7 @@ def _compare(
 def _images_to_compare(
     labels: NDArray[np.int64], pair: LabelPair
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the images of both labels: all of them while their pairs are few enough, else a keyed draw."""
+    """Return the images of both labels, or a keyed draw of them if their pairs are too many."""
     low, high = (np.flatnonzero(labels == label) for label in pair)
     if len(low) * len(high) > MOST_PAIRS:
         most = int(MOST_PAIRS**0.5)

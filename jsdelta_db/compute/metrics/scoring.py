@@ -1,4 +1,4 @@
-"""From logits to JSΔ: what the evaluators say of one chunk of samples."""
+"""Scores: the evaluators' divergences and JSΔ of one chunk of samples, from logits."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +22,7 @@ def score(
     Args:
         clean_logits, adversarial_logits: the evaluators' logits, float32 ``(evaluators, n, classes)``.
         baselines: of this set of evaluators at these temperatures, by label pair.
-        temperatures: one an evaluator, 1 if not given; the attacked model is taken as it is.
+        temperatures: one per evaluator, 1 if not given; the attacked model's is always 1.
 
     Source: arXiv 2601.00577; JSΔ = mean_k js_k / mean_k ρ_k(y, t).
     """
@@ -31,16 +31,16 @@ def score(
     clean, adversarial = log_probs(clean_logits / scale), log_probs(adversarial_logits / scale)
     member_js = js_divergence(clean, adversarial)
     js = member_js.mean(0).numpy()
-    said_clean, said_adversarial = clean_logits.argmax(-1), adversarial_logits.argmax(-1)
+    predicted_clean, predicted_adversarial = clean_logits.argmax(-1), adversarial_logits.argmax(-1)
     return Scores(
         attempts=samples.attempts,
         js=js,
         js_of_mean=js_divergence(log_mean_probs(clean), log_mean_probs(adversarial)).numpy(),
         js_delta=js / _divisors(source, target, baselines),
         js_attacked=js_divergence(log_probs(samples.clean_logits), log_probs(samples.logits)).numpy(),
-        n_right=(said_clean == source).sum(0),
-        n_at_target=(said_clean == target).sum(0),
-        n_at_target_adv=(said_adversarial == target).sum(0),
+        n_right=(predicted_clean == source).sum(0),
+        n_at_target=(predicted_clean == target).sum(0),
+        n_at_target_adv=(predicted_adversarial == target).sum(0),
         member_js=member_js.T.to(torch.float32).contiguous().numpy(),
         logits=adversarial_logits,
     )

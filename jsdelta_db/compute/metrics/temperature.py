@@ -1,4 +1,4 @@
-"""One softmax temperature per model, so that soft and sharp models can be compared."""
+"""Softmax temperatures: one per model, so that soft and sharp models can be compared."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ LOWEST, HIGHEST = 0.05, 20.0  # beyond these a model's outputs are broken, not b
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the T that makes softmax(logits / T) most likely.
+    """Return the T of the highest likelihood of softmax(logits / T).
 
     Args:
         logits: a model's clean logits on the baseline split ``(n, classes)``.

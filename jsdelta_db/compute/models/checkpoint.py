@@ -1,4 +1,4 @@
-"""Weights on disk: plain tensors, verified by sha256, loaded without running code from the file."""
+"""Checkpoints: plain tensors, verified by sha256, loaded without running code from the file."""
 
 import io
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from jsdelta_db.errors import CheckpointError
-from jsdelta_db.runtime.files import sha256_of, write_atomically
+from jsdelta_db.errors import CheckpointError, first_line
+from jsdelta_db.runtime.files import read_verified, write_atomically
 
 
 def save_checkpoint(model: nn.Module, path: Path) -> str:
-    """Write a model's state to ``path`` and return the file's sha256 (equal weights, equal hash)."""
+    """Save a model's state, and return the file's sha256; equal weights give equal hashes."""
     buffer = io.BytesIO()
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     torch.save(state, buffer)
@@ -25,26 +25,16 @@ def read_checkpoint(path: Path, sha256: str) -> bytes:
     """Return a checkpoint's content.
 
     Raises:
-        CheckpointError: the file is missing or is not the one that was recorded.
+        CheckpointError: the file is missing, cut short or altered.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror}); {ADVICE}") from error
-    found = sha256_of(content)
-    if found != sha256:
-        raise CheckpointError(
-            f"checkpoint {path} was cut short or altered "
-            f"(sha256 {found[:12]}…, recorded {sha256[:12]}…); {ADVICE}"
-        )
-    return content
+    return read_verified(path, sha256, ADVICE)
 
 
 def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:
     """Load a checkpoint into a freshly built model, in eval mode.
 
     Raises:
-        CheckpointError: the file is missing, is not the one that was recorded, or does not fit.
+        CheckpointError: the file is missing, cut short or altered, or does not fit the model.
     """
     content = read_checkpoint(path, sha256)
     try:
@@ -54,8 +44,7 @@ def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:
     try:
         model.load_state_dict(state)
     except (RuntimeError, KeyError, TypeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"checkpoint {path} does not fit the architecture ({reason}); {ADVICE}"
+            f"checkpoint {path} does not fit the architecture ({first_line(error)}); {ADVICE}"
         ) from error
     return model.eval()

@@ -1,4 +1,4 @@
-"""Networks made elsewhere: built by the user's factory, normalized as they say, weights without code."""
+"""External models: built by the user's factory, with their own normalization and weights."""
 
 import inspect
 import io
@@ -21,12 +21,12 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 
 @dataclass(frozen=True, slots=True)
 class ExternalModel:
-    """How to build a network that was trained elsewhere.
+    """The recipe of a network that was trained elsewhere.
 
     Attributes:
         factory: ``module:callable``, or a built-in architecture.
-        mean, std: per channel (or one for all), in [0, 1]: what images are normalized with before the
-            network sees them; 0 and 1 for a network that takes images in [0, 1] as they are.
+        mean, std: of the normalization before the network, per channel (or one for all), in [0, 1]; 0 and 1
+            for a network that takes images in [0, 1] as they are.
     """
 
     factory: str
@@ -34,7 +34,7 @@ class ExternalModel:
     std: tuple[float, ...] = (1.0,)
 
     def as_recipe(self) -> dict[str, Any]:
-        """Return what a model's row keeps."""
+        """Return the recipe as a model's row stores it."""
         return {
             key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
         }
@@ -64,7 +64,7 @@ def build_external(recipe: Mapping[str, Any], dataset: Dataset) -> nn.Module:
 
 
 def load_external(model: nn.Module, path: Path) -> nn.Module:
-    """Load the weights of a training script's file into the network inside; runs no code from it.
+    """Load the weights of a training script's file; runs no code from it.
 
     Accepts a bare state dict, one inside a larger file, and names prefixed by ``DataParallel``.
 
@@ -110,7 +110,7 @@ def _find_state(content: object) -> dict[str, Tensor] | None:
 
 
 def _accepted(factory: object, offered: Mapping[str, int]) -> dict[str, int]:
-    """Return the arguments that a factory takes; all of them where it does not say."""
+    """Return the arguments that a factory takes; all of them if its signature is unknown."""
     try:
         parameters = inspect.signature(factory).parameters  # type: ignore[arg-type] # a callable, checked
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Forward passes over a whole split, in float32 and in batches of one size."""
+"""Inference: forward passes in eval mode, in float32 and in batches of one size."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ BATCH_SIZE = 256
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode for a while; each layer gets its own mode back, whatever happens."""
+    """Put a model into eval mode for a block; each layer gets its own mode back afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -28,7 +28,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def predict(model: nn.Module, split: Split, device: torch.device) -> NDArray[np.float32]:
-    """Return a model's logits on every image of a split, float32 ``(n, classes)``; its mode is kept.
+    """Return a model's logits on every image of a split, float32 ``(n, classes)``.
+
+    Its mode stays as it is.
 
     Raises:
         ModelOutputError: some logit is not finite.
@@ -43,7 +45,9 @@ def predict(model: nn.Module, split: Split, device: torch.device) -> NDArray[np.
 
 @torch.no_grad()
 def forward(model: nn.Module, images: Tensor) -> NDArray[np.float32]:
-    """Return logits of one batch in eval mode, float32 ``(n, classes)``; the model's mode is kept.
+    """Return a model's logits on one batch in eval mode, float32 ``(n, classes)``.
+
+    Its mode stays as it is.
 
     Raises:
         ModelOutputError: some logit is not finite.

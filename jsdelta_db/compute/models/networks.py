@@ -1,4 +1,4 @@
-"""The built-in networks of our own; each takes normalized images and returns logits."""
+"""Built-in networks; each takes normalized images and returns logits."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""How sharp a model's minimum is: the rise of its loss at a SAM step."""
+"""Sharpness of a model's minimum: the rise of its loss at a SAM step."""
 
 from collections.abc import Iterator
 
@@ -15,13 +15,13 @@ RADIUS = 0.05  # SAM's usual radius on CIFAR-10
 def sharpness(model: nn.Module, split: Split, device: torch.device, radius: float = RADIUS) -> float:
     """Return L(w + radius · g/‖g‖) − L(w), with g the gradient of the mean loss L on a split.
 
-    The model runs in eval mode; its weights, gradients and modes come back as they were.
+    The model runs in eval mode; its weights, gradients and modes are restored.
 
     Source: Foret et al. 2021, "Sharpness-Aware Minimization", equation 2.
     """
     weights = [weight for weight in model.parameters() if weight.is_floating_point()]
     needed_grad = [weight.requires_grad for weight in weights]
-    kept = [weight.detach().clone() for weight in weights]
+    before_step = [weight.detach().clone() for weight in weights]
     try:
         with evaluating(model):
             for weight in weights:
@@ -36,7 +36,7 @@ def sharpness(model: nn.Module, split: Split, device: torch.device, radius: floa
                 after = sum(float(loss) for loss in _losses(model, split, device)) / len(split)
     finally:
         with torch.no_grad():
-            for weight, value, flag in zip(weights, kept, needed_grad, strict=True):
+            for weight, value, flag in zip(weights, before_step, needed_grad, strict=True):
                 weight.copy_(value)
                 weight.requires_grad_(flag)
     return after - before

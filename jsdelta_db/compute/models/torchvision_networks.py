@@ -1,4 +1,4 @@
-"""torchvision's networks at the size of small images; apart, since their import takes a second."""
+"""torchvision's networks for small images; in a module of their own, since the import takes a second."""
 
 from torch import nn
 from torchvision import models as torchvision_models

@@ -12,7 +12,7 @@ from torch import nn
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models.inference import evaluating
 from jsdelta_db.compute.models.networks import CifarResNet, Normalized, SmallCNN
-from jsdelta_db.errors import ModelError, ModelOutputError, UnknownNameError, UsageError
+from jsdelta_db.errors import ModelError, ModelOutputError, UnknownNameError, UsageError, first_line
 
 Factory = Callable[..., nn.Module]
 
@@ -105,19 +105,18 @@ def build_model(arch: str, dataset: Dataset, *, width: int | None = None, seed: 
 
 @torch.no_grad()
 def check_outputs(model: nn.Module, dataset: Dataset, name: str) -> None:
-    """Refuse a network whose outputs on two images are not finite logits ``(2, classes)``.
+    """Check that a network's outputs on two images are finite logits ``(2, classes)``.
 
     Raises:
-        ModelOutputError: says what was seen.
+        ModelOutputError: they are not; says what they are.
     """
     device = next(model.parameters(), torch.empty(0)).device
     try:
         with evaluating(model):
             logits = model(dataset.splits["baseline"].batch(slice(0, 2)).to(device))
     except Exception as error:  # forward() may be the user's
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelOutputError(
-            f"model {name!r} cannot take images of {dataset.image_shape}: {reason}"
+            f"model {name!r} cannot take images of {dataset.image_shape}: {first_line(error)}"
         ) from error
     expected = (2, len(dataset.classes))
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:

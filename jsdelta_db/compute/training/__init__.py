@@ -1,8 +1,11 @@
 """Training: one straight-line loop; the methods differ only in their step."""
 
-from jsdelta_db.compute.training.loop import accuracy, train
+from jsdelta_db.compute.training.loop import Training, accuracy, train
 from jsdelta_db.compute.training.overfitting import OverfittingWatch
-from jsdelta_db.compute.training.resume import EpochMetrics, Progress
+from jsdelta_db.compute.training.resume import EpochMetrics, TrainingState
 from jsdelta_db.compute.training.steps import METHODS, find_method
 
-__all__ = ["METHODS", "EpochMetrics", "OverfittingWatch", "Progress", "accuracy", "find_method", "train"]
+__all__ = [
+    "METHODS", "EpochMetrics", "OverfittingWatch", "Training", "TrainingState", "accuracy", "find_method",
+    "train",
+]  # fmt: skip

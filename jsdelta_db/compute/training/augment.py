@@ -1,14 +1,14 @@
-"""Random crops and flips on whole batches: no per-image Python."""
+"""Augmentation: random crops and flips on whole batches, without per-image Python."""
 
 import torch
 from torch import Tensor
 
 
 def augment(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to ``padding`` pixels, mirror half of them if ``flip``.
+    """Return images shifted by up to ``padding`` pixels, half of them mirrored if ``flip``.
 
     Args:
-        images: ``(n, c, h, w)``, of any dtype; what is shifted in is the nearest edge's value.
+        images: ``(n, c, h, w)``, of any dtype; pixels shifted in take the nearest edge's value.
         padding: largest shift in pixels; 0 for none.
         flip: whether to mirror left and right with probability 1/2.
         generator: on the CPU, so that every device draws the same shifts.
@@ -21,7 +21,7 @@ def augment(images: Tensor, padding: int, flip: bool, generator: torch.Generator
             mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)
             columns = torch.where(mirrored[:, None], columns.flip(1), columns)
         image = torch.arange(n, device=images.device)[:, None, None]
-        # Advanced indices around a slice come out as (n, h, w, c): channels_last for free.
+        # Advanced indices around a slice give (n, h, w, c): channels_last for free.
         return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if flip:
         mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)

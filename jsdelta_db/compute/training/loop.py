@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 from jsdelta_db.compute.attacks.robust import robust_accuracy
 from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.data.dataset import as_unit_range
 from jsdelta_db.compute.models import predict
 from jsdelta_db.compute.training.augment import augment
-from jsdelta_db.compute.training.resume import EpochMetrics, Progress
-from jsdelta_db.compute.training.steps import Trainee, find_method
+from jsdelta_db.compute.training.resume import EpochMetrics, TrainingState
+from jsdelta_db.compute.training.steps import Step, Trainee, find_method
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import TrainingError
@@ -21,101 +24,151 @@ from jsdelta_db.runtime import seeding
 CHECK_IMAGES, CHECK_STEPS = 500, 10  # of the robustness check after each epoch of adversarial training
 
 
-def train(
-    model: nn.Module,
-    dataset: Dataset,
-    config: TrainConfig,
-    *,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
-    progress: Progress | None = None,
-) -> list[EpochMetrics]:
-    """Train a model in place on the train split.
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Everything that decides a member's weights: data, configuration, seed, device and dtype.
 
-    The last epoch's weights are kept; of adversarial training those of the epoch that was most robust on
-    the baseline split.
-
-    Args:
-        model: takes images in [0, 1]; left in eval mode on ``device``.
+    Attributes:
         seed: decides the order of the images and their augmentation.
         dtype: of the network's inner arithmetic; weights, loss and logits stay float32.
+    """
+
+    dataset: Dataset
+    config: TrainConfig
+    seed: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def draw_seed(self, purpose: str, epoch: int) -> int:
+        """Draw a seed for torch, keyed by epoch: it does not depend on which epochs ran before."""
+        return int(seeding.generator(purpose, self.seed, epoch).integers(2**62))
+
+
+def train(
+    model: nn.Module,
+    training: Training,
+    *,
+    on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
+    state: TrainingState | None = None,
+) -> list[EpochMetrics]:
+    """Train a model in place on the train split, and return its epochs.
+
+    The last epoch's weights are taken; of adversarial training those of the epoch that was most robust
+    on the baseline split.
+
+    Args:
+        model: takes images in [0, 1]; left in eval mode on the training's device.
         on_epoch: called after each epoch.
-        progress: of a training that was stopped, to go on from; kept up to date after each epoch.
+        state: of a training that was stopped, to go on from; saved after each epoch.
 
     Raises:
         UnknownNameError: no such method.
         TrainingError: the loss is not finite, or the memory does not suffice; says at which step.
     """
-    step = find_method(config.method)
-    split = dataset.splits["train"]
-    images, labels = split.images.to(device), split.labels.to(device)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(x: Tensor) -> Tensor:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            logits: Tensor = model(x)
-            return logits.float()
-
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.momentum > 0,
-    )
-    # A last batch of one image, which batch norm refuses, joins the batch before it.
-    batches = max(1, -(-(len(split) - 1) // config.batch_size))
-    schedule = make_schedule(optimizer, config, config.epochs * batches)
-    progress = progress or Progress()
-    history = progress.restore(model, optimizer, schedule)
-    for epoch in range(len(history) + 1, config.epochs + 1):
-        # Keyed by epoch, so that an epoch's draws do not depend on how the run came to it.
-        order = torch.from_numpy(seeding.generator("order", seed, epoch).permutation(len(split))).to(device)
-        draws = torch.Generator().manual_seed(int(seeding.generator("augment", seed, epoch).integers(2**62)))
-        trainee = Trainee(model, forward, optimizer, config, draws)
-        model.train()
-        total_loss = correct = torch.zeros((), device=device)
-        first_bad = torch.full((), batches, device=device)
-        with _global_generator(device, int(seeding.generator("dropout", seed, epoch).integers(2**62))):
-            for batch in range(batches):
-                end = (batch + 1) * config.batch_size if batch < batches - 1 else None
-                rows = order[batch * config.batch_size : end]
-                x = as_unit_range(augment(images[rows], config.crop_padding, config.flip, draws))
-                y = labels[rows]
-                with _explaining_memory(config):
-                    loss, logits = step(trainee, x.contiguous(memory_format=torch.channels_last), y)
-                schedule.step()
-                total_loss = total_loss + loss * len(rows)
-                correct = correct + (logits.argmax(1) == y).sum()
-                # Looked at once an epoch: asking each time would make the device wait.
-                first_bad = torch.where(torch.isfinite(loss), first_bad, first_bad.clamp(max=batch))
-        model.eval()
-        if int(first_bad) < batches:
-            raise TrainingError(
-                f"the loss is not finite at step {(epoch - 1) * batches + int(first_bad) + 1} "
-                f"(epoch {epoch}); try a smaller learning_rate than {config.learning_rate:g}"
-            )
+    loop = _Loop.start(model, training)
+    state = state or TrainingState()
+    history = state.restore(model, loop.optimizer, loop.schedule)
+    baseline = training.dataset.splits["baseline"]
+    for epoch in range(len(history) + 1, training.config.epochs + 1):
+        loss, train_accuracy = _train_epoch(loop, epoch)
         metrics = EpochMetrics(
             epoch=epoch,
-            loss=float(total_loss) / len(split),
-            train_accuracy=float(correct) / len(split),
-            baseline_accuracy=accuracy(model, dataset.splits["baseline"], device),
-            learning_rate=float(schedule.get_last_lr()[0]),
-            pgd_accuracy=_check_robustness(model, dataset.splits["baseline"], config, device, dtype),
+            loss=loss,
+            train_accuracy=train_accuracy,
+            baseline_accuracy=accuracy(model, baseline, training.device),
+            learning_rate=float(loop.schedule.get_last_lr()[0]),
+            pgd_accuracy=_measure_robustness(model, training),
         )
         history.append(metrics)
-        progress.keep(model, optimizer, schedule, history)
+        state.update(model, loop.optimizer, loop.schedule, history)
         on_epoch(metrics)
-    progress.take_best(model)
+    state.load_best(model)
     return history
 
 
-def _check_robustness(
-    model: nn.Module, split: Split, config: TrainConfig, device: torch.device, dtype: torch.dtype
-) -> float | None:
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """What the epochs of a training share; images and labels are the train split's, on the device."""
+
+    training: Training
+    model: nn.Module
+    step: Step
+    images: Tensor
+    labels: Tensor
+    batches: int
+    optimizer: Optimizer
+    schedule: LRScheduler
+
+    @classmethod
+    def start(cls, model: nn.Module, training: Training) -> "_Loop":
+        config, split, device = training.config, training.dataset.splits["train"], training.device
+        step = find_method(config.method)
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.momentum > 0,
+        )
+        # A last batch of one image, which batch norm refuses, joins the batch before it.
+        batches = max(1, -(-(len(split) - 1) // config.batch_size))
+        schedule = make_schedule(optimizer, config, config.epochs * batches)
+        images, labels = split.images.to(device), split.labels.to(device)
+        return cls(training, model, step, images, labels, batches, optimizer, schedule)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return float32 logits, computed in the training's dtype."""
+        training = self.training
+        is_bfloat16 = training.dtype == torch.bfloat16
+        with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=is_bfloat16):
+            logits: Tensor = self.model(x)
+            return logits.float()
+
+    def batch_rows(self, epoch: int) -> Iterator[Tensor]:
+        """Yield the rows of each batch, in the epoch's own order of the images."""
+        n, size = len(self.labels), self.training.config.batch_size
+        order = seeding.generator("order", self.training.seed, epoch).permutation(n)
+        rows = torch.from_numpy(order).to(self.training.device)
+        for batch in range(self.batches):
+            yield rows[batch * size : (batch + 1) * size if batch < self.batches - 1 else None]
+
+
+def _train_epoch(loop: _Loop, epoch: int) -> tuple[float, float]:
+    """Train one epoch, and return the mean loss and the accuracy on its batches.
+
+    Raises:
+        TrainingError: the loss is not finite, or the memory does not suffice.
+    """
+    training, config, device = loop.training, loop.training.config, loop.training.device
+    draws = torch.Generator().manual_seed(training.draw_seed("augment", epoch))
+    trainee = Trainee(loop.model, loop.forward, loop.optimizer, config, draws)
+    loop.model.train()
+    total_loss = correct = torch.zeros((), device=device)
+    first_bad = torch.full((), loop.batches, device=device)
+    with _global_generator(device, training.draw_seed("dropout", epoch)):
+        for batch, rows in enumerate(loop.batch_rows(epoch)):
+            x = as_unit_range(augment(loop.images[rows], config.crop_padding, config.flip, draws))
+            y = loop.labels[rows]
+            with _explaining_memory(config):
+                loss, logits = loop.step(trainee, x.contiguous(memory_format=torch.channels_last), y)
+            loop.schedule.step()
+            total_loss = total_loss + loss * len(rows)
+            correct = correct + (logits.argmax(1) == y).sum()
+            # Read once an epoch: reading it at each batch would make the device wait.
+            first_bad = torch.where(torch.isfinite(loss), first_bad, first_bad.clamp(max=batch))
+    loop.model.eval()
+    if int(first_bad) < loop.batches:
+        raise TrainingError(
+            f"the loss is not finite at step {(epoch - 1) * loop.batches + int(first_bad) + 1} "
+            f"(epoch {epoch}); try a smaller learning_rate than {config.learning_rate:g}"
+        )
+    return float(total_loss) / len(loop.labels), float(correct) / len(loop.labels)
+
+
+def _measure_robustness(model: nn.Module, training: Training) -> float | None:
     """Attack held-out images as the training does, but in more and smaller steps."""
+    config = training.config
     if config.train_eps is None or config.train_norm is None:
         return None
     attack = AttackConfig(
@@ -125,18 +178,19 @@ def _check_robustness(
         targets="untargeted",
         images=CHECK_IMAGES,
     )
-    return robust_accuracy(model, split, attack, device, dtype)[0]
+    split = training.dataset.splits["baseline"]
+    return robust_accuracy(model, split, attack, training.device, training.dtype)[0]
 
 
 @contextmanager
 def _explaining_memory(config: TrainConfig) -> Iterator[None]:
-    """Say which batch size to try where the memory does not suffice."""
+    """Turn out of memory into an error that names a batch size to try."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(
-            error
-        ):
+        # On a CPU torch raises a plain RuntimeError; only its text tells it from others.
+        is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not is_memory and "allocate memory" not in str(error):
             raise
         raise TrainingError(
             f"out of memory at batch_size {config.batch_size}; "
@@ -146,23 +200,21 @@ def _explaining_memory(config: TrainConfig) -> Iterator[None]:
 
 @contextmanager
 def _global_generator(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the generator that layers such as dropout draw from; leave it as it was."""
+    """Seed the generator that layers such as dropout draw from; restore its state afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
 
-def make_schedule(
-    optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
+def make_schedule(optimizer: Optimizer, config: TrainConfig, steps: int) -> LRScheduler:
     """Return the learning-rate schedule: one cycle up to the recipe's rate and down, or constant."""
     if config.schedule == "constant" or steps < 4:
-        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=1)
-    return torch.optim.lr_scheduler.OneCycleLR(
+        return ConstantLR(optimizer, factor=1.0, total_iters=1)
+    return OneCycleLR(
         optimizer, max_lr=config.learning_rate, total_steps=steps + 1, pct_start=0.25, cycle_momentum=False
     )
 
 
 def accuracy(model: nn.Module, split: Split, device: torch.device) -> float:
-    """Return the share of a split's images that the model calls by their label."""
+    """Return the share of a split's images that the model classifies correctly."""
     return float((predict(model, split, device).argmax(1) == split.labels.numpy()).mean())

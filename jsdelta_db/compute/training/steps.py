@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from jsdelta_db.compute.attacks import BALLS, pgd
+from jsdelta_db.compute.attacks import BALLS, Steps, pgd
 from jsdelta_db.compute.models.inference import evaluating
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import UnknownNameError
@@ -19,7 +19,7 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Trainee:
-    """What a step works on.
+    """A model in training, with all that a step needs.
 
     Attributes:
         forward: the model under the run's autocast, returning float32 logits.
@@ -56,10 +56,14 @@ def adversarial_step(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Te
 
 
 def perturb_batch(trainee: Trainee, x: Tensor, y: Tensor) -> Tensor:
-    """Move a batch away from its labels, with the model as it is, in eval mode.
+    """Return a batch moved away from its labels, by the current model in eval mode.
 
-    Batch norm in eval mode: the attack meets the network that will be asked later, and leaves its
+    Batch norm in eval mode: the attack meets the network that will be used later, and leaves its
     running statistics alone (Pang et al. 2021, "Bag of Tricks for Adversarial Training").
+
+    Args:
+        x: images ``(n, c, h, w)`` in [0, 1].
+        y: their labels ``(n,)``.
     """
     config = trainee.config
     assert config.train_norm is not None
@@ -76,20 +80,23 @@ def perturb_batch(trainee: Trainee, x: Tensor, y: Tensor) -> Tensor:
     with evaluating(trainee.model), _frozen(trainee.model):
         return pgd(
             objective, ball(x, config.train_eps), start.contiguous(memory_format=torch.channels_last),
-            step_size=config.train_step_size, steps=config.train_steps,
+            Steps(config.train_steps, config.train_step_size),
         )  # fmt: skip
 
 
 def sam_step(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Descend the loss at the worst nearby weights: up by e = ρ·g/‖g‖, take the gradient there, back down.
+    """Descend the loss at the worst nearby weights.
 
+    The weights go up by e = ρ·g/‖g‖, the gradient is taken there, and the update starts from where they were.
     Batch norm's running statistics come from the first pass alone.
 
     Source: Foret et al. 2021, "Sharpness-Aware Minimization", algorithm 1; adaptive: Kwon et al. 2021.
     """
     loss, logits = _differentiate(trainee, x, y)
     weights = [weight for weight in trainee.model.parameters() if weight.grad is not None]
-    starts = [weight.detach().clone() for weight in weights]  # subtracting e again would not come back
+    starts = [
+        weight.detach().clone() for weight in weights
+    ]  # subtracting e again would not give them exactly
     _ascend(weights, trainee.config)
     with _still_statistics(trainee.model):
         _differentiate(trainee, x, y)
@@ -115,7 +122,7 @@ def find_method(name: str) -> Step:
 
 
 def _differentiate(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Leave the gradient of the mean loss in the weights."""
+    """Compute the gradient of the mean loss into the weights; return loss and logits."""
     logits = trainee.forward(x)
     loss = F.cross_entropy(logits, y)
     trainee.optimizer.zero_grad(set_to_none=True)
@@ -142,7 +149,7 @@ def _gradient(weight: nn.Parameter) -> Tensor:
 
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """Ask for no weight gradients: an attack needs the image's alone."""
+    """Turn weight gradients off for a while: an attack needs the image's alone."""
     flags = [weight.requires_grad for weight in model.parameters()]
     model.requires_grad_(False)
     try:

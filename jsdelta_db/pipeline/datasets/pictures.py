@@ -1,4 +1,4 @@
-"""A constructed data set's images as what a figure of them shows: loads no network and writes nothing."""
+"""Pictures of a constructed data set, as a figure shows them: no network is loaded, nothing is written."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +70,7 @@ def _choose(made: Dataset, limit: int) -> NDArray[np.int64]:
 def _column(
     made: Dataset, parent: Dataset, before: list[Dataset], facts: dict[str, object], row: int
 ) -> Column:
-    """Return one image's way from the root's image to what was made of it."""
+    """Return one image's way from the root's image to the constructed one."""
     index = made.splits["train"].index[row : row + 1]
     cells = {f"origin {n}": _cell(each, index, f"of {each.name}") for n, each in enumerate(before, 1)}
     cells["x"] = original = _cell(parent, index, f"of {parent.name}")

@@ -1,86 +1,33 @@
-"""Around an ensemble's training: name and rows, members one by one or side by side, their agreement."""
+"""Ensembles: members trained one by one or side by side, then their agreement measured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jsdelta_db.compute.data import Dataset
-from jsdelta_db.config.attack import ROBUST_CHECKS, AttackConfig
-from jsdelta_db.config.hashing import config_hash
-from jsdelta_db.config.recipes import Recipe
+from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.errors import JsdeltaError, ModelError, TrainingError
-from jsdelta_db.pipeline.ensembles.member import plan_member, train_member
+from jsdelta_db.pipeline.ensembles.member import train_member
+from jsdelta_db.pipeline.ensembles.plan import PlannedEnsemble
 from jsdelta_db.pipeline.ensembles.side_by_side import train_side_by_side
 from jsdelta_db.runtime.devices import resolve_device
-from jsdelta_db.store import runs
 from jsdelta_db.store.constants import ROBUST_ACCURACY, agreement_key
 from jsdelta_db.store.inserting import insert_rows
-from jsdelta_db.store.schema import FINISHED, Ensemble, EnsembleMember, Model, ModelMetric
-from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.store.schema import FINISHED, Model, ModelMetric
 from jsdelta_db.tracking import RunLog
-from jsdelta_db.workbench.datasets import root_of
 from jsdelta_db.workbench.models import LoadedModel
 from jsdelta_db.workbench.workbench import Workbench
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedEnsemble:
-    """An ensemble's row, its members' rows in order, and what they are trained and measured by.
-
-    Attributes:
-        root: the builtin data set whose held-out images the members are measured on.
-    """
-
-    row: Ensemble
-    members: Sequence[Model]
-    recipe: Recipe
-    dataset: Dataset
-    root: DatasetRow
-    check: AttackConfig | None
-
-
-def plan_ensemble(
-    bench: Workbench, recipe: Recipe, seed: int, name: str, dataset: Dataset, dataset_row: DatasetRow
-) -> PlannedEnsemble:
-    """Find or make the rows of an ensemble and of its members."""
-    members = [
-        plan_member(
-            bench, dataset_id=dataset_row.id, dataset_uid=dataset_row.uid, recipe_name=recipe.name,
-            config=recipe.of_member(position), seed=seed + position,
-        )
-        for position in range(recipe.members)
-    ]  # fmt: skip
-    key = config_hash({"kind": "ensemble", "name": name}, [row.uid for row in members])
-    with bench.store.transaction() as session:
-        row = runs.find_or_create(
-            session, Ensemble, key, lambda: Ensemble(name=name, dataset_id=dataset_row.id)
-        )
-        for position, member in enumerate(members):
-            session.merge(EnsembleMember(ensemble_id=row.id, position=position, model_id=member.id))
-        root = root_of(session, dataset_row)
-    return PlannedEnsemble(row, members, recipe, dataset, root, ROBUST_CHECKS.get(root.name))
-
-
-def default_name(recipe: Recipe, seed: int, dataset_row: DatasetRow) -> str:
-    """Return what an ensemble is called that was given no name."""
-    mixed = "-mixed" if recipe.is_mixed else ""
-    trained_on = f"-on-{dataset_row.name}" if dataset_row.parent_id is not None else ""
-    return f"{recipe.name}{mixed}{trained_on}{f'-seed{seed}' if seed else ''}"
 
 
 def train_members(bench: Workbench, planned: PlannedEnsemble, run: RunLog, jobs: int) -> list[Model]:
     """Train the members that are not finished; one that cannot be trained does not stop the others.
 
     Raises:
-        TrainingError: after all were tried: some could not be trained; the others are kept.
+        TrainingError: after all were tried: some could not be trained; the others are stored.
     """
     if min(jobs, sum(row.status != FINISHED for row in planned.members)) > 1:
-        outcomes = train_side_by_side(
-            bench, planned.members, planned.recipe, planned.check, run, jobs
-        )  # fmt: skip
+        outcomes = train_side_by_side(bench, planned, run, jobs)
     else:
         outcomes = [_try_to_train(bench, planned, position, run) for position in range(len(planned.members))]
     _report_failures(planned.members, outcomes)
@@ -115,18 +62,18 @@ def _report_failures(rows: Sequence[Model], outcomes: Sequence[Model | JsdeltaEr
 
 
 def measure_ensemble(bench: Workbench, planned: PlannedEnsemble, members: Sequence[Model]) -> None:
-    """Store on how many clean images each two members say the same label."""
+    """Store the share of clean images on which each two members predict the same label."""
     device = resolve_device(planned.recipe.train.device)
     dataset_id = planned.root.id
-    said = {
+    predicted = {
         row.id: LoadedModel(bench, row, planned.dataset, dataset_id, device).logits("attack").argmax(1)
         for row in members
     }
     rows = []
     for one, other in combinations(members, 2):
         model_id, name = agreement_key((one.id, one.uid), (other.id, other.uid))
-        same = float((said[one.id] == said[other.id]).mean())
-        rows.append((model_id, dataset_id, "attack", name, "", 0.0, 0, same, len(said[one.id])))
+        same = float((predicted[one.id] == predicted[other.id]).mean())
+        rows.append((model_id, dataset_id, "attack", name, "", 0.0, 0, same, len(predicted[one.id])))
     columns = ("model_id", "dataset_id", "split", "name", "norm", "eps", "steps", "value", "n")
     with bench.store.transaction() as session:
         insert_rows(session, ModelMetric, columns, rows)

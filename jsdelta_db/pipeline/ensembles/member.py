@@ -1,4 +1,4 @@
-"""A member's making: planned, trained once, its checkpoint kept."""
+"""Members: each trained once, its checkpoint and its measurements stored."""
 
 import json
 from collections.abc import Iterator
@@ -13,13 +13,18 @@ from torch import nn
 from jsdelta_db.compute.attacks.robust import robust_accuracy
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import build_model, save_checkpoint
-from jsdelta_db.compute.training import EpochMetrics, OverfittingWatch, accuracy, train
-from jsdelta_db.compute.training import Progress as TrainingProgress
+from jsdelta_db.compute.training import (
+    EpochMetrics,
+    OverfittingWatch,
+    Training,
+    TrainingState,
+    accuracy,
+    train,
+)
 from jsdelta_db.config.attack import AttackConfig
-from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import JsdeltaError
-from jsdelta_db.pipeline.ensembles.resume_file import KeptProgress, ProgressFile
+from jsdelta_db.pipeline.ensembles.resume_file import ResumeFile, StoppedTraining
 from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
 from jsdelta_db.runtime.files import write_atomically
 from jsdelta_db.store import runs
@@ -32,26 +37,28 @@ from jsdelta_db.workbench.datasets import root_of
 from jsdelta_db.workbench.workbench import Workbench
 
 
-def plan_member(
-    bench: Workbench, *, dataset_id: int, dataset_uid: str, recipe_name: str, config: TrainConfig, seed: int
-) -> Model:
-    """Find or make the row of one configuration and seed; a finished one is shared by every ensemble."""
-    key = config_hash(config.canonical(seed), [dataset_uid])
-    with bench.store.transaction() as session:
-        return runs.find_or_create(
-            session,
-            Model,
-            key,
-            lambda: Model(
-                dataset_id=dataset_id, recipe_name=recipe_name, recipe=asdict(config),
-                architecture=config.arch, method=config.method, seed=seed,
-            ),
-        )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A member that this process trains.
+
+    Attributes:
+        file: where the state of the training is saved after each epoch.
+    """
+
+    bench: Workbench
+    row: Model
+    training: Training
+    file: ResumeFile
+
+    @property
+    def title(self) -> str:
+        """Name for people and for MLflow."""
+        return f"member seed {self.row.seed}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """What a finished network does on the held-out images, clean and under the data set's one attack."""
+    """Accuracies on the held-out images, clean and under the data set's one attack."""
 
     clean_accuracy: float
     n_images: int
@@ -70,8 +77,8 @@ def train_member(
 ) -> Model:
     """Train a member, unless it is finished or another process finishes it first.
 
-    One that was stopped goes on from its last epoch. Files come before rows: a checkpoint without its
-    row is written again.
+    A stopped training goes on from its last epoch. Files come before rows: a checkpoint without its row is
+    written again.
 
     Args:
         check: the attack that measures robust accuracy; None for none.
@@ -83,30 +90,15 @@ def train_member(
     if claimed.status == FINISHED:
         return claimed
     device = resolve_device(config.device)
-    dtype = resolve_dtype(config.dtype, device)
-    file = ProgressFile(bench.workspace, row)
+    training = Training(dataset, config, row.seed, device, resolve_dtype(config.dtype, device))
+    member = _Member(bench, row, training, ResumeFile(bench.workspace, row))
     with _marking_failed(bench, row):
         network = build_model(config.arch, dataset, width=config.width, seed=row.seed)
-        kept = _read_progress(bench, file, row, network)
-        run = _open_run(bench, row, dataset, config, parent, kept, device, dtype)
+        stopped = _read_stopped(member, network)
+        run = _open_run(member, parent, stopped)
         with run.closing():
-
-            def save(content: bytes) -> None:
-                file.write(KeptProgress(content, run.run_id, bench.relative(run.folder)))
-
-            progress = TrainingProgress(kept.content if kept else None, save)
-            history = _train_with_bar(bench, run, network, dataset, config, row.seed, device, dtype, progress)
-            measured = _measure(network, dataset, check, device)
-            checkpoint, past = run.folder / "checkpoint.pt", run.folder / "history.json"
-            sha256 = save_checkpoint(network, checkpoint)
-            write_atomically(past, json.dumps([asdict(epoch) for epoch in history]).encode())
-            run.metrics(
-                {"clean_accuracy": measured.clean_accuracy, "robust_accuracy": measured.robust_accuracy}
-            )
-            run.file(checkpoint)
-            run.file(past)
-            _finish_member(bench, row, checkpoint, sha256, measured, device, dtype)
-    file.remove()
+            _train_and_save(member, network, stopped, run, check)
+    member.file.remove()
     with bench.store.transaction() as session:
         done = session.get_one(Model, row.id)
         # Closing the run may have failed, too: a repair looks for rows without an id.
@@ -124,45 +116,36 @@ def _marking_failed(bench: Workbench, row: Model) -> Iterator[None]:
         raise
 
 
-def _read_progress(
-    bench: Workbench, file: ProgressFile, row: Model, network: nn.Module
-) -> KeptProgress | None:
-    """Return what a stopped training of this member left, if it can be gone on from."""
+def _read_stopped(member: _Member, network: nn.Module) -> StoppedTraining | None:
+    """Return the state of a stopped training of this member, if it can be used."""
     try:
-        kept = file.read()
-        if kept is None or TrainingProgress(kept.content).fits(network):
-            return kept
+        stopped = member.file.read()
+        if stopped is None or TrainingState(stopped.content).fits(network):
+            return stopped
     except (ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError):
-        pass  # damaged, of another training or of another version: all the same to us
-    bench.progress.say(
-        f"member seed {row.seed}: what was kept of its training cannot be used ({file.path}); it starts anew"
+        pass  # damaged, of another training or of another version: all the same here
+    member.bench.progress.report(
+        f"{member.title}: the state of its training cannot be used ({member.file.path}); it starts anew"
     )
     return None
 
 
-def _open_run(
-    bench: Workbench,
-    row: Model,
-    dataset: Dataset,
-    config: TrainConfig,
-    parent: RunLog,
-    kept: KeptProgress | None,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> RunLog:
+def _open_run(member: _Member, parent: RunLog, stopped: StoppedTraining | None) -> RunLog:
     """Go on with the MLflow run of the training that was stopped, or start one."""
-    if kept is not None and kept.run_id is not None:
-        return bench.tracker.reopen(kept.run_id, bench.locate(kept.folder), parent)
+    bench, training = member.bench, member.training
+    if stopped is not None and stopped.run_id is not None:
+        return bench.tracker.reopen(stopped.run_id, bench.locate(stopped.folder), parent)
     run = bench.tracker.start(
-        f"member seed {row.seed}", uid=row.uid, parent=parent,
+        member.title, uid=member.row.uid, parent=parent,
         params={
-            **asdict(config), "seed": row.seed,
-            "resolved_device": device.type, "resolved_dtype": str(dtype).removeprefix("torch."),
+            **asdict(training.config), "seed": member.row.seed,
+            "resolved_device": training.device.type, "resolved_dtype": _name(training.dtype),
         },
     )  # fmt: skip
+    dataset = training.dataset
     digest = dataset.fingerprint()[:16]
     run.dataset(name=dataset.name, digest=digest, source=dataset.name, context="training")
-    for epoch in TrainingProgress(kept.content).history if kept else []:
+    for epoch in TrainingState(stopped.content).history if stopped else []:
         _log_epoch(run, epoch)
     return run
 
@@ -173,30 +156,65 @@ def _log_epoch(run: RunLog, metrics: EpochMetrics) -> None:
     run.metrics(values, step=epoch)
 
 
-def _measure(
-    network: nn.Module, dataset: Dataset, check: AttackConfig | None, device: torch.device
-) -> _Measured:
-    split = dataset.splits["attack"]
+def _train_and_save(
+    member: _Member,
+    network: nn.Module,
+    stopped: StoppedTraining | None,
+    run: RunLog,
+    check: AttackConfig | None,
+) -> None:
+    """Train the network, measure it, and save the files, then the row."""
+
+    def save(content: bytes) -> None:
+        member.file.write(StoppedTraining(content, run.run_id, member.bench.relative(run.folder)))
+
+    state = TrainingState(stopped.content if stopped else None, save)
+    history = _train_with_bar(member, network, state, run)
+    measured = _measure(member.training, network, check)
+    checkpoint, past = run.folder / "checkpoint.pt", run.folder / "history.json"
+    sha256 = save_checkpoint(network, checkpoint)
+    write_atomically(past, json.dumps([asdict(epoch) for epoch in history]).encode())
+    run.metrics({"clean_accuracy": measured.clean_accuracy, "robust_accuracy": measured.robust_accuracy})
+    run.file(checkpoint)
+    run.file(past)
+    _finish(member, checkpoint, sha256, measured)
+
+
+def _train_with_bar(
+    member: _Member, network: nn.Module, state: TrainingState, run: RunLog
+) -> list[EpochMetrics]:
+    progress = member.bench.progress
+    with progress.task(member.title, member.training.config.epochs) as advance:
+        watch = OverfittingWatch(state.history)
+        advance(len(state.history))
+
+        def report(metrics: EpochMetrics) -> None:
+            _log_epoch(run, metrics)
+            robust = "" if metrics.pgd_accuracy is None else f", under PGD {metrics.pgd_accuracy:.1%}"
+            advance(1, f"loss {metrics.loss:.3f}, accuracy {metrics.baseline_accuracy:.1%}{robust}")
+            warning = watch.check(metrics)
+            if warning:
+                progress.report(f"{member.title}, {warning}")
+
+        return train(network, member.training, on_epoch=report, state=state)
+
+
+def _measure(training: Training, network: nn.Module, check: AttackConfig | None) -> _Measured:
+    split, device = training.dataset.splits["attack"], training.device
     clean_accuracy = accuracy(network, split, device)
     if check is None:
         return _Measured(clean_accuracy, len(split), None)
     return _Measured(clean_accuracy, len(split), check, *robust_accuracy(network, split, check, device))
 
 
-def _finish_member(
-    bench: Workbench,
-    row: Model,
-    checkpoint: Path,
-    sha256: str,
-    measured: _Measured,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> None:
+def _finish(member: _Member, checkpoint: Path, sha256: str, measured: _Measured) -> None:
+    """Store what a training came to; its files are there."""
+    bench, training = member.bench, member.training
     with bench.store.transaction() as session:
-        done = session.get_one(Model, row.id)
+        done = session.get_one(Model, member.row.id)
         done.checkpoint_uri, done.checkpoint_sha256 = bench.relative(checkpoint), sha256
         done.clean_accuracy, done.finished_at = measured.clean_accuracy, runs.now()
-        done.device, done.dtype = device.type, str(dtype).removeprefix("torch.")
+        done.device, done.dtype = training.device.type, _name(training.dtype)
         done.threads = torch.get_num_threads()
         runs.leave(done, FINISHED)
         # The held-out images are those of the data set at the start of the chain.
@@ -217,31 +235,5 @@ def _finish_member(
             )  # fmt: skip
 
 
-def _train_with_bar(
-    bench: Workbench,
-    run: RunLog,
-    network: nn.Module,
-    dataset: Dataset,
-    config: TrainConfig,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    progress: TrainingProgress,
-) -> list[EpochMetrics]:
-    title = f"member seed {seed}"
-    with bench.progress.task(title, config.epochs) as advance:
-        watch = OverfittingWatch(progress.history)
-        advance(len(progress.history))
-
-        def report(metrics: EpochMetrics) -> None:
-            _log_epoch(run, metrics)
-            robust = "" if metrics.pgd_accuracy is None else f", under PGD {metrics.pgd_accuracy:.1%}"
-            advance(1, f"loss {metrics.loss:.3f}, accuracy {metrics.baseline_accuracy:.1%}{robust}")
-            warning = watch.look(metrics)
-            if warning:
-                bench.progress.say(f"{title}, {warning}")
-
-        return train(
-            network, dataset, config, seed=seed, device=device, dtype=dtype, on_epoch=report,
-            progress=progress,
-        )  # fmt: skip
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""How far a member's training has come, kept in the workspace so that a killed one goes on from there."""
+"""Resume files: the state of a member's training in the workspace, from which a killed one goes on."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,11 +11,11 @@ FOLDER = ".training"
 
 
 @dataclass(frozen=True, slots=True)
-class KeptProgress:
-    """What a stopped training left behind.
+class StoppedTraining:
+    """State of a training that was stopped.
 
     Attributes:
-        content: of ``training.Progress``.
+        content: of ``training.TrainingState``.
         run_id: of the MLflow run that logged it; None if there was none.
         folder: of that run's files, relative to the workspace.
     """
@@ -25,15 +25,15 @@ class KeptProgress:
     folder: str
 
 
-class ProgressFile:
-    """One member's file: a line of JSON that says whose it is, then the content."""
+class ResumeFile:
+    """One member's file: a line of JSON that names its training, then the content."""
 
     def __init__(self, workspace: Workspace, row: Model) -> None:
         self.path = workspace.root / FOLDER / f"{row.uid}.pt"
         self._config_hash = row.config_hash
 
-    def read(self) -> KeptProgress | None:
-        """Return what is kept; None if there is nothing.
+    def read(self) -> StoppedTraining | None:
+        """Return the state; None if there is none.
 
         Raises:
             ValueError: the file is damaged, or of another training.
@@ -46,13 +46,13 @@ class ProgressFile:
             raise ValueError("no header")
         if (header.get("config_hash"), header.get("sha256")) != (self._config_hash, sha256_of(content)):
             raise ValueError("another training's, or altered")
-        return KeptProgress(content, header["run_id"], header["folder"])
+        return StoppedTraining(content, header["run_id"], header["folder"])
 
-    def write(self, kept: KeptProgress) -> None:
-        """Replace what is kept, whole or not at all."""
-        facts = {name: value for name, value in asdict(kept).items() if name != "content"}
-        header = {"config_hash": self._config_hash, "sha256": sha256_of(kept.content), **facts}
-        write_atomically(self.path, json.dumps(header).encode() + b"\n" + kept.content)
+    def write(self, stopped: StoppedTraining) -> None:
+        """Replace the file, whole or not at all."""
+        facts = {name: value for name, value in asdict(stopped).items() if name != "content"}
+        header = {"config_hash": self._config_hash, "sha256": sha256_of(stopped.content), **facts}
+        write_atomically(self.path, json.dumps(header).encode() + b"\n" + stopped.content)
 
     def remove(self) -> None:
         """Forget it, once the member is finished."""

@@ -1,4 +1,7 @@
-"""Controls: pairs whose answer is known, judged by the same code; they make no sample or score rows."""
+"""Controls: pairs whose answer is known, judged by the same code.
+
+They run in memory, and only their outcomes are stored (``control_result``): no sample or score rows.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,34 +11,40 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsdelta_db.compute.attacks import BALLS, apply_delta, describe_samples, is_success, perturb
+from jsdelta_db.compute.attacks import (
+    BALLS,
+    PreparedAttack,
+    apply_delta,
+    describe_samples,
+    is_success,
+    perturb,
+)
 from jsdelta_db.compute.attacks.stability import sign_noise
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.metrics import combine_baselines, score
 from jsdelta_db.compute.models.inference import forward
+from jsdelta_db.config import controls as names
 from jsdelta_db.config.attack import AttackConfig
+from jsdelta_db.config.evaluation import DEFAULT_BETA
 from jsdelta_db.pipeline.evaluation.plan import Plan, find_baselines
 from jsdelta_db.records import FILE_SPLIT, Attempts, Baselines, Control, Samples, Scores, label_pair
 from jsdelta_db.runtime import seeding
-from jsdelta_db.samples.chunks import read_samples
 from jsdelta_db.store.controls import list_controls, write_controls
 from jsdelta_db.workbench.models import LoadedModel
-from jsdelta_db.workbench.workbench import Workbench
 
-MOST_ATTEMPTS, MOST_ATTACKED = 256, 64  # looked at; attacked anew, which costs far more
+MOST_ATTEMPTS, MOST_ATTACKED = 256, 64  # judged; attacked anew, which costs far more
 FEWEST = 10  # samples behind a verdict
-BETA = 0.10
 NOISE_MEDIAN, NOISE_SUCCESS = 0.01, 0.1  # JSΔ; share of the attack's success rate
-UNIT = (0.9, 1.1)  # what a real change of class may come to
+UNIT = (0.9, 1.1)  # JSΔ of a real change of class
 INVARIANT = 0.10  # JSΔ: a flip that counts for more is seen as a change
 SHIFT_PIXELS, NOISE_SIZE = 1, 2 / 255
-MEMBER_ROUNDING = 1e-6  # members' divergences are kept as float32
-DEFAULT_STEPS = 100  # where the samples came without theirs
+MEMBER_ROUNDING = 1e-6  # members' divergences are stored as float32
+DEFAULT_STEPS = 100  # of samples that came without their number
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the controls of one evaluation look at: some of its attempts."""
+    """Some attempts of one evaluation, for its controls."""
 
     plan: Plan
     baselines: Baselines
@@ -55,29 +64,36 @@ class Subject:
         """Let the evaluators compare two batches of images, for the label pairs of the samples."""
         plan, samples = self.plan, self.samples
         pairs = describe_samples(
-            samples.attempts, x, shown - x, _say(plan.attacked, x), _say(plan.attacked, shown)
+            samples.attempts,
+            x,
+            shown - x,
+            _predict(plan.roles.attacked, x),
+            _predict(plan.roles.attacked, shown),
         )
-        clean, after = (np.stack([_say(each, part) for each in plan.evaluators]) for part in (x, shown))
+        clean, after = (
+            np.stack([_predict(each, part) for each in plan.roles.evaluators]) for part in (x, shown)
+        )
         pairs = replace(pairs, target_label=samples.target_label)
         return score(pairs, clean, after, self.baselines, plan.temperatures)
 
 
-def run_controls(bench: Workbench, plan: Plan) -> None:
+def run_controls(plan: Plan) -> None:
     """Run the controls of a finished evaluation and store the outcomes; stored ones are not run again.
 
     Raises:
-        UsageError: the samples were not kept.
+        UsageError: the samples were not stored.
     """
-    with bench.store.transaction() as session:
+    store = plan.roles.bench.store
+    with store.read_session() as session:
         known = list_controls(session, evaluation_id=plan.evaluation.id)
     missing = [control for name, control in CONTROLS.items() if name not in known]
     if not missing:
         return
-    subject = Subject(plan, find_baselines(plan), _pick_samples(bench, plan))
-    with bench.progress.task(f"controls, {plan.title}", len(missing)) as advance:
+    subject = Subject(plan, find_baselines(plan), _pick_samples(plan))
+    with plan.roles.bench.progress.task(f"controls, {plan.title}", len(missing)) as advance:
         for control in missing:
             outcomes = control(subject)
-            with bench.store.transaction() as session:
+            with store.transaction() as session:
                 write_controls(session, evaluation_id=plan.evaluation.id, controls=outcomes)
             advance(1)
 
@@ -85,7 +101,7 @@ def run_controls(bench: Workbench, plan: Plan) -> None:
 def identity(subject: Subject) -> list[Control]:
     """An image beside itself: nothing moved, exactly."""
     scores = subject.judge(subject.x, apply_delta(subject.x, torch.zeros_like(subject.x)))
-    return [Control("identity", float(scores.js.max()), 0.0, 0.0)]
+    return [Control(names.IDENTITY, float(scores.js.max()), 0.0, 0.0)]
 
 
 def sign_noise_of_eps(subject: Subject) -> list[Control]:
@@ -95,44 +111,44 @@ def sign_noise_of_eps(subject: Subject) -> list[Control]:
     noisy = (subject.x + BALLS[attack.norm].spread(signs, attack.eps)).clamp_(0.0, 1.0)
     scores = subject.judge(subject.x, noisy)
     hits = is_success(
-        subject.samples.clean_logits, _say(subject.plan.attacked, noisy), attempts.source_label,
+        subject.samples.clean_logits, _predict(subject.plan.roles.attacked, noisy), attempts.source_label,
         attempts.requested_target,
     )  # fmt: skip
     of_attack = float(subject.samples.success.mean())
     return [
-        Control("noise_js_delta", _median(scores.js_delta), high=NOISE_MEDIAN),
-        Control("noise_success", float(hits.mean()), high=NOISE_SUCCESS * of_attack),
+        Control(names.NOISE_JS_DELTA, _median(scores.js_delta), high=NOISE_MEDIAN),
+        Control(names.NOISE_SUCCESS, float(hits.mean()), high=NOISE_SUCCESS * of_attack),
     ]
 
 
 def clean_pairs(subject: Subject) -> list[Control]:
     """A clean image of each label: the change that JSΔ is measured in, on images it was not measured on."""
     plan, samples = subject.plan, subject.samples
-    split = plan.dataset.splits["attack" if plan.attack.split == FILE_SPLIT else plan.attack.split]
+    split = plan.roles.dataset.splits["attack" if plan.attack.split == FILE_SPLIT else plan.attack.split]
     partners = _draw_partners(split, samples.attempts, samples.target_label)
     js_delta = subject.judge(subject.x, split.batch(partners)).js_delta
     mean = float(np.nanmean(js_delta)) if np.isfinite(js_delta).any() else None
-    return [Control("clean_pairs", mean, *UNIT)]
+    return [Control(names.CLEAN_PAIRS, mean, *UNIT)]
 
 
 def attacked_among_evaluators(subject: Subject) -> list[Control]:
-    """Put the attacked model among the evaluators: what it sees itself bounds JSΔ from below."""
+    """Put the attacked model among the evaluators: its own divergence bounds JSΔ from below."""
     plan, samples = subject.plan, subject.samples
-    rule, members = plan.evaluation.temperature_rule, [*plan.evaluators, plan.attacked]
-    labels = plan.dataset.splits["baseline"].labels.numpy()
-    temperatures = [*plan.temperatures, plan.attacked.temperature(rule)]
+    rule, members = plan.evaluation.temperature_rule, [*plan.roles.evaluators, plan.roles.attacked]
+    labels = plan.roles.dataset.splits["baseline"].labels.numpy()
+    temperatures = [*plan.temperatures, plan.roles.attacked.temperature(rule)]
     clean = [each.logits("baseline") / np.float32(t) for each, t in zip(members, temperatures, strict=True)]
     baselines = combine_baselines([each.baselines(plan.pairs, rule) for each in members], clean, labels)
     scores = score(
         samples,
-        np.stack([*(_say(each, subject.x) for each in plan.evaluators), samples.clean_logits]),
-        np.stack([*(_say(each, subject.x_adv) for each in plan.evaluators), samples.logits]),
+        np.stack([*(_predict(each, subject.x) for each in plan.roles.evaluators), samples.clean_logits]),
+        np.stack([*(_predict(each, subject.x_adv) for each in plan.roles.evaluators), samples.logits]),
         baselines,
         temperatures,
     )
     usable = samples.success & np.isfinite(scores.js_delta)
     # js_g / (N + 1) is the attacked model's part of the mean; the others can only add to it. Divided by ρ
-    # itself, not by what JSΔ was divided by: else a wrong JSΔ would bound itself.
+    # itself, not by JSΔ's own divisor: else a wrong JSΔ would bound itself.
     rho = np.array(
         [
             baselines[label_pair(int(y), int(t))].rho if known else 1.0
@@ -141,10 +157,10 @@ def attacked_among_evaluators(subject: Subject) -> list[Control]:
     )
     bound = np.where(usable, scores.member_js[:, -1] / (len(members) * rho), 0.0)
     slack = float((scores.js_delta - bound)[usable].min()) if usable.any() else None
-    hidden = (scores.js_delta < BETA) & (bound >= BETA) & usable
+    hidden = (scores.js_delta < DEFAULT_BETA) & (bound >= DEFAULT_BETA) & usable
     return [
-        Control("attacked_among_evaluators", slack, low=-MEMBER_ROUNDING),
-        Control("attacked_among_evaluators_bugs", float(hidden.sum()), high=0.0),
+        Control(names.ATTACKED_AMONG_EVALUATORS, slack, low=-MEMBER_ROUNDING),
+        Control(names.ATTACKED_AMONG_EVALUATORS_BUGS, float(hidden.sum()), high=0.0),
     ]
 
 
@@ -152,33 +168,37 @@ def joint_attack(subject: Subject) -> list[Control]:
     """Attack all evaluators at once: where each of them ends at t, a real change of class was seen."""
     plan = subject.plan
     few = _first(subject, MOST_ATTACKED)
-    first, *others = plan.evaluators
+    first, *others = plan.roles.evaluators
     made = _attack(few, "feature", first, others)
     shown = apply_delta(few.x, torch.from_numpy(made.delta))
-    said = np.stack([_say(each, shown).argmax(1) for each in plan.evaluators])
-    everywhere = (said == few.samples.target_label).all(0)
+    predicted = np.stack([_predict(each, shown).argmax(1) for each in plan.roles.evaluators])
+    everywhere = (predicted == few.samples.target_label).all(0)
     js_delta = few.judge(few.x, shown).js_delta[everywhere]
     return [
         # A handful tells nothing: weak attacks hardly ever move every evaluator at once.
-        Control("joint_attack", _median(js_delta), *UNIT, has_verdict=int(everywhere.sum()) >= FEWEST),
-        Control("joint_attack_success", float(everywhere.mean()), has_verdict=False),
+        Control(names.JOINT_ATTACK, _median(js_delta), *UNIT, has_verdict=int(everywhere.sum()) >= FEWEST),
+        Control(names.JOINT_ATTACK_SUCCESS, float(everywhere.mean()), has_verdict=False),
     ]
 
 
 def bug_seeking(subject: Subject) -> list[Control]:
     """Seek bugs on purpose, with half of the evaluators to hide from and the others to judge: shown only."""
     plan = subject.plan
-    half = len(plan.evaluators) // 2
+    half = len(plan.roles.evaluators) // 2
     if not half:
-        return [Control("bug_seeking", None, has_verdict=False)]
+        return [Control(names.BUG_SEEKING, None, has_verdict=False)]
     few = _first(subject, MOST_ATTACKED)
-    made = _attack(few, "bug", plan.attacked, plan.evaluators[:half])
-    judges = replace(plan, evaluators=plan.evaluators[half:], temperatures=plan.temperatures[half:])
-    judged = replace(few, plan=judges, baselines=find_baselines(judges))
+    made = _attack(few, "bug", plan.roles.attacked, plan.roles.evaluators[:half])
+    judging = replace(
+        plan,
+        roles=replace(plan.roles, evaluators=plan.roles.evaluators[half:]),
+        temperatures=plan.temperatures[half:],
+    )
+    judged = replace(few, plan=judging, baselines=find_baselines(judging))
     scores = judged.judge(few.x, apply_delta(few.x, torch.from_numpy(made.delta)))
     usable = made.success & np.isfinite(scores.js_delta)
-    value = float((scores.js_delta[usable] < BETA).mean()) if usable.any() else None
-    return [Control("bug_seeking", value, has_verdict=False)]
+    value = float((scores.js_delta[usable] < DEFAULT_BETA).mean()) if usable.any() else None
+    return [Control(names.BUG_SEEKING, value, has_verdict=False)]
 
 
 def invariance(subject: Subject) -> list[Control]:
@@ -186,9 +206,9 @@ def invariance(subject: Subject) -> list[Control]:
     x, attempts = subject.x, subject.samples.attempts
     signs = sign_noise(attempts, tuple(x.shape[1:]), "invariance", subject.plan.attack.seed)
     changed = {
-        "invariance_flip": x.flip(-1),
-        "invariance_shift": _shift(x),
-        "invariance_noise": (x + signs * NOISE_SIZE).clamp_(0.0, 1.0),
+        names.INVARIANCE_FLIP: x.flip(-1),
+        names.INVARIANCE_SHIFT: _shift(x),
+        names.INVARIANCE_NOISE: (x + signs * NOISE_SIZE).clamp_(0.0, 1.0),
     }
     return [
         Control(name, _median(subject.judge(x, shown).js_delta), high=INVARIANT)
@@ -198,26 +218,22 @@ def invariance(subject: Subject) -> list[Control]:
 
 # by the name of each one's first outcome, which tells whether it was run
 CONTROLS: dict[str, Callable[[Subject], list[Control]]] = {
-    "identity": identity,
-    "noise_js_delta": sign_noise_of_eps,
-    "clean_pairs": clean_pairs,
-    "attacked_among_evaluators": attacked_among_evaluators,
-    "joint_attack": joint_attack,
-    "bug_seeking": bug_seeking,
-    "invariance_flip": invariance,
+    names.IDENTITY: identity,
+    names.NOISE_JS_DELTA: sign_noise_of_eps,
+    names.CLEAN_PAIRS: clean_pairs,
+    names.ATTACKED_AMONG_EVALUATORS: attacked_among_evaluators,
+    names.JOINT_ATTACK: joint_attack,
+    names.BUG_SEEKING: bug_seeking,
+    names.INVARIANCE_FLIP: invariance,
 }
 
 
-def _pick_samples(bench: Workbench, plan: Plan) -> Samples:
-    """Read chunks in a keyed order until there are enough attempts."""
-    attack = plan.attack
-    chunks = np.arange(-(-attack.n_attempts // attack.chunk_size), dtype=np.int64)
+def _pick_samples(plan: Plan) -> Samples:
+    """Return some attempts of chunks in a keyed order."""
+    seed = plan.attack.seed
     found: Samples | None = None
-    for position in seeding.order(chunks, "controls", attack.seed):
-        if plan.make is not None and not attack.keeps_samples:
-            part = plan.make(int(position))
-        else:
-            part = read_samples(bench, attack, int(position), plan.dataset, plan.attacked)
+    for position in seeding.order(np.array(plan.chunks, dtype=np.int64), "controls", seed):
+        part = plan.stored_chunk(int(position))
         found = part if found is None else found.joined(part)
         if len(found.attempts) >= MOST_ATTEMPTS:
             break
@@ -241,11 +257,9 @@ def _attack(
     rows = np.arange(len(samples.attempts))
     # Rows stand for indices: the same image may be here several times, towards different labels.
     attempts = Attempts(rows, samples.attempts.source_label, samples.target_label)
-    images = Split(subject.x, torch.from_numpy(samples.attempts.source_label), rows)
-    return perturb(
-        attacked.prepared(attack.dtype), images, attempts, _say(attacked, subject.x), config, len(rows),
-        [each.prepared(attack.dtype) for each in surrogates],
-    )  # fmt: skip
+    prepared, *held = (each.prepared(attack.dtype) for each in (attacked, *surrogates))
+    made = PreparedAttack(prepared, held, config, len(rows))
+    return perturb(made, attempts, subject.x, _predict(attacked, subject.x))
 
 
 def _draw_partners(split: Split, attempts: Attempts, target_label: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -267,7 +281,7 @@ def _shift(x: Tensor) -> Tensor:
     return padded[..., : x.shape[-1]]
 
 
-def _say(model: LoadedModel, images: Tensor) -> NDArray[np.float32]:
+def _predict(model: LoadedModel, images: Tensor) -> NDArray[np.float32]:
     ordered = images.to(model.device).contiguous(memory_format=torch.channels_last)
     return forward(model.network, ordered)
 

@@ -1,4 +1,4 @@
-"""Samples made elsewhere, entered like an attack of ours: measured again, not believed."""
+"""Foreign samples, entered like an attack of ours: measured again, not believed."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jsdelta_db.compute.attacks import apply_delta, describe_samples
-from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models.inference import BATCH_SIZE, forward
 from jsdelta_db.config.eps import largest_eps
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.errors import NothingToDoError
-from jsdelta_db.pipeline.evaluation.plan import PlannedAttack, enter_chunks, possible_pairs
+from jsdelta_db.pipeline.evaluation.plan import PlannedAttack, insert_chunks, possible_pairs
+from jsdelta_db.pipeline.evaluation.roles import OpenRoles
+from jsdelta_db.pipeline.evaluation.sources import GivenSamples
 from jsdelta_db.records import UNTARGETED, Samples
 from jsdelta_db.samples.foreign_file import ForeignSamples
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import Attack
-from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.models import LoadedModel
-from jsdelta_db.workbench.workbench import Workbench
 
 LEVEL_TOLERANCE = 1e-6  # float rounding around a whole number of pixel levels
 GIVEN, UNKNOWN = "given", "unknown"
@@ -28,10 +27,10 @@ GIVEN, UNKNOWN = "given", "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What samples from elsewhere turned out to be, beside what was claimed (None: nothing was).
+    """Sizes and success of samples from elsewhere, measured and as claimed (None: not claimed).
 
     Attributes:
-        n_skipped: images that the attacked model has wrong before any change.
+        n_skipped: images that the attacked model already misclassifies.
         eps, eps_claimed: largest change.
         success_rate, success_rate_claimed: share of the attempts.
     """
@@ -44,18 +43,13 @@ class Measured:
     success_rate_claimed: float | None
 
 
-def plan_foreign(
-    bench: Workbench,
-    samples: ForeignSamples,
-    dataset: Dataset,
-    dataset_row: DatasetRow,
-    attacked: LoadedModel,
-) -> tuple[PlannedAttack, Measured]:
-    """Find or make the row of samples from elsewhere; images that the model has wrong are skipped.
+def plan_foreign(roles: OpenRoles, samples: ForeignSamples) -> tuple[PlannedAttack, Measured]:
+    """Find or make the row of samples from elsewhere; images that the model misclassifies are skipped.
 
     Raises:
-        NothingToDoError: the attacked model has every image wrong.
+        NothingToDoError: the attacked model misclassifies every image.
     """
+    attacked = roles.attacked
     delta = samples.x_adv - samples.x
     # x + δ, not x_adv: what is checked is what is stored and scored, to the last bit.
     clean_logits, logits = (
@@ -71,39 +65,36 @@ def plan_foreign(
         np.lexsort((samples.attempts.requested_target[right], samples.attempts.sample_index[right]))
     ]
     described = describe_samples(
-        samples.attempts.pick(order), samples.x[order], delta[order],
-        clean_logits[order], logits[order],
-    )  # fmt: skip
-    size = described.linf if samples.norm == "linf" else described.l2
-    eps = _whole_levels(float(size.max()), samples.norm)
-    library, _, version = samples.library.replace("==", " ").partition(" ")
+        samples.attempts.pick(order), samples.x[order], delta[order], clean_logits[order], logits[order]
+    )
     key = config_hash(
         {"kind": "samples", "sha256": samples.fingerprint, "library": samples.library, "norm": samples.norm},
-        [dataset_row.uid, attacked.row.uid],
+        [roles.dataset_row.uid, attacked.row.uid],
     )
+    with roles.bench.store.transaction() as session:
+        attack = runs.find_or_create(session, Attack, key, lambda: _new_attack(roles, samples, described))
+        insert_chunks(session, attack)
+    pairs = possible_pairs(described.attempts, len(roles.dataset.classes))
+    planned = PlannedAttack(attack, pairs, GivenSamples(attack, described))
+    return planned, _measure(samples, described, order)
 
+
+def _new_attack(roles: OpenRoles, samples: ForeignSamples, described: Samples) -> Attack:
+    """Return the row of an attack made elsewhere; unknown settings are marked so."""
+    attacked, n_attempts = roles.attacked, len(described.attempts)
+    size = described.linf if samples.norm == "linf" else described.l2
+    library, _, version = samples.library.replace("==", " ").partition(" ")
     rule = "untargeted" if (described.attempts.requested_target == UNTARGETED).all() else GIVEN
-
-    def new_attack() -> Attack:
-        return Attack(
-            attacked_model_id=attacked.row.id, attacked_sha256=attacked.row.checkpoint_sha256,
-            dataset_id=dataset_row.id, split=samples.split, norm=samples.norm, eps=eps, steps=0,
-            step_size=0.0, random_start=False, restarts=0, target_rule=rule, objective=UNKNOWN,
-            stop=UNKNOWN, seed=0, images=None, library=library, library_version=version.strip(),
-            chunk_size=BATCH_SIZE, n_images=len(samples.x), n_skipped=len(samples.x) - len(order),
-            n_attempts=len(order), requested_device="auto", requested_dtype="float32",
-            device=attacked.device.type, dtype="float32", threads=torch.get_num_threads(),
-        )  # fmt: skip
-
-    with bench.store.transaction() as session:
-        attack = runs.find_or_create(session, Attack, key, new_attack)
-        enter_chunks(session, attack)
-
-    def make(position: int) -> Samples:
-        return described.pick(slice(position * attack.chunk_size, (position + 1) * attack.chunk_size))
-
-    pairs = possible_pairs(described.attempts, len(dataset.classes))
-    return PlannedAttack(attack, attacked, pairs, make), _measure(samples, described, order)
+    return Attack(
+        attacked_model_id=attacked.row.id, attacked_sha256=attacked.row.checkpoint_sha256,
+        dataset_id=roles.dataset_row.id, split=samples.split, norm=samples.norm,
+        eps=_whole_levels(float(size.max()), samples.norm), steps=0, step_size=0.0, random_start=False,
+        restarts=0, target_rule=rule, objective=UNKNOWN, stop=UNKNOWN, seed=0, images=None, library=library,
+        library_version=version.strip(), chunk_size=BATCH_SIZE, n_images=len(samples.x),
+        n_skipped=len(samples.x) - n_attempts, n_attempts=n_attempts, requested_device="auto",
+        requested_dtype="float32", device=attacked.device.type, dtype="float32",
+        threads=torch.get_num_threads(),
+    )  # fmt: skip
 
 
 def _predict(model: LoadedModel, images: Tensor) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
-"""What will be done, as rows: an attack, an evaluation of it, and their chunks, found or made."""
+"""Plans: an attack, an evaluation of it and their chunks as rows, found or made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,15 +8,16 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from jsdelta_db.compute.attacks import choose_attempts, choose_dtype, perturb, plan_chunk_size
+from jsdelta_db.compute.attacks import choose_attempts, choose_dtype, plan_chunk_size
 from jsdelta_db.compute.attacks.targets import choose_images
-from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.metrics import combine_baselines
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.errors import NothingToDoError
+from jsdelta_db.pipeline.evaluation.roles import OpenRoles
+from jsdelta_db.pipeline.evaluation.sources import AttackedSamples, SampleSource, StoredSamples
 from jsdelta_db.records import UNTARGETED, Attempts, Baselines, LabelPair, Samples, label_pair
 from jsdelta_db.runtime.version import installed_version
 from jsdelta_db.store import runs
@@ -27,46 +28,41 @@ from jsdelta_db.store.schema import (
     Attack,
     AttackChunk,
     AttackSurrogate,
-    Ensemble,
     Evaluation,
     EvaluationChunk,
     EvaluationMember,
 )
-from jsdelta_db.store.schema import Dataset as DatasetRow
-from jsdelta_db.workbench.models import LoadedModel
-from jsdelta_db.workbench.workbench import Workbench
-
-MakeChunk = Callable[[int], Samples]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedAttack:
-    """An attack's row and how its chunks come about.
+    """An attack's row, and where its samples come from.
 
     Attributes:
-        pairs: label pairs that its samples may have.
-        make: position → the samples of that chunk; None where all of them are stored.
+        pairs: label pairs that the samples may have.
     """
 
     attack: Attack
-    attacked: LoadedModel
     pairs: frozenset[LabelPair]
-    make: MakeChunk | None
+    source: SampleSource
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that is needed to work on one attack and one evaluation of it."""
+    """All that is needed to work on one attack and one evaluation of it.
 
+    Attributes:
+        temperatures: one an evaluator.
+        pairs: label pairs that the samples may have.
+        source: of chunks that are not stored yet.
+    """
+
+    roles: OpenRoles
     attack: Attack
     evaluation: Evaluation
-    dataset: Dataset
-    dataset_uid: str
-    attacked: LoadedModel
-    evaluators: Sequence[LoadedModel]
     temperatures: Sequence[float]
     pairs: frozenset[LabelPair]
-    make: MakeChunk | None
+    source: SampleSource
 
     @property
     def is_finished(self) -> bool:
@@ -74,105 +70,111 @@ class Plan:
         return self.evaluation.status == FINISHED
 
     @property
+    def only_reads(self) -> bool:
+        """Whether all samples are stored."""
+        return isinstance(self.source, StoredSamples)
+
+    @property
+    def chunks(self) -> range:
+        """Positions of the attack's chunks."""
+        return range(-(-self.attack.n_attempts // self.attack.chunk_size))
+
+    @property
     def title(self) -> str:
-        """What people call this attack."""
+        """Name of the attack for people."""
         attack = self.attack
-        what = "attack" if attack.objective == "target" else f"{attack.objective} attack"
+        kind = "attack" if attack.objective == "target" else f"{attack.objective} attack"
         if attack.steps == 0:  # made elsewhere
-            what = f"{attack.library} samples"
-        if self.make is None:
-            what = f"scores of {what}"
-        return f"{what} on {self.attacked.title}, ε = {format_eps(attack.eps, attack.norm)}"
+            kind = f"{attack.library} samples"
+        if self.only_reads:
+            kind = f"scores of {kind}"
+        return f"{kind} on {self.roles.attacked.title}, ε = {format_eps(attack.eps, attack.norm)}"
+
+    def stored_chunk(self, position: int) -> Samples:
+        """Return a chunk that was attacked before; without its perturbations it is made once more.
+
+        Raises:
+            CheckpointError: its file is missing or altered.
+        """
+        if not self.attack.keeps_samples:
+            return self.source.chunk(position)
+        roles = self.roles
+        return StoredSamples(roles.bench, self.attack, roles.dataset, roles.attacked).chunk(position)
 
 
-def plan_attack(
-    bench: Workbench,
-    config: AttackConfig,
-    dataset: Dataset,
-    dataset_row: DatasetRow,
-    attacked: LoadedModel,
-    surrogates: Sequence[LoadedModel],
-    *,
-    keeps_samples: bool = True,
-) -> PlannedAttack:
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """Images of an attack, those that the attacked model calls by their label, and the attempts on these."""
+
+    images: NDArray[np.int64]
+    right: NDArray[np.int64]
+    attempts: Attempts
+
+
+def plan_attack(roles: OpenRoles, config: AttackConfig, *, keeps_samples: bool = True) -> PlannedAttack:
     """Find or make the row of one attack.
 
     Raises:
         NothingToDoError: no image is left to attack.
         UsageError: the model cannot be attacked in the dtype asked for.
     """
-    images = choose_images(dataset.splits[config.split], config.images)
-    right = _right_images(config, dataset, attacked, images)
-    attempts = _aim(config, dataset, attacked, images, right)
-    parents = [dataset_row.uid, attacked.row.uid, *(each.row.uid for each in surrogates)]
+    aim = _aim(roles, config)
+    models = (roles.attacked, *roles.surrogates)
+    parents = [roles.dataset_row.uid, *(each.row.uid for each in models)]
     key = config_hash(config.canonical(), parents)
-
-    def new_attack() -> Attack:
-        device = attacked.device
-        few = dataset.splits["baseline"].batch(slice(0, 2))
-        dtype = str(choose_dtype(config.dtype, attacked.network, device, few)).removeprefix("torch.")
-        chunk_size = plan_chunk_size(
-            dataset.image_shape, attacked.prepared(dtype), len(attempts), len(surrogates)
+    with roles.bench.store.transaction() as session:
+        attack = runs.find_or_create(
+            session, Attack, key, lambda: _new_attack(roles, config, aim, keeps_samples)
         )
-        return Attack(
-            attacked_model_id=attacked.row.id, attacked_sha256=attacked.row.checkpoint_sha256,
-            dataset_id=dataset_row.id, split=config.split, norm=config.norm, eps=config.eps,
-            steps=config.steps, step_size=config.step_size, random_start=config.random_start,
-            restarts=config.restarts, target_rule=config.targets, objective=config.objective,
-            stop=config.stop, seed=config.seed, images=config.images, library="jsdelta",
-            library_version=installed_version(), chunk_size=chunk_size,
-            n_images=len(images), n_skipped=len(images) - len(right), n_attempts=len(attempts),
-            requested_device=config.device, requested_dtype=config.dtype, device=device.type,
-            dtype=dtype, threads=torch.get_num_threads(),
-            keeps_samples=keeps_samples,
-        )  # fmt: skip
-
-    with bench.store.transaction() as session:
-        attack = runs.find_or_create(session, Attack, key, new_attack)
-        enter_chunks(session, attack)
-        for position, surrogate in enumerate(surrogates):
+        insert_chunks(session, attack)
+        for position, surrogate in enumerate(roles.surrogates):
             session.merge(AttackSurrogate(attack_id=attack.id, position=position, model_id=surrogate.row.id))
-
-    def make(position: int) -> Samples:
-        return perturb(
-            attacked.prepared(attack.dtype), dataset.splits[config.split],
-            attempts.chunk(position, attack.chunk_size), attacked.logits(config.split), config,
-            attack.chunk_size, [each.prepared(attack.dtype) for each in surrogates],
-        )  # fmt: skip
-
-    return PlannedAttack(attack, attacked, possible_pairs(attempts, len(dataset.classes)), make)
+    source = AttackedSamples(attack, config, roles.dataset, aim.attempts, roles.attacked, roles.surrogates)
+    return PlannedAttack(attack, possible_pairs(aim.attempts, len(roles.dataset.classes)), source)
 
 
-def _right_images(
-    config: AttackConfig, dataset: Dataset, attacked: LoadedModel, images: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    said = attacked.logits(config.split)[images].argmax(1)
-    right: NDArray[np.int64] = images[said == dataset.splits[config.split].labels.numpy()[images]]
-    return right
-
-
-def _aim(
-    config: AttackConfig,
-    dataset: Dataset,
-    attacked: LoadedModel,
-    images: NDArray[np.int64],
-    right: NDArray[np.int64],
-) -> Attempts:
-    split = dataset.splits[config.split]
+def _aim(roles: OpenRoles, config: AttackConfig) -> _Aim:
+    split, logits = roles.dataset.splits[config.split], roles.attacked.logits(config.split)
+    images, labels = choose_images(split, config.images), split.labels.numpy()
+    right = images[logits[images].argmax(1) == labels[images]]
     attempts = choose_attempts(
-        config.targets, split.index[right], split.labels.numpy()[right], dataset.classes, config.seed,
-        attacked.logits(config.split)[right],
-    )  # fmt: skip
+        config.targets, split.index[right], labels[right], roles.dataset.classes, config.seed, logits[right]
+    )
     if not len(attempts):
         raise NothingToDoError(
-            f"model {attacked.title} calls none of {len(images)} images by their label, "
+            f"model {roles.attacked.title} calls none of {len(images)} images by their label, "
             f"or --targets {config.targets} leaves none; try more --images or train longer"
         )
-    return attempts
+    return _Aim(images, right, attempts)
+
+
+def _new_attack(roles: OpenRoles, config: AttackConfig, aim: _Aim, keeps_samples: bool) -> Attack:
+    """Return an attack's row: as requested, and as resolved on this machine.
+
+    The counts of the plan stand here and not on the chunks: they are fixed now, and a chunk is then its
+    attempts and nothing else.
+    """
+    attacked, dataset = roles.attacked, roles.dataset
+    few = dataset.splits["baseline"].batch(slice(0, 2))
+    dtype = str(choose_dtype(config.dtype, attacked.network, attacked.device, few)).removeprefix("torch.")
+    chunk_size = roles.bench.chunk_size or plan_chunk_size(
+        dataset.image_shape, attacked.prepared(dtype), len(aim.attempts), len(roles.surrogates)
+    )
+    return Attack(
+        attacked_model_id=attacked.row.id, attacked_sha256=attacked.row.checkpoint_sha256,
+        dataset_id=roles.dataset_row.id, split=config.split, norm=config.norm, eps=config.eps,
+        steps=config.steps, step_size=config.step_size, random_start=config.random_start,
+        restarts=config.restarts, target_rule=config.targets, objective=config.objective,
+        stop=config.stop, seed=config.seed, images=config.images, library="jsdelta",
+        library_version=installed_version(), chunk_size=chunk_size, n_images=len(aim.images),
+        n_skipped=len(aim.images) - len(aim.right), n_attempts=len(aim.attempts),
+        requested_device=config.device, requested_dtype=config.dtype, device=attacked.device.type,
+        dtype=dtype, threads=torch.get_num_threads(), keeps_samples=keeps_samples,
+    )  # fmt: skip
 
 
 def possible_pairs(attempts: Attempts, n_classes: int) -> frozenset[LabelPair]:
-    """Return the label pairs that attempts aim at; where they aim at none, all that they could reach."""
+    """Return the label pairs that attempts aim at; of untargeted ones all that they could reach."""
     pairs = set()
     for source, target in {
         *zip(attempts.source_label.tolist(), attempts.requested_target.tolist(), strict=True)
@@ -182,8 +184,8 @@ def possible_pairs(attempts: Attempts, n_classes: int) -> frozenset[LabelPair]:
     return frozenset(pairs)
 
 
-def enter_chunks(session: Session, attack: Attack, evaluation: Evaluation | None = None) -> None:
-    """Enter the chunks of an attack, or of an evaluation of it, if they are not there."""
+def insert_chunks(session: Session, attack: Attack, evaluation: Evaluation | None = None) -> None:
+    """Store the chunks of an attack, or of an evaluation of it, that are not there yet."""
     table, parent, parent_id = (
         (AttackChunk, "attack_id", attack.id)
         if evaluation is None
@@ -197,20 +199,16 @@ def enter_chunks(session: Session, attack: Attack, evaluation: Evaluation | None
     insert_rows(session, table, (parent, "position", "status", "n_attempts"), rows)
 
 
-def plan_evaluation(
-    bench: Workbench,
-    planned: PlannedAttack,
-    rules: EvaluationConfig,
-    dataset: Dataset,
-    dataset_row: DatasetRow,
-    evaluators: Sequence[LoadedModel],
-    ensemble: Ensemble | None,
-) -> Plan:
+def plan_evaluation(roles: OpenRoles, planned: PlannedAttack, rules: EvaluationConfig) -> Plan:
     """Find or make the row of an evaluation: these evaluators, judging this attack by these rules."""
-    attack = planned.attack
-    temperatures = [each.temperature(rules.temperature) for each in evaluators]
-    parents = [attack.uid, *([ensemble.uid] if ensemble else []), *(each.row.uid for each in evaluators)]
-    with bench.store.transaction() as session:
+    attack, ensemble = planned.attack, roles.rows.ensemble
+    temperatures = [each.temperature(rules.temperature) for each in roles.evaluators]
+    parents = [
+        attack.uid,
+        *([ensemble.uid] if ensemble else []),
+        *(each.row.uid for each in roles.evaluators),
+    ]
+    with roles.bench.store.transaction() as session:
         evaluation = runs.find_or_create(
             session,
             Evaluation,
@@ -221,8 +219,8 @@ def plan_evaluation(
                 temperature_rule=rules.temperature, baseline_rule=rules.baseline,
             ),
         )  # fmt: skip
-        enter_chunks(session, attack, evaluation)
-        for position, (member, temperature) in enumerate(zip(evaluators, temperatures, strict=True)):
+        insert_chunks(session, attack, evaluation)
+        for position, (member, temperature) in enumerate(zip(roles.evaluators, temperatures, strict=True)):
             session.merge(
                 EvaluationMember(
                     evaluation_id=evaluation.id, position=position, model_id=member.row.id,
@@ -230,20 +228,17 @@ def plan_evaluation(
                     temperature=temperature,
                 )
             )  # fmt: skip
-    return Plan(
-        attack, evaluation, dataset, dataset_row.uid, planned.attacked, evaluators, temperatures,
-        planned.pairs, planned.make,
-    )  # fmt: skip
+    return Plan(roles, attack, evaluation, temperatures, planned.pairs, planned.source)
 
 
 def find_baselines(plan: Plan) -> Baselines:
     """Return the evaluators' baselines for the label pairs that the attack's samples may have."""
-    rule = plan.evaluation.temperature_rule
+    evaluators, rule = plan.roles.evaluators, plan.evaluation.temperature_rule
     return combine_baselines(
-        [member.baselines(plan.pairs, rule) for member in plan.evaluators],
+        [member.baselines(plan.pairs, rule) for member in evaluators],
         [
             member.logits("baseline") / np.float32(temperature)
-            for member, temperature in zip(plan.evaluators, plan.temperatures, strict=True)
+            for member, temperature in zip(evaluators, plan.temperatures, strict=True)
         ],
-        plan.dataset.splits["baseline"].labels.numpy(),
+        plan.roles.dataset.splits["baseline"].labels.numpy(),
     )

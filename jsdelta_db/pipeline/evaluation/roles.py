@@ -1,24 +1,51 @@
-"""Who plays which part: the attacked model, its evaluators, and the surrogates held back from judging."""
+"""Roles: the attacked model, its evaluators, and the surrogates that only the attack may use.
+
+A user's references become rows (:class:`Roles`), one set per attacked model, and these are opened once
+(:class:`OpenRoles`) for all that is planned with them.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import SURROGATE_OBJECTIVES
 from jsdelta_db.errors import NothingToDoError, UsageError
 from jsdelta_db.store.references import get_ensemble, list_first_evaluators, list_members, list_models
 from jsdelta_db.store.schema import Attack, AttackSurrogate, Ensemble, Model
+from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.workbench.datasets import root_of
+from jsdelta_db.workbench.models import LoadedModel, open_models
+from jsdelta_db.workbench.workbench import Workbench
 
 FEWEST_NAMED = 2  # evaluators, where they are named: one opinion is no ensemble's
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
-    """The parts of one attack and one evaluation of it.
+class RoleRequest:
+    """References to the models that take part, as a user gives them.
 
     Attributes:
-        ensemble: whose members judge; None for a set put together from several.
+        ensemble: name or uid prefix; the newest finished one if None.
+        attacked: ``first``, ``all``, or a reference to models (see :mod:`jsdelta_db.store.references`).
+        evaluators: references; the ensemble's other members if empty.
+        surrogates: references; for objectives that need them and none given, the later half of the
+            members that would judge.
+    """
+
+    ensemble: str | None = None
+    attacked: str = "first"
+    evaluators: Sequence[str] = ()
+    surrogates: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Rows of the models of one attack and one evaluation of it.
+
+    Attributes:
+        ensemble: whose members are the evaluators; None for a set put together from several.
     """
 
     attacked: Model
@@ -26,86 +53,154 @@ class Cast:
     surrogates: Sequence[Model]
     ensemble: Ensemble | None
 
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """All of them, the attacked one first."""
+        return (self.attacked, *self.evaluators, *self.surrogates)
 
-def cast_attacks(
-    session: Session,
-    *,
-    ensemble: str | None,
-    attacked: str,
-    objective: str = "target",
-    evaluators: Sequence[str] = (),
-    surrogates: Sequence[str] = (),
-) -> list[Cast]:
-    """Give out the parts of attacks, one per attacked model.
+    @property
+    def title(self) -> str:
+        """Name of the set for people."""
+        return self.ensemble.name if self.ensemble else self.attacked.title
 
-    Args:
-        ensemble: name or uid; the newest finished one if None.
-        attacked: ``first``, ``all``, or a reference to models (see :mod:`jsdelta_db.store.references`).
-        evaluators: references; the ensemble's other members if empty.
-        surrogates: references; for objectives that need them and none given, the later half of the
-            ensemble's members that would judge.
+
+@dataclass(frozen=True, slots=True)
+class OpenRoles:
+    """The same models in use, on one data set.
+
+    Attributes:
+        dataset, dataset_row: the builtin data set whose held-out images the models are asked about.
+    """
+
+    bench: Workbench
+    rows: Roles
+    dataset: Dataset
+    dataset_row: DatasetRow
+    attacked: LoadedModel
+    evaluators: Sequence[LoadedModel]
+    surrogates: Sequence[LoadedModel]
+
+
+def find_roles(session: Session, request: RoleRequest, objective: str = "target") -> list[Roles]:
+    """Assign the roles of attacks, one set per attacked model.
 
     Raises:
-        UsageError: a name that does not exist, too few members, or a model in two parts.
-        NothingToDoError: no ensemble, or nobody is left to judge.
+        UsageError: a name that does not exist, too few members, or a model in two roles.
+        NothingToDoError: no ensemble, or no evaluator is left.
     """
-    home = get_ensemble(session, ensemble)
+    home = get_ensemble(session, request.ensemble)
     members = list_members(session, home)
-    if len(members) < 2 and not evaluators:
+    if len(members) < 2 and not request.evaluators:
         raise UsageError(
             f"ensemble {home.name!r} has {len(members)} member; one is attacked and the others judge, "
             "so train at least two: jsdelta train --members 5"
         )
-    if surrogates and objective not in SURROGATE_OBJECTIVES:
+    needs_surrogates = objective in SURROGATE_OBJECTIVES
+    if request.surrogates and not needs_surrogates:
         raise UsageError(
-            f"--surrogates go with --objective {' or '.join(SURROGATE_OBJECTIVES)}; "
-            f"{objective!r} looks at none"
+            f"--surrogates go with --objective {' or '.join(SURROGATE_OBJECTIVES)}; {objective!r} uses none"
         )
-    named, of = _named(session, evaluators, home)
-    held = _named(session, surrogates, home)[0]
-    casts = []
-    for model in _attacked(session, home, members, attacked):
-        others = _without(members, [model])
+    named, ensemble = _list_named(session, request.evaluators, home)
+    surrogates, _ = _list_named(session, request.surrogates, home)
+    found = []
+    for attacked in _list_attacked(session, home, members, request.attacked):
+        others = _without(members, [attacked])
         if not others and not named:
             raise NothingToDoError(
                 f"every member of {home.name!r} has the same weights, so none can judge another"
             )
-        back = held or (_hold_back(home, others, named) if objective in SURROGATE_OBJECTIVES else [])
-        judges = named or _without(others, back)
-        _check_parts(model, judges, back, named=bool(named))
-        casts.append(Cast(model, judges, back, of if named else home))
-    return casts
+        held = surrogates or (_hold_back(home, others, named) if needs_surrogates else [])
+        roles = Roles(attacked, named or _without(others, held), held, ensemble if named else home)
+        _check_roles(roles, are_named=bool(named))
+        found.append(roles)
+    return found
 
 
-def cast_judges(session: Session, attack: Attack, evaluators: Sequence[str]) -> Cast:
-    """Give out the parts for samples that are there already.
+def find_evaluators(session: Session, attack: Attack, references: Sequence[str]) -> Roles:
+    """Assign the roles for samples that are stored already.
 
     Args:
-        evaluators: references; those of the attack's first evaluation if empty.
+        references: to the evaluators; those of the attack's first evaluation if empty.
 
     Raises:
         UsageError: a name that does not exist, too few models, the attacked model or a surrogate among them.
     """
-    named, of = _named(session, evaluators, None) if evaluators else list_first_evaluators(session, attack)
+    if references:
+        evaluators, ensemble = _list_named(session, references, None)
+    else:
+        evaluators, ensemble = list_first_evaluators(session, attack)
     attacked = session.get_one(Model, attack.attacked_model_id)
     rows = session.query(AttackSurrogate).filter_by(attack_id=attack.id).order_by(AttackSurrogate.position)
     surrogates = [session.get_one(Model, row.model_id) for row in rows]
-    _check_parts(attacked, named, surrogates, named=bool(evaluators))
-    return Cast(attacked, named, surrogates, of)
+    roles = Roles(attacked, evaluators, surrogates, ensemble)
+    _check_roles(roles, are_named=bool(references))
+    return roles
 
 
-def _attacked(session: Session, home: Ensemble, members: Sequence[Model], attacked: str) -> Sequence[Model]:
-    if attacked == "all":
+def open_roles(bench: Workbench, found: Sequence[Roles], device: str) -> list[OpenRoles]:
+    """Open the one data set that some roles are for, and their models, each once.
+
+    Raises:
+        UsageError: they are for several data sets, or the data set is not the one that was trained on.
+        DataError: the data set's files are missing.
+        ModelError: an image or a checkpoint cannot be used.
+    """
+    with bench.store.read_session() as session:
+        dataset_row = common_dataset(session, found)
+    dataset, load = open_models(bench, dataset_row, device)
+    return [
+        OpenRoles(
+            bench, roles, dataset, dataset_row, load(roles.attacked),
+            [load(row) for row in roles.evaluators], [load(row) for row in roles.surrogates],
+        )
+        for roles in found
+    ]  # fmt: skip
+
+
+def common_dataset(session: Session, found: Iterable[Roles]) -> DatasetRow:
+    """Return the builtin data set that all models of some roles are for.
+
+    A model that was trained on a constructed set is asked about the held-out images of its root, as a
+    model trained on the root is: attacks, baselines and logits belong to the root's row.
+
+    Raises:
+        UsageError: they are for several.
+    """
+    trained_on = {model.dataset_id for roles in found for model in roles.models}
+    rows = [root_of(session, session.get_one(DatasetRow, dataset_id)) for dataset_id in trained_on]
+    roots = {root.id: root for root in sorted(rows, key=lambda root: root.id)}
+    if len(roots) > 1:
+        names = ", ".join(row.name for row in roots.values())
+        raise UsageError(f"these models are for different data sets ({names}); name models for one of them")
+    return next(iter(roots.values()))
+
+
+def check_models(roles: OpenRoles, split: str) -> None:
+    """Run the preflight checks before an attack is planned.
+
+    Raises:
+        ModelError: outputs, gradients or a checkpoint cannot be used.
+    """
+    roles.attacked.check_gradients(split)
+    for model in (*roles.evaluators, *roles.surrogates):
+        model.check_weights()
+    roles.attacked.logits("baseline")  # stored of every model: it may judge others without being loaded
+
+
+def _list_attacked(
+    session: Session, home: Ensemble, members: Sequence[Model], reference: str
+) -> Sequence[Model]:
+    if reference == "all":
         return members
-    if attacked == "first":
+    if reference == "first":
         return members[:1]
     try:
-        return list_models(session, attacked, home)[0]
+        return list_models(session, reference, home)[0]
     except UsageError as error:
         raise UsageError(f"--attacked {error}; or first, or all") from error
 
 
-def _named(
+def _list_named(
     session: Session, references: Iterable[str], home: Ensemble | None
 ) -> tuple[list[Model], Ensemble | None]:
     """Return the models of several references, each once, and the ensemble if it is the only one named."""
@@ -114,15 +209,17 @@ def _named(
     for reference in references:
         models, ensemble = list_models(session, reference, home)
         ensembles.append(ensemble)
-        found.update({_weights(model): model for model in models if _weights(model) not in found})
-    same = len({None if each is None else each.id for each in ensembles}) == 1
-    return list(found.values()), ensembles[0] if same else None
+        for model in models:
+            found.setdefault(_weights(model), model)
+    is_one = len({None if each is None else each.id for each in ensembles}) == 1
+    return list(found.values()), ensembles[0] if is_one else None
 
 
 def _hold_back(home: Ensemble, others: Sequence[Model], named: Sequence[Model]) -> list[Model]:
+    """Return the later half of the members that would judge, at least one."""
     candidates = _without(others, named)
-    kept_judges = 0 if named else 1
-    if len(candidates) <= kept_judges:
+    needed_evaluators = 0 if named else 1
+    if len(candidates) <= needed_evaluators:
         raise UsageError(
             f"ensemble {home.name!r} has too few members to hold a surrogate back and still judge; "
             "name others by --surrogates, or train more: jsdelta train --members 5"
@@ -130,34 +227,35 @@ def _hold_back(home: Ensemble, others: Sequence[Model], named: Sequence[Model]) 
     return candidates[-max(1, len(candidates) // 2) :]
 
 
-def _check_parts(
-    attacked: Model, judges: Sequence[Model], surrogates: Sequence[Model], *, named: bool
-) -> None:
-    if _shared(judges, [attacked]):
+def _check_roles(roles: Roles, *, are_named: bool) -> None:
+    """Refuse a model in two roles; weights decide, not rows."""
+    if _shared(roles.evaluators, [roles.attacked]):
         raise UsageError(
-            f"the attacked model ({describe(attacked)}) is among the evaluators; a fooled model must not "
-            "judge itself: name the others, such as --evaluators NAME:1,2"
+            f"the attacked model ({describe(roles.attacked)}) is among the evaluators; a fooled model must "
+            "not judge itself: name the others, such as --evaluators NAME:1,2"
         )
-    twice = _shared(judges, surrogates)
+    twice = _shared(roles.evaluators, roles.surrogates)
     if twice:
         raise UsageError(
             f"{', '.join(map(describe, twice))} would judge and be a surrogate; a model that the attack "
             "looked at must not judge: name others by --evaluators or --surrogates"
         )
-    if _shared(surrogates, [attacked]):
+    if _shared(roles.surrogates, [roles.attacked]):
         raise UsageError(
-            f"the attacked model ({describe(attacked)}) is among the surrogates; name others by --surrogates"
+            f"the attacked model ({describe(roles.attacked)}) is among the surrogates; "
+            "name others by --surrogates"
         )
-    if not judges:
-        raise NothingToDoError("nobody is left to judge; hold fewer surrogates back, or name --evaluators")
-    if named and len(judges) < FEWEST_NAMED:
+    if not roles.evaluators:
+        raise NothingToDoError("no evaluator is left; hold fewer surrogates back, or name --evaluators")
+    if are_named and len(roles.evaluators) < FEWEST_NAMED:
         raise UsageError(
-            f"--evaluators names {len(judges)} model: must be {FEWEST_NAMED} or more with different weights"
+            f"--evaluators names {len(roles.evaluators)} model: must be {FEWEST_NAMED} or more with "
+            "different weights"
         )
 
 
 def describe(model: Model) -> str:
-    """Name a model for people."""
+    """Name a model for people, with the start of its uid."""
     return model.name or f"seed {model.seed}, {model.uid[:8]}"
 
 
@@ -173,8 +271,3 @@ def _without(models: Sequence[Model], out: Sequence[Model]) -> list[Model]:
 def _shared(some: Sequence[Model], others: Sequence[Model]) -> list[Model]:
     weights = {_weights(model) for model in others}
     return [model for model in some if _weights(model) in weights]
-
-
-def set_name(cast: Cast) -> str:
-    """Name what takes part for people."""
-    return cast.ensemble.name if cast.ensemble else cast.attacked.name or f"seed {cast.attacked.seed}"

@@ -1,38 +1,38 @@
 """Stability of an attack's successful samples, measured once."""
 
 import numpy as np
-import torch
 
-from jsdelta_db.compute.attacks import apply_delta
 from jsdelta_db.compute.attacks.stability import measure_stability
 from jsdelta_db.pipeline.evaluation.plan import Plan
-from jsdelta_db.samples.chunks import read_samples
+from jsdelta_db.pipeline.evaluation.sources import StoredSamples
+from jsdelta_db.records import Samples
 from jsdelta_db.store.attempts import count_without_stability, write_stability
-from jsdelta_db.workbench.workbench import Workbench
 
 
-def add_stability(bench: Workbench, plan: Plan) -> None:
+def add_stability(plan: Plan) -> None:
     """Measure the stability of a finished attack's successful samples, if it is not stored yet.
 
     Raises:
-        UsageError: its perturbations were not kept.
+        UsageError: its perturbations were not stored.
     """
-    attack = plan.attack
-    with bench.store.transaction() as session:
+    attack, roles = plan.attack, plan.roles
+    with roles.bench.store.read_session() as session:
         if not count_without_stability(session, attack_id=attack.id):
             return
-    chunks = range(-(-attack.n_attempts // attack.chunk_size))
-    with bench.progress.task(f"stability, {plan.title}", attack.n_attempts) as advance:
-        for position in chunks:
-            samples = read_samples(bench, attack, position, plan.dataset, plan.attacked)
-            hits = np.flatnonzero(samples.success)
-            if len(hits):
-                attempts = samples.attempts.pick(hits)
-                x_adv = apply_delta(torch.from_numpy(samples.x[hits]), torch.from_numpy(samples.delta[hits]))
-                stability = measure_stability(
-                    plan.attacked.network, x_adv, attempts, samples.target_label[hits], norm=attack.norm,
-                    eps=attack.eps, seed=attack.seed, device=plan.attacked.device,
-                )  # fmt: skip
-                with bench.store.transaction() as session:
-                    write_stability(session, attack_id=attack.id, attempts=attempts, stability=stability)
+    source = StoredSamples(roles.bench, attack, roles.dataset, roles.attacked)
+    with roles.bench.progress.task(f"stability, {plan.title}", attack.n_attempts) as advance:
+        for position in plan.chunks:
+            samples = source.chunk(position)
+            if samples.success.any():
+                _measure(plan, samples)
             advance(len(samples.attempts))
+
+
+def _measure(plan: Plan, samples: Samples) -> None:
+    attack, attacked = plan.attack, plan.roles.attacked
+    hits = samples.pick(np.flatnonzero(samples.success))
+    stability = measure_stability(
+        attacked.network, hits, norm=attack.norm, eps=attack.eps, seed=attack.seed, device=attacked.device
+    )
+    with plan.roles.bench.store.transaction() as session:
+        write_stability(session, attack_id=attack.id, attempts=hits.attempts, stability=stability)

@@ -1,4 +1,4 @@
-"""What the tests of attacks share: small models with known answers, images, and how a chunk is run."""
+"""Shared cases of the attacks' tests: small models with known answers, images, and chunks attacked."""
 
 import contextlib
 import functools
@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from jsdelta_db.compute import data
-from jsdelta_db.compute.attacks import choose_attempts, perturb, prepare
+from jsdelta_db.compute.attacks import PreparedAttack, choose_attempts, perturb, prepare
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models.inference import predict
 from jsdelta_db.compute.models.networks import Normalized, SmallCNN
 from jsdelta_db.compute.models.zoo import build_model
-from jsdelta_db.compute.training import train
+from jsdelta_db.compute.training import Training, train
 from jsdelta_db.config.recipes import get_recipe
 
 CPU = torch.device("cpu")
@@ -85,16 +85,16 @@ def stir_batch_norm(model):
 
 
 def run(model, split, attempts, config, chunk_size=8, prepared=None, surrogates=(), dtype=torch.float32):
-    """Attack one chunk the way judging.py does."""
-    return perturb(
-        prepared or prepare(model, CPU, dtype),
-        split,
-        attempts,
-        predict(model, split, CPU),
-        config,
-        chunk_size,
-        [prepare(each, CPU, dtype) for each in surrogates],
-    )
+    """Attack one chunk the way the pipeline does."""
+    attacked = prepared or prepare(model, CPU, dtype)
+    attack = PreparedAttack(attacked, [prepare(each, CPU, dtype) for each in surrogates], config, chunk_size)
+    return attack_chunk(attack, split, attempts, predict(model, split, CPU))
+
+
+def attack_chunk(attack, split, attempts, clean_logits):
+    """Attack one chunk of a split, with the attacked model's logits on all of it."""
+    rows = split.rows_of(attempts.sample_index)
+    return perturb(attack, attempts, split.batch(rows), clean_logits[rows])
 
 
 @functools.cache
@@ -104,7 +104,7 @@ def trained_digits():
     config = replace(get_recipe("digits").train, epochs=8)
     models = [build_model("cnn-small", digits, seed=seed) for seed in range(3)]
     for seed, model in enumerate(models):
-        train(model, digits, config, seed=seed, device=CPU, dtype=torch.float32)
+        train(model, Training(digits, config, seed, CPU, torch.float32))
     return digits.splits["attack"], [model.eval() for model in models]
 
 
@@ -118,8 +118,9 @@ def attack_digits(config, n=150, rule="random", dtype=torch.float32, chunk_size=
     )
     prepared, *surrogates = (prepare(each, CPU, dtype) for each in (attacked, *others))
     size = chunk_size or len(attempts)
+    attack = PreparedAttack(prepared, surrogates, config, size)
     return [
-        perturb(prepared, split, attempts.chunk(i, size), clean_logits, config, size, surrogates)
+        attack_chunk(attack, split, attempts.chunk(i, size), clean_logits)
         for i in range(-(-len(attempts) // size))
     ]
 

@@ -1,4 +1,4 @@
-"""What an attack lowers: values by hand, and what each objective does to trained networks."""
+"""Objectives: values by hand, and the effect of each on trained networks."""
 
 import dataclasses
 

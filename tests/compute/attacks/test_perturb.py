@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from jsdelta_db.compute.attacks import (
+    PreparedAttack,
     PreparedModel,
     apply_delta,
     choose_attempts,
     chunk_size,
-    perturb,
     plan_chunk_size,
     prepare,
 )
@@ -27,6 +27,7 @@ from .attack_cases import (
     CLASSES,
     CPU,
     EPS,
+    attack_chunk,
     attack_digits,
     make_attempts,
     make_cnn,
@@ -177,7 +178,7 @@ def test_the_last_chunk_is_padded(restarts):
         model.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
     clean_logits = np.zeros((11, 10), dtype=np.float32)
     config = AttackConfig(eps=EPS["linf"], steps=3, restarts=restarts)
-    samples = perturb(prepared, split, attempts, clean_logits, config, 8)
+    samples = attack_chunk(PreparedAttack(prepared, (), config, 8), split, attempts, clean_logits)
     # Three steps, then the check; several restarts are also compared.
     assert sizes == [8] * (4 if restarts == 1 else 10)
     assert {3} == {

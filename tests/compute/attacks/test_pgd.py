@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from jsdelta_db.compute.attacks import BALLS, build_objective, pgd
+from jsdelta_db.compute.attacks import BALLS, Steps, build_objective, pgd
 from jsdelta_db.compute.attacks.criteria import has_arrived
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.checks import NORMS
@@ -36,8 +36,7 @@ def walk(model, x, source, target, *, norm="linf", eps=None, start=None, steps=1
         objective,
         BALLS[norm](x, eps),
         torch.zeros_like(x) if start is None else start,
-        step_size=options.pop("step_size", 2.5 * eps / steps),
-        steps=steps,
+        Steps(steps, options.pop("step_size", 2.5 * eps / steps)),
         **options,
     )
 

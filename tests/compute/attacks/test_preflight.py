@@ -1,4 +1,4 @@
-"""What is looked at before an attack, each check with a small model that misbehaves."""
+"""Preflight checks, each with a small model that misbehaves."""
 
 import numpy as np
 import pytest
@@ -93,15 +93,15 @@ MISBEHAVING = [
     (Answers(lambda logits: logits * torch.nan), "model it returns values that are not finite; check its weights"),
     (Answers(lambda logits: logits / 0), "model it returns values that are not finite"),
     (Answers(lambda logits: F.dropout(logits, 0.5, training=True)),
-     r"says something else of the same images each time \(by up to [\d.]+\); is dropout or noise on"),
-    (Answers(lambda logits: logits + torch.rand_like(logits)), "something else of the same images each time"),
+     r"gives different outputs for the same images \(by up to [\d.]+\); is dropout or noise on"),
+    (Answers(lambda logits: logits + torch.rand_like(logits)), "different outputs for the same images"),
     (AlwaysNormalizing(),
-     r"says something else of an image alone than among others \(by [\d.]+\); does batch norm run in train"),
+     r"gives different outputs for an image alone and in a batch \(by [\d.]+\); does batch norm run in train"),
     (AlwaysPooled(), "an image alone.*does batch norm run in train"),
     (Detached(), r"no gradient of model it reaches the image; does its forward\(\) detach it or leave torch\?"),
     (Blind(), "no gradient of model it reaches the image"),
     (WithoutGradients(), "no gradient of model it reaches the image"),
-    (Rounding(), "the gradient of model it is zero for 8 of 8 images; an attack that follows it goes nowhere"),
+    (Rounding(), "the gradient of model it is zero for 8 of 8 images; an attack cannot follow it"),
     (Answers(lambda logits: logits.sign() * 3), "gradient of model it is zero for 8 of 8 images"),
     (Infinite(), "the gradient of model it is not finite; check its weights"),
 ]  # fmt: skip
@@ -113,7 +113,7 @@ NAMES = (
 
 @pytest.mark.parametrize(("model", "message"), MISBEHAVING, ids=NAMES)
 def test_a_model_that_misleads_an_attack_is_refused(model, message):
-    """Each check says in one line what it saw."""
+    """Each check raises an error of one line with its measured values."""
     with pytest.raises(ModelOutputError, match=message) as raised:
         check_model(model, make_images(), LABELS, "it")
     assert "\n" not in str(raised.value)
@@ -186,6 +186,6 @@ def test_an_attempt_at_the_images_own_label_is_refused():
     check_attempts(Attempts(index, source, np.array([1, 0, 1])))
     check_attempts(Attempts(index, source, np.full(3, UNTARGETED)))
     with pytest.raises(
-        DataError, match="image 9 has label 1 and is aimed at the same; valid targets are other"
+        DataError, match="image 9 has label 1 and is aimed at the same: must be another label, or -1"
     ):
         check_attempts(Attempts(index, source, np.array([1, 1, 2])))

@@ -1,4 +1,4 @@
-"""Where attacks start, what several restarts find, and which end is kept."""
+"""Starts of attacks, and the best of several restarts."""
 
 import dataclasses
 import itertools
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jsdelta_db.compute.attacks import BALLS, apply_delta, build_objective, pgd, prepare
+from jsdelta_db.compute.attacks import BALLS, Steps, apply_delta, build_objective, pgd, prepare
 from jsdelta_db.compute.attacks.perturb import start_noise
 from jsdelta_db.config.attack import OBJECTIVES, AttackConfig
 from jsdelta_db.config.checks import NORMS
@@ -81,7 +81,7 @@ def one_restart(config, samples, restart):
     ball = BALLS[config.norm](x, config.eps)
     x_adv = pgd(
         build_objective(config.objective, frozen[0], frozen[1:], x, *labels), ball,
-        start_noise(attempts, (1, 8, 8), config, restart), step_size=config.step_size, steps=config.steps,
+        start_noise(attempts, (1, 8, 8), config, restart), Steps(config.steps, config.step_size),
     )  # fmt: skip
     delta = ball.stored(x_adv)
     objective = build_objective(config.objective, model, surrogates, x, *labels)

@@ -1,4 +1,4 @@
-"""Which images are aimed at which labels, and what counts as success."""
+"""Targets of images, and the criterion of success."""
 
 import dataclasses
 import itertools
@@ -9,7 +9,7 @@ import torch
 
 from jsdelta_db.compute.attacks import choose_attempts, is_success
 from jsdelta_db.compute.attacks.criteria import aimed_or_reached, has_arrived
-from jsdelta_db.compute.attacks.targets import choose_images, parse_label
+from jsdelta_db.compute.attacks.targets import choose_images
 from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.records import UNTARGETED
 
@@ -109,11 +109,6 @@ def test_unknown_targets_list_what_exists(rule):
         make_attempts(make_split(3), 3, rule=rule)
     known = ("--targets", "random", "all", "next", "least-likely", "untargeted", *CLASSES)
     assert all(name in str(caught.value) for name in known)
-
-
-def test_labels_are_read_by_name_before_number():
-    """A label whose name is a number is that label, wherever it stands."""
-    assert parse_label("0", ("1", "2", "0")) == 2
 
 
 @pytest.mark.parametrize("images", [None, 50, 60])

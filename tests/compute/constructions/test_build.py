@@ -10,7 +10,7 @@ from jsdelta_db.compute.constructions import check_ball, choose_partners, config
 from jsdelta_db.compute.constructions.build import choose_labels
 from jsdelta_db.compute.constructions.features import penultimate
 from jsdelta_db.compute.data import Split
-from jsdelta_db.config.construction import CONSTRUCTION_KINDS, ConstructionConfig
+from jsdelta_db.config.construction import CONSTRUCTION_KINDS, ConstructionConfig, ConstructionRequest
 from jsdelta_db.errors import ModelError, UsageError
 
 CPU = torch.device("cpu")
@@ -165,7 +165,7 @@ def test_penultimate_features_are_what_the_last_layer_gets():
 )  # fmt: skip
 def test_usual_sizes(kind, root, sizes):
     """Where nobody says, a construction is the paper's, and smaller for the digits."""
-    made = configure(kind, root)
+    made = configure(ConstructionRequest(kind), root)
     assert (made.steps, made.step_size, made.eps) == sizes
 
 

@@ -14,7 +14,7 @@ from jsdelta_db.compute import data
 from jsdelta_db.compute.attacks.robust import robust_accuracy
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models import build_model, predict
-from jsdelta_db.compute.training import METHODS, accuracy, find_method, train
+from jsdelta_db.compute.training import METHODS, Training, accuracy, find_method, train
 from jsdelta_db.compute.training.augment import augment
 from jsdelta_db.compute.training.loop import make_schedule
 from jsdelta_db.config.attack import ROBUST_CHECKS
@@ -54,7 +54,7 @@ def few_digits(digits):
 
 def _train(dataset, config=CONFIG, *, seed=0, dtype=torch.float32, **options):
     model = build_model(config.arch, dataset, width=config.width, seed=seed)
-    history = train(model, dataset, config, seed=seed, device=CPU, dtype=dtype, **options)
+    history = train(model, Training(dataset, config, seed, CPU, dtype), **options)
     return model, history
 
 
@@ -85,7 +85,7 @@ def test_the_seed_decides_the_order_of_the_images(few_digits):
     results = []
     for seed in (0, 1):
         model = build_model("cnn-small", few_digits, width=4)
-        train(model, few_digits, CONFIG, seed=seed, device=CPU, dtype=torch.float32)
+        train(model, Training(few_digits, CONFIG, seed, CPU, torch.float32))
         results.append(_weights(model))
     assert not torch.equal(*results)
 

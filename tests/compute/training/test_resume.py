@@ -1,4 +1,4 @@
-"""A training's progress: what it is stopped at, it goes on from; and what tells catastrophic overfitting."""
+"""A stopped training goes on from its last epoch; and catastrophic overfitting is detected."""
 
 import dataclasses
 from pathlib import Path
@@ -9,10 +9,10 @@ import torch
 from jsdelta_db.compute import data
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models import build_model
-from jsdelta_db.compute.training import EpochMetrics, OverfittingWatch, Progress, train
+from jsdelta_db.compute.training import EpochMetrics, OverfittingWatch, Training, TrainingState, train
 from jsdelta_db.config.locations import resolve_workspace
 from jsdelta_db.config.training import TrainConfig
-from jsdelta_db.pipeline.ensembles.resume_file import KeptProgress, ProgressFile
+from jsdelta_db.pipeline.ensembles.resume_file import ResumeFile, StoppedTraining
 from jsdelta_db.store.schema import Model
 
 CPU = torch.device("cpu")
@@ -38,26 +38,24 @@ def few_digits():
     return dataclasses.replace(digits, splits=few)
 
 
-def _train(dataset, config, progress=None, **options):
+def _train(dataset, config, state=None, **options):
     model = build_model(config.arch, dataset, width=config.width)
-    history = train(
-        model, dataset, config, seed=0, device=CPU, dtype=torch.float32, progress=progress, **options
-    )
+    history = train(model, Training(dataset, config, 0, CPU, torch.float32), state=state, **options)
     return torch.cat([value.flatten().double() for value in model.state_dict().values()]), history
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_a_stopped_training_ends_as_if_it_had_not_been(method, epoch, few_digits):
-    """From what was kept after any epoch: the same weights bit for bit, and the same history."""
+    """From the state after any epoch: the same weights bit for bit, and the same history."""
     config = dataclasses.replace(CONFIG, **METHODS[method])
-    kept = []
-    weights, history = _train(few_digits, config, Progress(save=kept.append))
-    assert len(kept) == 3
+    saved = []
+    weights, history = _train(few_digits, config, TrainingState(save=saved.append))
+    assert len(saved) == 3
     reported = []
-    progress = Progress(kept[epoch - 1])
-    assert history[:epoch] == progress.history
-    again, history_again = _train(few_digits, config, progress, on_epoch=reported.append)
+    state = TrainingState(saved[epoch - 1])
+    assert history[:epoch] == state.history
+    again, history_again = _train(few_digits, config, state, on_epoch=reported.append)
     assert torch.equal(weights, again)
     assert history == history_again
     assert history[epoch:] == reported
@@ -67,27 +65,29 @@ def test_the_most_robust_epoch_is_kept(few_digits, monkeypatch):
     """Of adversarial training the weights come from the epoch that the PGD check liked best."""
     config = dataclasses.replace(CONFIG, **METHODS["adversarial"])
     liked = iter([0.2, 0.5, 0.1])
-    monkeypatch.setattr("jsdelta_db.compute.training.loop._check_robustness", lambda *given: next(liked))
+    monkeypatch.setattr("jsdelta_db.compute.training.loop._measure_robustness", lambda *given: next(liked))
     states = []
 
-    class Watching(Progress):
-        def keep(self, model, *given):
+    class Watching(TrainingState):
+        def update(self, model, *given):
             values = model.state_dict().values()
             states.append(torch.cat([value.flatten().double() for value in values]))
-            super().keep(model, *given)
+            super().update(model, *given)
 
     weights, history = _train(few_digits, config, Watching())
     assert [each.pgd_accuracy for each in history] == [0.2, 0.5, 0.1]
     assert [torch.equal(weights, state) for state in states] == [False, True, False]
 
 
-def test_progress_of_another_network_does_not_fit(few_digits):
-    """What is kept of one width is not put into another."""
-    kept = []
-    _train(few_digits, dataclasses.replace(CONFIG, epochs=1), Progress(save=kept.append))
-    fits = [Progress(kept[0]).fits(build_model("cnn-small", few_digits, width=width)) for width in (4, 8)]
+def test_the_state_of_another_network_does_not_fit(few_digits):
+    """The state of one width is not loaded into another."""
+    saved = []
+    _train(few_digits, dataclasses.replace(CONFIG, epochs=1), TrainingState(save=saved.append))
+    fits = [
+        TrainingState(saved[0]).fits(build_model("cnn-small", few_digits, width=width)) for width in (4, 8)
+    ]
     assert fits == [True, False]
-    assert Progress().fits(build_model("cnn-small", few_digits))
+    assert TrainingState().fits(build_model("cnn-small", few_digits))
 
 
 def _epochs(*pgd):
@@ -107,7 +107,7 @@ def _epochs(*pgd):
 def test_catastrophic_overfitting_is_told_once(pgd, told):
     """An accuracy under PGD below half of its best so far is one line; a slow decline is none."""
     watch = OverfittingWatch()
-    said = {metrics.epoch: watch.look(metrics) for metrics in _epochs(*pgd)}
+    said = {metrics.epoch: watch.check(metrics) for metrics in _epochs(*pgd)}
     assert [epoch for epoch, line in said.items() if line] == told
     for epoch in told:
         assert said[epoch].startswith(f"epoch {epoch}: accuracy under PGD fell from 40.0% to 19.0%")
@@ -116,20 +116,20 @@ def test_catastrophic_overfitting_is_told_once(pgd, told):
 def test_overfitting_is_told_after_a_restart_too():
     """The best of the epochs before a stop counts, and what was told is not told again."""
     watch = OverfittingWatch(_epochs(0.6))
-    assert watch.look(_epochs(0.6, 0.1)[1])
-    assert OverfittingWatch(_epochs(0.6, 0.1)).look(_epochs(0.6, 0.1, 0.05)[2]) is None
+    assert watch.check(_epochs(0.6, 0.1)[1])
+    assert OverfittingWatch(_epochs(0.6, 0.1)).check(_epochs(0.6, 0.1, 0.05)[2]) is None
 
 
 @pytest.fixture
 def file(tmp_path):
     """The file of one member."""
-    return ProgressFile(resolve_workspace(tmp_path), Model(uid="u" * 16, config_hash="c" * 64))
+    return ResumeFile(resolve_workspace(tmp_path), Model(uid="u" * 16, config_hash="c" * 64))
 
 
 def test_kept_progress_comes_back_whole(file):
     """What is written is read back; removed it is gone, and removing twice is no error."""
     assert file.read() is None
-    for kept in (KeptProgress(b"\n\x00one\n", "run", "mlruns/1"), KeptProgress(b"", None, "x")):
+    for kept in (StoppedTraining(b"\n\x00one\n", "run", "mlruns/1"), StoppedTraining(b"", None, "x")):
         file.write(kept)
         assert kept == file.read()
     file.remove()
@@ -151,7 +151,7 @@ def test_kept_progress_comes_back_whole(file):
 )
 def test_a_damaged_or_foreign_file_is_told(damage, file):
     """A file that is not this training's, whole, is a ValueError and never loaded."""
-    file.write(KeptProgress(b"content", "run", "mlruns/1"))
+    file.write(StoppedTraining(b"content", "run", "mlruns/1"))
     file.path.write_bytes(damage(file.path.read_bytes()))
     with pytest.raises(ValueError, match=r"."):
         file.read()

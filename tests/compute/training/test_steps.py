@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from jsdelta_db.compute import data
-from jsdelta_db.compute.attacks import BALLS, perturb, prepare
+from jsdelta_db.compute.attacks import BALLS, PreparedAttack, perturb, prepare
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models import build_model, predict
 from jsdelta_db.compute.training import find_method, steps
@@ -143,9 +143,8 @@ def test_the_inner_attack_is_the_attack_engines(norm, eps, steps, step_size, few
         eps=eps, norm=norm, steps=steps, relative_step_size=step_size * steps / eps, targets="untargeted"
     )
     attempts = Attempts(split.index, y.numpy(), np.full(len(y), UNTARGETED))
-    samples = perturb(
-        prepare(model.eval(), CPU, torch.float32), split, attempts, predict(model, split, CPU), config, len(y)
-    )
+    attack = PreparedAttack(prepare(model.eval(), CPU, torch.float32), (), config, len(y))
+    samples = perturb(attack, attempts, x, predict(model, split, CPU))
     made = torch.from_numpy(samples.x) + torch.from_numpy(samples.delta).float()
     # The engine keeps float16, and folds batch norm: a pixel whose gradient is nearly 0 may go the other way.
     assert float(((made - x_adv).abs() < 1e-4).float().mean()) > 0.99

@@ -1,6 +1,7 @@
 """Constructed data sets in a real store: made, stopped, found, opened, trained on and judged with."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -8,10 +9,13 @@ from mlflow import MlflowClient
 
 from jsdelta_db.compute import data
 from jsdelta_db.compute.constructions import choose_partners
+from jsdelta_db.config.construction import ConstructionRequest
 from jsdelta_db.errors import DataError, UnknownNameError, UsageError
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.datasets import build as build_module
-from jsdelta_db.pipeline.datasets.build import build_dataset, root_name
+from jsdelta_db.pipeline.datasets import parts as parts_module
+from jsdelta_db.pipeline.datasets.build import build_dataset
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.train import train_ensemble
 from jsdelta_db.queries.datasets import DATASET_KEYS, FACT_KEYS, get_dataset, query_datasets
 from jsdelta_db.runtime.leases import current_owner
@@ -27,16 +31,11 @@ CHUNK_SIZE, IMAGES = 16, 40
 SHORT = {"steps": 3, "images": IMAGES}
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch):
-    """Several parts of few images."""
-    monkeypatch.setattr(build_module, "plan_chunk_size", lambda *_: CHUNK_SIZE)
-
-
-def build(workspace, kind="det", name="made", **changes):
+def build(workspace, kind="det", name="made", *, ensemble="digits", member=None, **changes):
     """Build a small data set from the tiny ensemble; return its row and whether it was built."""
-    with open_workbench(workspace) as bench:
-        return build_dataset(bench, kind, name=name, **{"ensemble": "digits", **SHORT, **changes})
+    with open_workbench(workspace, chunk_size=CHUNK_SIZE) as bench:
+        request = ConstructionRequest(kind, **{**SHORT, **changes})
+        return build_dataset(bench, request, ensemble=ensemble, name=name, member=member)
 
 
 def reopen(workspace, name):
@@ -135,7 +134,9 @@ def test_the_same_construction_is_found(tiny_copy):
     assert build(tiny_copy)[1] is False
     listening = Listening()
     with open_workbench(tiny_copy, listening) as bench:
-        found, is_new = build_dataset(bench, "det", ensemble="digits", name="other", **SHORT)
+        found, is_new = build_dataset(
+            bench, ConstructionRequest("det", **SHORT), ensemble="digits", name="other"
+        )
     assert (found.uid, is_new) == (row.uid, False)
     assert listening.lines == [f"this construction is there already, as 'made' ({row.uid})"]
     assert contents(tiny_copy) == before
@@ -163,7 +164,7 @@ def test_another_method_than_the_definitions_is_noted(tiny_copy, kind, noted):
     """It is said once and recorded."""
     listening = Listening()
     with open_workbench(tiny_copy, listening) as bench:
-        row, _ = build_dataset(bench, kind, ensemble="digits", name="made", **SHORT)
+        row, _ = build_dataset(bench, ConstructionRequest(kind, **SHORT), ensemble="digits", name="made")
     assert (row.construction["note"] is not None) is noted
     assert (
         any("defined with adversarial training, made with standard" in line for line in listening.lines)
@@ -173,7 +174,7 @@ def test_another_method_than_the_definitions_is_noted(tiny_copy, kind, noted):
 
 def _interrupt_after(parts, monkeypatch):
     """Let Ctrl-C come during a part; return how often a part was begun."""
-    calls, construct = [], build_module.construct
+    calls, construct = [], parts_module.construct
 
     def interrupted(*given):
         calls.append(given)
@@ -181,7 +182,7 @@ def _interrupt_after(parts, monkeypatch):
             raise KeyboardInterrupt
         return construct(*given)
 
-    monkeypatch.setattr(build_module, "construct", interrupted)
+    monkeypatch.setattr(parts_module, "construct", interrupted)
     return calls
 
 
@@ -229,8 +230,6 @@ def test_a_build_that_fails_can_be_repeated(tiny_copy, monkeypatch):
     assert ask(tiny_copy, "SELECT status FROM dataset WHERE name = 'made'") == [("failed",)]
     with pytest.raises(UsageError, match="'made' is not finished"):
         reopen(tiny_copy, "made")
-    with pytest.raises(UsageError, match="'made' is not finished"):
-        root_name(tiny_copy, "made")
     assert build(tiny_copy)[1] is True
 
 
@@ -239,12 +238,12 @@ def test_what_another_process_makes_is_waited_for(tiny_copy, monkeypatch):
     build(tiny_copy)
     tell(tiny_copy, "UPDATE dataset SET status = 'running', owner = ? WHERE name = 'made'", current_owner())
     monkeypatch.setattr(
-        build_module.time, "sleep",
+        time, "sleep",
         lambda seconds: tell(tiny_copy, "UPDATE dataset SET status = 'finished' WHERE name = 'made'"),
     )  # fmt: skip
     listening = Listening()
     with open_workbench(tiny_copy, listening) as bench:
-        _, is_new = build_dataset(bench, "det", ensemble="digits", name="made", **SHORT)
+        _, is_new = build_dataset(bench, ConstructionRequest("det", **SHORT), ensemble="digits", name="made")
     assert is_new is False
     assert "is being made by" in listening.lines[0]
     assert DatasetRow in LEASED
@@ -282,7 +281,7 @@ def test_a_changed_file_is_refused(tiny_copy, damage):
         for call in (
             lambda: open_dataset(bench, "made"),
             lambda: train_ensemble(bench, recipe, name="x"),
-            lambda: build_dataset(bench, "det", ensemble="digits", name="made", **SHORT),
+            lambda: build_dataset(bench, ConstructionRequest("det", **SHORT), ensemble="digits", name="made"),
         ):
             with pytest.raises(DataError, match=f"dataset 'made': its file .* {damage}; restore it"):
                 call()
@@ -337,7 +336,6 @@ def test_the_second_order_keeps_the_chain_of_parents(tiny_copy):
     with reading(tiny_copy.db_url) as reader:
         facts = get_dataset(reader, "second")
     assert (facts["root"], facts["chain"], facts["uid"]) == ("digits", "digits > first > second", row.uid)
-    assert root_name(tiny_copy, "second") == "digits"
 
 
 def test_models_of_a_constructed_set_and_of_its_root_judge_each_other(tiny_copy):
@@ -346,10 +344,10 @@ def test_models_of_a_constructed_set_and_of_its_root_judge_each_other(tiny_copy)
     with open_workbench(tiny_copy) as bench:
         trained = train_ensemble(bench, tiny_recipe(dataset="made", members=2), name="on-made")
         judged = attack_and_score(
-            bench, tiny_attacks(8, images=20), ensemble="on-made", evaluators=["digits"]
+            bench, tiny_attacks(8, images=20), RoleRequest(ensemble="on-made", evaluators=["digits"])
         )
         back = attack_and_score(
-            bench, tiny_attacks(8, images=20), ensemble="digits", evaluators=["on-made:0,1"]
+            bench, tiny_attacks(8, images=20), RoleRequest(ensemble="digits", evaluators=["on-made:0,1"])
         )
     models = {member.id for member in trained.members}
     assert all(0.0 <= member.clean_accuracy <= 1.0 for member in trained.members)
@@ -377,7 +375,7 @@ def test_models_of_different_roots_do_not_meet(tiny_copy):
         tell(tiny_copy, "UPDATE dataset SET parent_id = (SELECT id FROM dataset WHERE uid = 'other') "
              "WHERE name = 'made'")  # fmt: skip
         with pytest.raises(UsageError, match="for different data sets"):
-            attack_and_score(bench, tiny_attacks(8), ensemble="on-made", evaluators=["digits"])
+            attack_and_score(bench, tiny_attacks(8), RoleRequest(ensemble="on-made", evaluators=["digits"]))
 
 
 def test_opening_by_uid_prefix_and_by_no_name(tiny_copy):
@@ -386,16 +384,6 @@ def test_opening_by_uid_prefix_and_by_no_name(tiny_copy):
     assert reopen(tiny_copy, row.uid[:8]).name == "made"
     with pytest.raises(UnknownNameError, match="there is: digits, cifar10, svhn, made"):
         reopen(tiny_copy, "unknown")
-    with pytest.raises(UnknownNameError, match="there is: digits, cifar10, svhn, made"):
-        root_name(tiny_copy, "unknown")
-
-
-def test_root_name_needs_no_store(workspace):
-    """A builtin name is its own root; any other is unknown where there is no store, and none is made."""
-    assert root_name(workspace, "cifar10") == "cifar10"
-    with pytest.raises(UnknownNameError, match="there is: digits, cifar10, svhn"):
-        root_name(workspace, "made")
-    assert not (workspace.root / "jsdelta.db").exists()
 
 
 def test_the_list_reads_alike_on_postgresql(postgres_url, tmp_path):

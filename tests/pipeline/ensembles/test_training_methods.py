@@ -17,11 +17,12 @@ from jsdelta_db.errors import TrainingError, UnknownNameError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.ensembles import member
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.train import check_training, train_ensemble
 from jsdelta_db.queries.ensembles import ENSEMBLE_KEYS, query_ensembles
 from jsdelta_db.runtime.progress import Silent
 from jsdelta_db.store.session import reading_store
-from jsdelta_db.tracking import Tracker
+from jsdelta_db.tracking import Connection
 from jsdelta_db.workbench.workbench import open_workbench
 from tests.workspaces import tiny_attacks, tiny_recipe
 
@@ -36,7 +37,7 @@ class Listening(Silent):
     def __init__(self):
         self.lines = []
 
-    def say(self, message):
+    def report(self, message):
         """Keep one line."""
         self.lines.append(message)
 
@@ -77,7 +78,7 @@ def _query(workspace):
 
 def _losses(workspace):
     """Return MLflow's steps of the loss, run by run."""
-    client_runs = Tracker(workspace, pytest.fail).attempt(
+    client_runs = Connection(workspace, pytest.fail).attempt(
         lambda client: [
             (
                 run.info.run_name,
@@ -194,7 +195,7 @@ def test_damaged_progress_is_told_and_not_used(workspace, monkeypatch):
     heard = Listening()
     _train(workspace, recipe, heard)
     assert heard.lines == [
-        f"member seed 0: what was kept of its training cannot be used ({path}); it starts anew"
+        f"member seed 0: the state of its training cannot be used ({path}); it starts anew"
     ]
     assert [steps for _, status, steps in _losses(workspace) if status == "FINISHED"] == [[1, 2]]
 
@@ -263,7 +264,7 @@ def test_ctrl_c_stops_all_workers(workspace):
         process.wait()
     assert (process.returncode, out) == (130, "")
     assert [line for line in err.splitlines() if line.startswith("jsdelta: ")] == [
-        "jsdelta: interrupted; finished members and chunks are kept, the same command goes on from there"
+        "jsdelta: interrupted; finished members and chunks are stored; run the same command again to resume"
     ]
     assert "Traceback" not in err
     assert not any(_lives(int(owner.split("\t")[2])) for owner in owners)
@@ -279,7 +280,7 @@ def test_members_of_different_architecture_attack_and_judge_each_other(workspace
         ("cnn-small", 6), ("resnet8", 4), ("cnn-small", 8),
     ]  # fmt: skip
     with open_workbench(workspace) as bench:
-        attack_and_score(bench, tiny_attacks(8, steps=3, images=30), attacked="all")
+        attack_and_score(bench, tiny_attacks(8, steps=3, images=30), RoleRequest(attacked="all"))
     assert _ask(workspace, "SELECT count(*) FROM evaluation_member") == [(6,)]
     with reading_store(workspace.db_url) as connection:
         assert list(find_problems(connection, workspace.root)) == []
@@ -288,7 +289,7 @@ def test_members_of_different_architecture_attack_and_judge_each_other(workspace
 def test_overfitting_is_one_line_of_news(workspace, monkeypatch):
     """An epoch whose accuracy under PGD falls below half of the best is told, once, with its member."""
     liked = iter([0.5, 0.2, 0.1])
-    monkeypatch.setattr("jsdelta_db.compute.training.loop._check_robustness", lambda *given: next(liked))
+    monkeypatch.setattr("jsdelta_db.compute.training.loop._measure_robustness", lambda *given: next(liked))
     heard = Listening()
     _train(workspace, _recipe("adversarial"), heard)
     assert heard.lines == [

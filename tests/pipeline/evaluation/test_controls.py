@@ -9,6 +9,7 @@ import torch
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.evaluation import controls
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_stored
 from jsdelta_db.workbench.workbench import open_workbench
@@ -211,5 +212,7 @@ def test_one_evaluator_can_not_hide_from_itself(tiny_copy):
 
     with open_workbench(tiny_copy) as bench:
         train_ensemble(bench, tiny_recipe(members=2), name="pair")
-        attack_and_score(bench, tiny_attacks(8, images=20, steps=3), ensemble="pair", extras=CONTROLLED)
+        attack_and_score(
+            bench, tiny_attacks(8, images=20, steps=3), RoleRequest(ensemble="pair"), extras=CONTROLLED
+        )
     assert outcomes(tiny_copy)["bug_seeking"] == [None, None, None, None]

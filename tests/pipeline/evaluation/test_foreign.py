@@ -10,6 +10,7 @@ from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.errors import DataError, JsdeltaError, NothingToDoError, UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.pipeline.evaluation import foreign
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_foreign, score_stored
 from jsdelta_db.samples.foreign_file import check_samples
@@ -30,13 +31,15 @@ from tests.workspaces import copy_of
 N = 40
 
 
-def score_arrays(workspace, arrays, *, library="tool", norm="linf", **options):
+def score_arrays(
+    workspace, arrays, *, library="tool", norm="linf", attacked="first", evaluators=(), **options
+):
     """Judge arrays the way ``jsdelta score --samples`` does."""
     with open_workbench(workspace) as bench:
         judged, measured = score_foreign(
             bench,
             lambda dataset: check_samples(arrays, dataset, library=library, norm=norm),
-            ensemble="digits",
+            RoleRequest("digits", attacked, evaluators),
             **options,
         )
     return judged, measured

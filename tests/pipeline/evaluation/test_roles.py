@@ -3,7 +3,7 @@
 import pytest
 
 from jsdelta_db.errors import NothingToDoError, UsageError
-from jsdelta_db.pipeline.evaluation.roles import cast_attacks, cast_judges, describe
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest, describe, find_evaluators, find_roles
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.references import get_attack
 from jsdelta_db.store.schema import AttackSurrogate
@@ -36,10 +36,10 @@ def store(tmp_path_factory):
     opened.close()
 
 
-def cast(store, **given):
-    """Give out parts; return them as names: (attacked, evaluators, surrogates, ensemble)."""
-    with store.transaction() as session:
-        casts = cast_attacks(session, **{"ensemble": "five", "attacked": "first", **given})
+def assign(store, *, objective="target", **references):
+    """Assign roles; return them as names: (attacked, evaluators, surrogates, ensemble)."""
+    with store.read_session() as session:
+        request = RoleRequest(**{"ensemble": "five", **references})
         return [
             (
                 _name(each.attacked),
@@ -47,7 +47,7 @@ def cast(store, **given):
                 [_name(model) for model in each.surrogates],
                 each.ensemble.name if each.ensemble else None,
             )
-            for each in casts
+            for each in find_roles(session, request, objective)
         ]
 
 
@@ -87,14 +87,14 @@ def _name(model):
 )
 def test_parts_are_given_out(given, expected, store):
     """The ensemble's other members judge; named ones do instead; half are held back where needed."""
-    assert cast(store, **given) == expected
+    assert assign(store, **given) == expected
 
 
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
         ({"ensemble": "nope"}, UsageError, "unknown ensemble 'nope'"),
-        ({"attacked": "9"}, UsageError, r"^--attacked '9' is no model or ensemble; .*; or first, or all$"),
+        ({"attacked": "9"}, UsageError, r"^--attacked '9' is no model or ensemble: .*; or first, or all$"),
         ({"ensemble": "lonely"}, UsageError, "'lonely' has 1 member.*train at least two: jsdelta train"),
         ({"ensemble": "same"}, NothingToDoError, "every member of 'same' has the same weights"),
         ({"evaluators": ["nope"]}, UsageError, "'nope' is no model or ensemble"),
@@ -116,7 +116,7 @@ def test_parts_are_given_out(given, expected, store):
             UsageError,
             "seed 1, .* would judge and be a surrogate",
         ),
-        ({"objective": "bug", "surrogates": ["1,2,3,4"]}, NothingToDoError, "nobody is left to judge"),
+        ({"objective": "bug", "surrogates": ["1,2,3,4"]}, NothingToDoError, "no evaluator is left"),
         ({"ensemble": "pair", "objective": "bug"}, UsageError, "'pair' has too few members to hold"),
         ({"objective": "bug", "evaluators": ["1,2,3,4"]}, UsageError, "too few members to hold a surrogate"),
     ],
@@ -125,13 +125,13 @@ def test_parts_are_given_out(given, expected, store):
 def test_parts_that_can_not_be_given_are_refused(given, error, message, store):
     """A model in two parts (told by its weights), too few models or a wrong name is one line."""
     with pytest.raises(error, match=message) as raised:
-        cast(store, **given)
+        assign(store, **given)
     assert "\n" not in str(raised.value)
 
 
 def _judges(store, attack, *evaluators):
-    with store.transaction() as session:
-        found = cast_judges(session, get_attack(session, attack), evaluators)
+    with store.read_session() as session:
+        found = find_evaluators(session, get_attack(session, attack), evaluators)
         return [_name(part) for part in found.evaluators], [_name(part) for part in found.surrogates]
 
 
@@ -161,7 +161,7 @@ def test_models_are_described_by_their_name_or_seed(store):
     """People read a name where there is one, else the seed and the start of the uid."""
     with store.transaction() as session:
         (added, *_), (trained, *_) = (
-            [each.attacked for each in cast_attacks(session, ensemble="five", attacked=attacked)]
+            [each.attacked for each in find_roles(session, RoleRequest("five", attacked))]
             for attacked in ("mine", "2")
         )
     assert describe(added) == "mine"

@@ -1,0 +1,37 @@
+"""The table of bugs: as ``query bugs`` prints it, and below an attack or a score."""
+
+from typing import TYPE_CHECKING
+
+from jsdelta_db.config.evaluation import DEFAULT_BETAS
+from jsdelta_db.config.locations import Workspace
+
+from .options import Output
+from .output import note_intervals, write_rows
+
+if TYPE_CHECKING:
+    from jsdelta_db.queries.grouping import Table
+
+BUG_KEYS = (
+    "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_bugs",
+    "bug_fraction", "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high",
+    "interval", "too_few",
+)  # fmt: skip
+
+
+def write_bugs(table: "Table", output: Output) -> None:
+    """Write the rows of ``query bugs`` and, for people, explain the marks."""
+    facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline"} - {"eps"}
+    write_rows(table.rows, [*table.keys, *BUG_KEYS], output, facts=facts, norm=table.norm)
+    kinds = ", ".join(sorted({row["interval"] for row in table.rows if row["interval"]}))
+    note_intervals(table.rows, output, kinds or "none", "successes")
+
+
+def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> None:
+    """Print the bugs of some evaluations at the usual thresholds."""
+    from jsdelta_db.queries.bugs import query_bugs
+    from jsdelta_db.queries.selection import Selection
+    from jsdelta_db.store.reading import reading
+
+    with reading(workspace.db_url) as connection:
+        table = query_bugs(connection, DEFAULT_BETAS, selection=Selection(uids=evaluations))
+    write_bugs(table, Output())

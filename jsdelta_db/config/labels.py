@@ -1,0 +1,22 @@
+"""Labels as a user types them: by name or number."""
+
+from collections.abc import Sequence
+
+from jsdelta_db.errors import UnknownNameError
+
+
+def parse_label(option: str, text: str, classes: Sequence[str], rules: Sequence[str] = ()) -> int:
+    """Return the number of a label given by name or number.
+
+    Args:
+        classes: label names, in label order; a name that looks like a number is a name.
+        rules: other values that the option takes, for the error.
+
+    Raises:
+        UnknownNameError: neither a name nor a number of a label.
+    """
+    if text in classes:
+        return list(classes).index(text)
+    if text.isdecimal() and int(text) < len(classes):
+        return int(text)
+    raise UnknownNameError(option, text, (*rules, *classes))

@@ -1,0 +1,79 @@
+"""Recipe files: TOML read and checked; an error names the key and its line."""
+
+import re
+import tomllib
+
+from jsdelta_db.config.recipes.recipe import Recipe
+from jsdelta_db.config.training import METHODS, TrainConfig
+from jsdelta_db.errors import UsageError
+
+# The types of each key: a whole number will do where a fraction is meant, but not the other way round.
+TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(
+        ("description", "dataset", "arch", "method", "schedule", "dtype", "device", "train_norm"), (str,)
+    ),
+    **dict.fromkeys(("members", "width", "epochs", "batch_size", "crop_padding", "train_steps"), (int,)),
+    **dict.fromkeys(("learning_rate", "momentum", "weight_decay", "sam_rho"), (float, int)),
+    **dict.fromkeys(("train_eps", "train_step_size"), (float, int, str)),
+    **dict.fromkeys(("flip", "sam_adaptive"), (bool,)),
+}
+SIZES = ("train_eps", "train_step_size")
+REQUIRED = ("dataset", "arch", "epochs")
+MEMBERS = 5  # of an ensemble whose recipe gives no number
+
+
+def parse_recipe(name: str, text: str) -> Recipe:
+    """Return the recipe of a TOML text.
+
+    Raises:
+        UsageError: not TOML, an unknown or missing key, a wrong type, or a value out of range.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"recipe {name!r} is not TOML: {error}; see jsdelta recipes show digits") from error
+    for key, value in values.items():
+        where = _where(name, key, text)
+        _check_type(where, key, value)
+        if key in SIZES and isinstance(value, str):
+            values[key] = _fraction(where, key, value)
+    missing = [key for key in REQUIRED if key not in values]
+    if missing:
+        raise UsageError(f"recipe {name!r} lacks {', '.join(missing)}; see jsdelta recipes show digits")
+    description, members = values.pop("description", ""), values.pop("members", MEMBERS)
+    if members < 1:
+        where = _where(name, "members", text)
+        raise UsageError(f"{where}: members {members} is not valid: must be a whole number from 1")
+    try:
+        return Recipe(name, description, members, TrainConfig(**values))
+    except UsageError as error:
+        where = _where(name, error.key, text) if error.key in values else f"recipe {name!r}"
+        raise UsageError(f"{where}: {error}", error.key) from error
+
+
+def _check_type(where: str, key: str, value: object) -> None:
+    """Refuse an unknown key, a value of another type, and an unknown method."""
+    expected = TYPES.get(key)
+    if expected is None:
+        raise UsageError(f"{where}: unknown key {key!r}; see jsdelta recipes show digits")
+    if type(value) not in expected:
+        names = " or ".join(each.__name__ for each in expected)
+        raise UsageError(f"{where}: {key} = {value!r} is a {type(value).__name__}: must be {names}")
+    if key == "method" and value not in METHODS:
+        raise UsageError(f"{where}: method {value!r} is not valid: must be {', '.join(METHODS)}")
+
+
+def _where(name: str, key: str, text: str) -> str:
+    """Return the recipe, and the line that sets a key or opens a table of that name."""
+    pattern = re.compile(rf"""\s*\[*\s*["']?{re.escape(key)}["']?\s*[=.\]]""")
+    lines = enumerate(text.splitlines(), 1)
+    return f"recipe {name!r}, line {next((number for number, line in lines if pattern.match(line)), 1)}"
+
+
+def _fraction(where: str, key: str, text: str) -> float:
+    """Return ``8/255`` as a number: ε is a fraction of pixel levels, which a decimal does not hit."""
+    numerator, slash, divisor = text.partition("/")
+    try:
+        return float(numerator) / float(divisor) if slash else float(numerator)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"{where}: {key} = {text!r} is no size: must be a number or 8/255") from None

@@ -1,0 +1,150 @@
+"""Plans of constructed data sets: with which model, from which images, and the row, found or made."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jsdelta_db.compute import data
+from jsdelta_db.compute.attacks import choose_dtype, plan_chunk_size
+from jsdelta_db.compute.attacks.targets import choose_images
+from jsdelta_db.compute.constructions import check_ball
+from jsdelta_db.compute.data import Dataset
+from jsdelta_db.config.construction import ConstructionConfig
+from jsdelta_db.config.hashing import config_hash
+from jsdelta_db.errors import NothingToDoError, UsageError
+from jsdelta_db.runtime.devices import resolve_device
+from jsdelta_db.store import runs
+from jsdelta_db.store.constants import CONSTRUCTED
+from jsdelta_db.store.references import get_ensemble, list_members
+from jsdelta_db.store.schema import FINISHED, Ensemble, Model
+from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.workbench.datasets import open_row, root_of
+from jsdelta_db.workbench.models import LoadedModel
+from jsdelta_db.workbench.workbench import Workbench
+
+NAME = re.compile(r"(?!\d+$)[\w][\w.-]*")  # not a number: those are seeds
+DEFINED_FOR = {"robust": "adversarial", "nonrobust": "standard", "rand": "standard", "det": "standard"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A member of an ensemble, and the data that it was trained on."""
+
+    ensemble: Ensemble
+    member: Model
+    parent: DatasetRow
+    root: DatasetRow
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A construction ready to run: the model, the data, the rows of its train split, and the settings.
+
+    Attributes:
+        parent: data set that the images are taken from; its root is the builtin one at the start.
+    """
+
+    model: LoadedModel
+    parent: Dataset
+    root: Dataset
+    rows: NDArray[np.int64]
+    config: ConstructionConfig
+
+
+def find_source(session: Session, ensemble: str, member: int | None) -> Source:
+    """Return the model that a reference names, and its data.
+
+    Raises:
+        UsageError: no such ensemble or member, or it is not finished.
+        NothingToDoError: no ensemble is finished.
+    """
+    try:
+        row = get_ensemble(session, ensemble)
+    except (UsageError, NothingToDoError):
+        states = session.scalars(select(Ensemble.status).where(Ensemble.name == ensemble)).all()
+        if not states or FINISHED in states:
+            raise
+        raise UsageError(
+            f"ensemble {ensemble!r} is not finished; go on with the same jsdelta train as before, then build"
+        ) from None
+    members = {each.seed: each for each in reversed(list_members(session, row))}
+    chosen = list_members(session, row)[0] if member is None else members.get(member)
+    if chosen is None:
+        seeds = ", ".join(map(str, sorted(members)))
+        raise UsageError(f"--member {member} is no seed of ensemble {row.name!r}: must be {seeds}")
+    parent = session.get_one(DatasetRow, chosen.dataset_id)
+    return Source(row, chosen, parent, root_of(session, parent))
+
+
+def check_name(session: Session, name: str) -> None:
+    """Refuse a name that could be taken for something else."""
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"--name {name!r} is not valid; choose another of letters, digits, . _ and -, not a number"
+        )
+    builtin = select(DatasetRow).where(DatasetRow.name == name, DatasetRow.kind != CONSTRUCTED)
+    if name in data.LOADERS or session.scalars(builtin).first() is not None:
+        raise UsageError(f"--name {name!r} is a builtin data set's; choose another name")
+
+
+def open_work(bench: Workbench, source: Source, config: ConstructionConfig) -> Work:
+    """Open the model and the data of a construction."""
+    parent = open_row(bench, source.parent)
+    root = parent if source.parent.id == source.root.id else open_row(bench, source.root)
+    check_ball(config, int(np.prod(parent.image_shape)))
+    model = LoadedModel(bench, source.member, root, source.root.id, resolve_device(config.device))
+    return Work(model, parent, root, choose_images(parent.splits["train"], config.images), config)
+
+
+def plan_row(bench: Workbench, source: Source, work: Work, name: str) -> tuple[DatasetRow, bool]:
+    """Find or make the row of a construction; tell whether it was there."""
+    canonical = work.config.canonical()
+    if len(work.rows) == len(work.parent.splits["train"]):
+        canonical["images"] = None  # all of them, however many were asked for
+    key = config_hash(canonical, [source.parent.uid, source.member.uid])
+    with bench.store.transaction() as session:
+        runs.serialize(session, "constructed data sets")
+        rows = session.scalars(select(DatasetRow).where(DatasetRow.kind == CONSTRUCTED)).all()
+        for row in rows:
+            if row.config_hash == key:
+                return row, True
+        for row in rows:
+            if row.name == name:
+                raise UsageError(
+                    f"--name {name!r} is taken by another construction ({row.uid}, {row.status}); "
+                    "choose another name; see jsdelta dataset list"
+                )
+        row = DatasetRow(
+            uid=runs.new_uid(), config_hash=key, created_at=runs.now(), name=name, kind=CONSTRUCTED,
+            classes=list(source.root.classes), parent_id=source.parent.id, seed=work.config.seed,
+            construction=_describe(source, work, bench.chunk_size),
+        )  # fmt: skip
+        session.add(row)
+        session.flush()
+    return row, False
+
+
+def _describe(source: Source, work: Work, chunk_size: int | None) -> dict[str, Any]:
+    """Return the facts of a construction: as requested, and as resolved on this machine."""
+    config, model, method = work.config, work.model, source.member.method
+    few = work.root.splits["baseline"].batch(slice(0, 2))
+    dtype = str(choose_dtype(config.dtype, model.network, model.device, few)).removeprefix("torch.")
+    wanted = DEFINED_FOR[config.kind]
+    return {
+        "kind": config.kind, "norm": "l2", "steps": config.steps, "step_size": config.step_size,
+        "eps": config.eps, "images": config.images, "n_images": len(work.rows),
+        "of": len(work.parent.splits["train"]), "seed": config.seed,
+        "model": source.member.uid, "ensemble": source.ensemble.name, "member": source.member.seed,
+        "method": method,
+        "note": None if method == wanted else f"defined with {wanted} training, made with {method}",
+        "requested_device": config.device, "requested_dtype": config.dtype, "device": model.device.type,
+        "dtype": dtype, "threads": torch.get_num_threads(),
+        "chunk_size": chunk_size
+        or plan_chunk_size(work.parent.image_shape, model.prepared(dtype), len(work.rows)),
+    }  # fmt: skip

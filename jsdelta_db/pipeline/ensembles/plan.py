@@ -1,0 +1,74 @@
+"""Plans of ensembles: name, rows of the ensemble and its members, found or made."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from jsdelta_db.compute.data import Dataset
+from jsdelta_db.config.attack import ROBUST_CHECKS, AttackConfig
+from jsdelta_db.config.hashing import config_hash
+from jsdelta_db.config.recipes import Recipe
+from jsdelta_db.config.training import TrainConfig
+from jsdelta_db.store import runs
+from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.store.schema import Ensemble, EnsembleMember, Model
+from jsdelta_db.workbench.datasets import root_of
+from jsdelta_db.workbench.workbench import Workbench
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEnsemble:
+    """An ensemble's row and its members' rows in order, with their recipe and data.
+
+    Attributes:
+        root: the builtin data set whose held-out images the members are measured on.
+    """
+
+    row: Ensemble
+    members: Sequence[Model]
+    recipe: Recipe
+    dataset: Dataset
+    root: DatasetRow
+    check: AttackConfig | None
+
+
+def plan_ensemble(
+    bench: Workbench, recipe: Recipe, seed: int, name: str, dataset: Dataset, dataset_row: DatasetRow
+) -> PlannedEnsemble:
+    """Find or make the rows of an ensemble and of its members."""
+    members = [
+        _plan_member(bench, dataset_row, recipe.name, recipe.of_member(position), seed + position)
+        for position in range(recipe.members)
+    ]
+    key = config_hash({"kind": "ensemble", "name": name}, [row.uid for row in members])
+    with bench.store.transaction() as session:
+        row = runs.find_or_create(
+            session, Ensemble, key, lambda: Ensemble(name=name, dataset_id=dataset_row.id)
+        )
+        for position, member in enumerate(members):
+            session.merge(EnsembleMember(ensemble_id=row.id, position=position, model_id=member.id))
+        root = root_of(session, dataset_row)
+    return PlannedEnsemble(row, members, recipe, dataset, root, ROBUST_CHECKS.get(root.name))
+
+
+def default_name(recipe: Recipe, seed: int, dataset_row: DatasetRow) -> str:
+    """Return the name of an ensemble that was given none."""
+    mixed = "-mixed" if recipe.is_mixed else ""
+    trained_on = f"-on-{dataset_row.name}" if dataset_row.parent_id is not None else ""
+    return f"{recipe.name}{mixed}{trained_on}{f'-seed{seed}' if seed else ''}"
+
+
+def _plan_member(
+    bench: Workbench, dataset: DatasetRow, recipe_name: str, config: TrainConfig, seed: int
+) -> Model:
+    """Find or make the row of one configuration and seed; a finished one is shared by every ensemble."""
+    key = config_hash(config.canonical(seed), [dataset.uid])
+    with bench.store.transaction() as session:
+        return runs.find_or_create(
+            session,
+            Model,
+            key,
+            lambda: Model(
+                dataset_id=dataset.id, recipe_name=recipe_name, recipe=asdict(config),
+                architecture=config.arch, method=config.method, seed=seed,
+            ),
+        )  # fmt: skip

@@ -1,0 +1,232 @@
+"""Worker processes: a job's tasks side by side, each worker with a workbench of its own.
+
+The parent hands a worker one task at a time over a pipe of the worker's own, so that a worker that dies
+takes nothing with it but the task it had.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+
+from jsdelta_db.config.locations import Workspace
+from jsdelta_db.errors import JsdeltaError, ModelError, TrainingError
+from jsdelta_db.runtime.progress import Task as Bar
+from jsdelta_db.workbench.workbench import Workbench, open_workbench
+
+END_SECONDS = 20.0  # to give back what it holds, after which a worker is killed
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+Task = TypeVar("Task", contravariant=True)
+Key = int  # of a task, such as a member's position
+
+
+class Job(Protocol[Task]):
+    """Work of one kind; it is pickled on its way to a process, and so are its tasks."""
+
+    def prepare(self, bench: Workbench) -> Callable[[Task], None]:
+        """Open what all tasks need, and return the function that does one.
+
+        The function raises TrainingError or ModelError for a task that failed alone.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting(Generic[Task]):
+    """All that a worker needs to begin."""
+
+    job: Job[Task]
+    workspace: Workspace
+    threads: int
+    parent: int
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """A worker's message: a line, a full bar (``label``), or a task's end (``key``)."""
+
+    line: str = ""
+    label: str = ""
+    total: int = 0
+    key: Key | None = None
+    error: JsdeltaError | None = None
+
+
+def run_side_by_side(
+    bench: Workbench, job: Job[Task], tasks: Mapping[Key, Task], workers: int
+) -> dict[Key, JsdeltaError]:
+    """Do all tasks in worker processes, among which this process's threads are divided.
+
+    Returns:
+        The errors of the tasks that failed.
+    """
+    workers = min(workers, len(tasks))
+    threads = max(1, torch.get_num_threads() // workers)
+    setting = _Setting(job, bench.workspace, threads, os.getpid())
+    with ExitStack() as stack:
+        processes = dict(stack.enter_context(_worker(setting)) for _ in range(workers))
+        try:
+            return _hand_out(bench, tasks, processes)
+        except BaseException:
+            for process in processes.values():
+                process.terminate()  # all at once; each is waited for below
+            raise
+
+
+def _hand_out(
+    bench: Workbench, tasks: Mapping[Key, Any], processes: Mapping[Connection, SpawnProcess]
+) -> dict[Key, JsdeltaError]:
+    """Keep every worker busy until all tasks are done or have failed."""
+    errors: dict[Key, JsdeltaError] = {}
+    waiting, idle = list(reversed(tasks)), list(processes)
+    at_work: dict[Connection, Key] = {}
+    while True:
+        while idle and waiting:
+            connection, key = idle.pop(), waiting.pop()
+            connection.send((key, tasks[key]))
+            at_work[connection] = key
+        if not at_work:
+            return errors
+        for ready in wait(list(at_work)):
+            assert isinstance(ready, Connection)
+            try:
+                news = ready.recv()
+            except (EOFError, ConnectionError):  # it died: killed from outside, most likely
+                errors[at_work.pop(ready)] = _explain_end(processes[ready])
+                continue
+            _pass_on(bench, news)
+            if news.key is not None:
+                del at_work[ready]
+                idle.append(ready)
+                if news.error is not None:
+                    errors[news.key] = news.error
+        if waiting and not at_work and not idle:  # no worker is left
+            return errors | {key: TrainingError("no worker was left") for key in waiting}
+
+
+def _explain_end(process: SpawnProcess) -> TrainingError:
+    process.join()
+    code = process.exitcode
+    reason = (
+        "killed, perhaps for want of memory; try fewer --jobs"
+        if code == -signal.SIGKILL
+        else f"exit code {code}"
+    )
+    return TrainingError(f"its process ended before it was trained ({reason})")
+
+
+def _pass_on(bench: Workbench, news: _News) -> None:
+    """Show a worker's message to whoever watches this process."""
+    if news.label:
+        with bench.progress.task(news.label, news.total) as advance:
+            advance(news.total, news.line)
+    elif news.line:
+        bench.progress.report(news.line)
+
+
+@contextmanager
+def _worker(setting: _Setting[Any]) -> Iterator[tuple[Connection, SpawnProcess]]:
+    """Start a worker; stop it when the block ends, however it ends."""
+    context = get_context("spawn")  # a fork would share the threads' locks and the database's connections
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, setting), name="jsdelta-worker", daemon=True)
+    with _without_interrupts():
+        process.start()
+    theirs.close()
+    try:
+        yield ours, process
+        with suppress(ConnectionError):  # it may have died
+            ours.send(None)
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        ours.close()
+        process.join(END_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Block Ctrl-C in a process that is started here: its parent stops it."""
+    resource_tracker.ensure_running()  # else it is started with the first worker, and unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Reporter:
+    """Progress that is sent to the parent; a bar arrives once it is full."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def report(self, message: str) -> None:
+        """Send one line of news."""
+        self._connection.send(_News(line=message))
+
+    @contextmanager
+    def task(self, label: str, total: int) -> Iterator[Bar]:
+        """Send the last note when the work is done."""
+        last = ""
+
+        def advance(done: int = 1, note: str = "") -> None:
+            nonlocal last
+            del done
+            last = note or last
+
+        yield advance
+        self._connection.send(_News(line=last, label=label, total=total))
+
+
+def _work(connection: Connection, setting: _Setting[Any]) -> None:
+    """Do the tasks that come over the pipe, until None comes or the parent is gone."""
+    _end_with(setting.parent)
+    torch.set_num_threads(setting.threads)
+    try:
+        with open_workbench(setting.workspace, _Reporter(connection)) as bench:
+            signal.signal(signal.SIGTERM, _stop_quietly)
+            work = setting.job.prepare(bench)
+            while (received := connection.recv()) is not None:
+                key, task = received
+                error = None
+                try:
+                    work(task)
+                except (TrainingError, ModelError) as failed:
+                    error = failed
+                connection.send(_News(key=key, error=error))
+    except JsdeltaError as error:  # not this task's alone: the store, or the data set
+        connection.send(_News(line=str(error)))
+        sys.exit(1)
+    except (KeyboardInterrupt, EOFError, ConnectionError):
+        sys.exit(1)  # stopped by the parent, or left alone
+
+
+def _stop_quietly(signum: int, frame: FrameType | None) -> None:
+    """Stop without a traceback of a database library that was cut short; what is held is given back."""
+    del frame
+    signal.signal(signum, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    raise KeyboardInterrupt
+
+
+def _end_with(parent: int) -> None:
+    """Have this process stopped when its parent dies; elsewhere than on Linux it ends after its task."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before we asked
+        sys.exit(1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jsdelta_db.config.evaluation import check_beta
+from jsdelta_db.config.labels import find_label
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.queries.selection import ALL_CORRECT, EvaluationInfo, Row, Selection, list_evaluations
 from jsdelta_db.store.reading import Reader, fetch
@@ -134,13 +135,6 @@ def _label_conditions(classes: Sequence[str], wanted: Wanted) -> list[str] | Non
                 return None
             conditions.append(f"sample.{column} = {number:d}")
     return conditions
-
-
-def find_label(text: str, classes: Sequence[str]) -> int | None:
-    """Return the number of a label that is given by name or number; None if there is no such label."""
-    if text in classes:
-        return classes.index(text)
-    return int(text) if text.isdecimal() and int(text) < len(classes) else None
 
 
 def _unknown_label(evaluations: Sequence[EvaluationInfo], wanted: Wanted) -> UnknownNameError:

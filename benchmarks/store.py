@@ -1,4 +1,4 @@
-"""How fast the store takes attempts in, how fast it counts bugs at any β, and what an attempt costs on disk.
+"""Speed of the store: writing attempts, counting bugs at any β; and the bytes of an attempt on disk.
 
 Prints one JSON object. An attempt is its sample row and its score row, with the JS of four evaluators.
 """

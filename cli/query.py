@@ -15,7 +15,6 @@ from .tables import SHORT_UID, Row
 if TYPE_CHECKING:
     from jsdelta_db.queries.grouping import Table
 
-BETA = 0.10  # at which the paper's claims are decided
 MOST_NAMED = 5  # uids in one note
 
 By = Annotated[
@@ -116,10 +115,11 @@ def stability(
 
     Example: jsdelta query stability --beta 0.1
     """
+    from jsdelta_db.config.evaluation import DEFAULT_BETA
     from jsdelta_db.queries.stability import STABILITY_KEYS, query_stability
 
     with ctx.obj.read_store() as connection:
-        found = query_stability(connection, beta or (BETA,), selection)
+        found = query_stability(connection, beta or (DEFAULT_BETA,), selection)
     _write_table(found.table, STABILITY_KEYS, output, facts=("sharpness",))
     note_population(selection)
     note_intervals(found.table.rows, output, "bootstrap over images", "bugs or features")

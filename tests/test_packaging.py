@@ -79,7 +79,7 @@ def test_wheel_holds_the_tree(wheel):
     assert shipped == expected
     assert {
         "jsdelta_db/py.typed",
-        "jsdelta_db/recipes/digits.toml",
+        "jsdelta_db/config/recipes/digits.toml",
         "jsdelta_db/migrations/script.py.mako",
     } <= shipped
     assert {"jsdelta_cli/main.py", "jsdelta_db/migrations/env.py"} <= shipped

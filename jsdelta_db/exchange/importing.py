@@ -1,4 +1,4 @@
-"""``jsdelta db import``: runs that a source has and this store lacks."""
+"""Import of runs that a source has and this store lacks, with their files."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def import_store(
     with_files: bool = True,
     files_from: Path | None = None,
 ) -> Imported:
-    """Bring the runs of an export or another store into a workspace's store, and their files.
+    """Merge the runs of an export or another store, and their files, into a workspace.
 
     Args:
         reference: an export's folder, a workspace, a SQLite file, or a server's URL.
@@ -40,7 +40,7 @@ def import_store(
 
 
 def _prepare(url: str) -> None:
-    """Make the tables in a server's database that holds none at all: who imports means this one."""
+    """Make the tables in a server's empty database: an import names it as the destination."""
     parsed = parse_url(url)
     if sqlite_path(parsed) is not None:
         return  # opening it for work does the same

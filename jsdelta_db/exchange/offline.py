@@ -27,7 +27,7 @@ from jsdelta_db.store.session import open_store, parse_url
 from jsdelta_db.workbench.workbench import Workbench, open_workbench
 
 STORE = "offline.db"
-ASIDE = {f".{TABLES}.part", f".{TABLES}.before"}  # left by a process that was killed
+ASIDE = {".part", f".{TABLES}.part", f".{TABLES}.before"}  # left by a process that was killed
 OURS = {STORE, f"{STORE}-wal", f"{STORE}-shm", MANIFEST, TABLES, FILES, *ASIDE}
 
 

@@ -1,4 +1,4 @@
-"""What people write for a source, opened: an export, a workspace, a SQLite file, or a server's URL."""
+"""References to a source, opened: an export, a workspace, a SQLite file, or a server's URL."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,20 +13,20 @@ from jsdelta_db.exchange.manifest import MANIFEST
 from jsdelta_db.exchange.source import Source, StoreSource
 from jsdelta_db.store.session import open_store, parse_url, reporting, show_url, sqlite_path
 
-VALID = "an export's folder, a workspace, a SQLite file or postgresql://USER@HOST/DATABASE"
+ALLOWED = "an export's folder, a workspace, a SQLite file or postgresql://USER@HOST/DATABASE"
 
 
 @contextmanager
 def open_source(reference: str, workspace: Workspace, files_from: Path | None = None) -> Iterator[Source]:
-    """Open what a user names.
+    """Open the source that a user names.
 
     Args:
-        workspace: where the rows are to go.
+        workspace: destination of the rows.
         files_from: the workspace that a store's file paths are relative to; by default the folder of a
             SQLite file, and for a server the workspace itself.
 
     Raises:
-        UsageError: there is nothing like that, or it is the destination.
+        UsageError: it does not exist, or is the destination.
         StoreNotReadyError, StoreError: it is of another revision, not whole, or cannot be read.
     """
     folder = Path(reference).expanduser()
@@ -70,7 +70,7 @@ def _url_of(reference: str, folder: Path) -> str:
             parse_url(reference)
         except UsageError:
             raise UsageError(
-                f"SOURCE is not a database URL of a kind that jsdelta knows: must be {VALID}"
+                f"SOURCE is not a database URL of a kind that jsdelta knows: must be {ALLOWED}"
             ) from None
         return reference
     for path in (folder, folder / "jsdelta.db"):
@@ -81,7 +81,7 @@ def _url_of(reference: str, folder: Path) -> str:
             f"{folder} holds neither {MANIFEST} nor jsdelta.db: no export or workspace, or an export or an "
             "attack --offline that was stopped; run the command that made it again"
         )
-    raise UsageError(f"SOURCE {reference!r} is not there: must be {VALID}")
+    raise UsageError(f"SOURCE {reference!r} is not there: must be {ALLOWED}")
 
 
 def _is_same(one: URL, other: URL) -> bool:

@@ -1,1 +1,1 @@
-"""Looking after a workspace: doctor, check, repair, delete, stats, settings; one file a command."""
+"""Maintenance of a workspace: doctor, check, repair, delete, stats, settings; one file a command."""

@@ -1,4 +1,4 @@
-"""Looking after a store: whether it holds together."""
+"""Consistency of a store: rows, plans and files checked against each other."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +24,9 @@ from jsdelta_db.store.segments import read_attempts
 
 
 def find_problems(connection: Connection, root: Path) -> Iterator[str]:
-    """Yield one line for whatever does not hold together.
+    """Yield one line for each inconsistency.
 
-    Looks at the database's own integrity, evaluators against the attacked models, chunks and rows against
+    Checks the database's own integrity, evaluators against the attacked models, chunks and rows against
     their plan, scores against samples, columns against rows, and files against their hashes.
 
     Args:
@@ -48,25 +48,25 @@ def find_problems(connection: Connection, root: Path) -> Iterator[str]:
 def _check_weights(connection: Connection) -> Iterator[str]:
     """Yield evaluators that judge themselves, and copies of a sha256 that are not the model's own.
 
-    The schema refuses both; what came past it (another tool, foreign keys switched off) shows here.
+    The schema refuses both, but not if another tool writes with foreign keys switched off.
     """
-    attacked, judge = Model.__table__.alias("attacked"), Model.__table__.alias("judge")
+    attacked, evaluator = Model.__table__.alias("attacked"), Model.__table__.alias("evaluator")
     attacks = select(Attack.uid).join(attacked, attacked.c.id == Attack.attacked_model_id)
-    other = Attack.attacked_sha256.is_distinct_from(attacked.c.checkpoint_sha256)
-    for (uid,) in connection.execute(attacks.where(other)):
+    differing = Attack.attacked_sha256.is_distinct_from(attacked.c.checkpoint_sha256)
+    for (uid,) in connection.execute(attacks.where(differing)):
         yield f"attack {uid}: its attacked_sha256 is not that of its model's checkpoint"
     evaluations = select(Evaluation.uid).join(Attack, Attack.id == Evaluation.attack_id)
     for (uid,) in connection.execute(evaluations.where(Evaluation.attacked_sha256 != Attack.attacked_sha256)):
         yield f"evaluation {uid}: its attacked_sha256 is not that of its attack"
     members = (
         select(
-            Evaluation.uid, judge.c.uid, judge.c.checkpoint_sha256, EvaluationMember.model_sha256,
-            EvaluationMember.attacked_sha256, attacked.c.checkpoint_sha256, attacked.c.id == judge.c.id,
+            Evaluation.uid, evaluator.c.uid, evaluator.c.checkpoint_sha256, EvaluationMember.model_sha256,
+            EvaluationMember.attacked_sha256, attacked.c.checkpoint_sha256, attacked.c.id == evaluator.c.id,
         )
         .join(EvaluationMember, EvaluationMember.evaluation_id == Evaluation.id)
         .join(Attack, Attack.id == Evaluation.attack_id)
         .join(attacked, attacked.c.id == Attack.attacked_model_id)
-        .join(judge, judge.c.id == EvaluationMember.model_id)
+        .join(evaluator, evaluator.c.id == EvaluationMember.model_id)
     )  # fmt: skip
     for uid, model, own, copy, attacked_copy, attacked_own, is_attacked in connection.execute(members):
         if is_attacked or own == attacked_own:
@@ -76,7 +76,7 @@ def _check_weights(connection: Connection) -> Iterator[str]:
 
 
 def _check_chunks(connection: Connection) -> Iterator[str]:
-    """Yield attacks and evaluations whose chunks are not those of the plan: how many, with their attempts."""
+    """Yield attacks and evaluations whose chunks, or their attempts, are not as many as planned."""
     for run, chunk, parent in (
         (Attack, AttackChunk, AttackChunk.attack_id),
         (Evaluation, EvaluationChunk, EvaluationChunk.evaluation_id),
@@ -102,7 +102,7 @@ def _check_chunks(connection: Connection) -> Iterator[str]:
 
 
 def _check_samples(connection: Connection) -> Iterator[str]:
-    """Yield attacks whose samples are not those of their finished chunks; judged ones are looked at below."""
+    """Yield unjudged attacks whose samples are not as many as their finished chunks' attempts."""
     judged = select(Evaluation.attack_id).where(Evaluation.status == FINISHED)
     finished = (AttackChunk.attack_id == Attack.id) & (AttackChunk.status == FINISHED)
     of_chunks = select(func.coalesce(func.sum(AttackChunk.n_attempts), 0)).where(finished)

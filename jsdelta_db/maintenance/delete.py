@@ -1,7 +1,8 @@
-"""Deleting a run: its rows, then the files that only they named, then its runs in MLflow.
+"""Deletion of a run: its rows, then the files that only they named, then its runs in MLflow.
 
-Files come before rows where something is written; here it is the other way around: a file left over
-harms nobody, a row without its file does.
+Files come before rows when something is stored, and after them here: a file without a row is harmless, a
+row without its file is not. Which rows go is read off the foreign keys (``store/relations.py``), so that a
+table added later is covered.
 """
 
 import shutil
@@ -22,7 +23,7 @@ from jsdelta_db.workbench.workbench import Workbench
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """How much went."""
+    """Numbers of deleted rows, files and MLflow runs."""
 
     n_rows: int
     n_files: int
@@ -30,17 +31,17 @@ class Deleted:
 
 
 def find_deletion(bench: Workbench, uid: str, *, cascade: bool = False) -> Deletion:
-    """Return what goes with a run.
+    """Return a run and the rows that would be deleted with it.
 
     Args:
         uid: of a data set, model, ensemble, attack or evaluation, or a unique prefix.
-        cascade: also what needs it; else that is a reason to refuse.
+        cascade: include runs that need it, instead of refusing because of them.
 
     Raises:
         UsageError: no such run, or several.
         InUseError: something needs it, or a live process works on any of it.
     """
-    with bench.store.transaction() as session:
+    with bench.store.read_session() as session:
         plan = plan_deletion(session, uid)
     target = plan.runs[0]
     if len(plan.runs) > 1 and not cascade:
@@ -52,7 +53,7 @@ def find_deletion(bench: Workbench, uid: str, *, cascade: bool = False) -> Delet
 
 
 def delete(bench: Workbench, plan: Deletion) -> Deleted:
-    """Delete what a plan names: all rows in one transaction, then files, then MLflow's runs.
+    """Delete the runs of a plan: all rows in one transaction, then files, then MLflow's runs.
 
     Raises:
         InUseError: something came to need it, or to work on it, since the plan was made.
@@ -60,17 +61,17 @@ def delete(bench: Workbench, plan: Deletion) -> Deleted:
     try:
         with bench.store.transaction() as session:
             models = session.scalars(select(Model).where(Model.id.in_(plan.ids.get("model", ())))).all()
-            begun = [ResumeFile(bench.workspace, row) for row in models]
+            resume_files = [ResumeFile(bench.workspace, row) for row in models]
             freed = delete_rows(session, plan)
     except IntegrityError as error:
         raise InUseError(
             f"something came to need {plan.runs[0].uid} meanwhile; type the command again"
         ) from error
-    kept = [each for each in map(_read, begun) if each is not None]
-    n_files = _remove_files(bench, freed, [each.folder for each in kept])
-    for file in begun:
+    stopped = [each for each in map(_read, resume_files) if each is not None]
+    n_files = _remove_files(bench, freed, [each.folder for each in stopped])
+    for file in resume_files:
         file.remove()
-    runs = {*freed.mlflow_run_ids, *(each.run_id for each in kept if each.run_id)}
+    runs = {*freed.mlflow_run_ids, *(each.run_id for each in stopped if each.run_id)}
     return Deleted(freed.rows, n_files, bench.tracker.delete_runs(sorted(runs)))
 
 
@@ -78,14 +79,14 @@ def _read(file: ResumeFile) -> StoppedTraining | None:
     try:
         return file.read()
     except (ValueError, KeyError, TypeError, OSError):
-        return None  # damaged: it goes all the same
+        return None  # damaged: deleted all the same
 
 
-def _remove_files(bench: Workbench, freed: Freed, begun: Collection[str]) -> int:
+def _remove_files(bench: Workbench, freed: Freed, stopped: Collection[str]) -> int:
     """Remove the files, and with the last of a run's files whatever else its folder holds."""
-    inside = {uri for uri in (*freed.uris, *begun) if _is_inside(uri)}
+    inside = {uri for uri in (*freed.uris, *stopped) if _is_inside(uri)}
     folders = {folder for uri in inside if (folder := _run_folder(bench, uri)) is not None}
-    folders -= {_run_folder(bench, uri) for uri in freed.kept_uris}
+    folders -= {_run_folder(bench, uri) for uri in freed.remaining_uris}
     files = {bench.locate(uri) for uri in inside}.union(*(folder.rglob("*") for folder in folders))
     n_files = sum(map(_remove, files))
     for folder in folders:
@@ -96,7 +97,7 @@ def _remove_files(bench: Workbench, freed: Freed, begun: Collection[str]) -> int
 
 
 def _is_inside(uri: str) -> bool:
-    """Whether a row names something in the workspace: a store from elsewhere may name anything."""
+    """Return whether a path lies in the workspace; a row of an imported store may name any."""
     path = PurePosixPath(uri)
     return "://" not in uri and ":/" not in uri and not path.is_absolute() and ".." not in path.parts
 
@@ -109,7 +110,7 @@ def _run_folder(bench: Workbench, uri: str) -> Path | None:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file; one that cannot be removed is left over."""
+    """Remove a file if possible; return whether it was."""
     try:
         if path.is_dir() and not path.is_symlink():
             return False

@@ -1,7 +1,11 @@
-"""Mending what an outage of MLflow or a killed process left behind: ``jsdelta doctor --repair``."""
+"""Repair after an outage of MLflow or a killed process: ``jsdelta doctor --repair``.
+
+Rows without an MLflow id are those whose logging is not complete: each is logged anew, as a whole.
+"""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from sqlalchemy import select, update
 
@@ -11,23 +15,26 @@ from jsdelta_db.queries import bugs
 from jsdelta_db.queries.selection import FACT_KEYS, Selection, list_evaluations
 from jsdelta_db.store.constants import ROBUST_ACCURACY
 from jsdelta_db.store.derived import list_differing, write_segments
-from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Evaluation, Model, ModelMetric
+from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Evaluation, Model, ModelMetric, Run
+from jsdelta_db.tracking import RunLog
 from jsdelta_db.workbench.workbench import Workbench
 
 
 def repair(bench: Workbench) -> list[str]:
-    """Log finished rows that MLflow does not know yet, close runs whose process is gone, mend segments.
+    """Log finished rows that MLflow lacks, close runs of ended processes, rebuild segments.
 
     Returns:
-        One line for each thing mended.
+        One line for each repair.
     """
     abandoned = bench.tracker.close_abandoned()
     _forget_runs(bench, abandoned)
-    mended = [f"closed run {run_id} of a process that is gone" for run_id in abandoned]
-    mended += [f"logged member seed {seed}" for seed in _log_models(bench)]
-    mended += [f"logged evaluation {uid}" for uid in _log_evaluations(bench)]
-    mended += [f"rebuilt the columns of evaluation {uid}" for uid in _rebuild_segments(bench)]
-    return mended + [f"logged data set {name}" for name in _log_datasets(bench)]
+    return [
+        *(f"closed run {run_id} of a process that is gone" for run_id in abandoned),
+        *(f"logged member seed {seed}" for seed in _log_models(bench)),
+        *(f"logged evaluation {uid}" for uid in _log_evaluations(bench)),
+        *(f"rebuilt the columns of evaluation {uid}" for uid in _rebuild_segments(bench)),
+        *(f"logged data set {name}" for name in _log_datasets(bench)),
+    ]
 
 
 def _forget_runs(bench: Workbench, run_ids: Collection[str]) -> None:
@@ -44,13 +51,14 @@ def _forget_runs(bench: Workbench, run_ids: Collection[str]) -> None:
             )
 
 
-def _log_models(bench: Workbench) -> list[int]:
-    with bench.store.transaction() as session:
-        unlogged = session.scalars(
-            select(Model).where(Model.status == FINISHED, Model.mlflow_run_id.is_(None))
+def _log_models(bench: Workbench) -> Iterator[int]:
+    of_robust = (ModelMetric.model_id == Model.id) & (ModelMetric.name == ROBUST_ACCURACY)
+    robust_accuracy = select(ModelMetric.value).where(of_robust).limit(1).scalar_subquery()
+    with bench.store.read_session() as session:
+        unlogged = session.execute(
+            select(Model, robust_accuracy).where(Model.status == FINISHED, Model.mlflow_run_id.is_(None))
         ).all()
-    logged = []
-    for row in unlogged:
+    for row, robust in unlogged:
         run = bench.tracker.start(
             f"member seed {row.seed}", uid=row.uid, params={**row.recipe, "seed": row.seed}
         )
@@ -59,27 +67,18 @@ def _log_models(bench: Workbench) -> list[int]:
         for values in json.loads(history.read_text()) if history.exists() else []:
             epoch = values.pop("epoch")
             run.metrics(values, step=epoch)
-        with bench.store.transaction() as session:
-            of_model = (ModelMetric.model_id == row.id) & (ModelMetric.name == ROBUST_ACCURACY)
-            robust = session.scalar(select(ModelMetric.value).where(of_model))
         run.metrics({"clean_accuracy": row.clean_accuracy, "robust_accuracy": robust})
-        run.copy_files(folder)
-        run.finish()
-        with bench.store.transaction() as session:
-            session.get_one(Model, row.id).mlflow_run_id = run.logged_id
-        if run.logged_id:
-            logged.append(row.seed)
-    return logged
+        if _finish(bench, run, folder, row):
+            yield row.seed
 
 
-def _log_evaluations(bench: Workbench) -> list[str]:
-    with bench.store.transaction() as session:
+def _log_evaluations(bench: Workbench) -> Iterator[str]:
+    with bench.store.read_session() as session:
         unlogged = session.execute(
             select(Evaluation, Attack)
             .join(Attack, Attack.id == Evaluation.attack_id)
             .where(Evaluation.status == FINISHED, Evaluation.mlflow_run_id.is_(None))
         ).all()
-    logged = []
     for evaluation, attack in unlogged:
         with bench.store.reading() as connection:
             selection = Selection(uids=(evaluation.uid,))
@@ -92,19 +91,12 @@ def _log_evaluations(bench: Workbench) -> list[str]:
         )
         for step, metrics in bugs.summary_metrics(table.rows).items():
             run.metrics(metrics, step=step)
-        run.copy_files(bench.locate(evaluation.artifact_uri or ""))
-        run.finish()
-        with bench.store.transaction() as session:
-            session.get_one(Evaluation, evaluation.id).mlflow_run_id = run.logged_id
-            stored = session.get_one(Attack, attack.id)
-            stored.mlflow_run_id = stored.mlflow_run_id or run.logged_id
-        if run.logged_id:
-            logged.append(evaluation.uid)
-    return logged
+        if _finish(bench, run, bench.locate(evaluation.artifact_uri or ""), evaluation, attack):
+            yield evaluation.uid
 
 
 def _rebuild_segments(bench: Workbench) -> list[str]:
-    """Make the column segments that are missing, or are not what the rows say, from the rows."""
+    """Rebuild from the rows the column segments that are missing or differ from them."""
     with bench.store.reading() as connection:
         wrong = list_differing(connection)
     for evaluation_id, _ in wrong:
@@ -113,19 +105,24 @@ def _rebuild_segments(bench: Workbench) -> list[str]:
     return [uid for _, uid in wrong]
 
 
-def _log_datasets(bench: Workbench) -> list[str]:
+def _log_datasets(bench: Workbench) -> Iterator[str]:
     constructed = (Dataset.kind == "constructed") & (Dataset.status == FINISHED)
-    with bench.store.transaction() as session:
+    with bench.store.read_session() as session:
         rows = session.scalars(select(Dataset).where(constructed, Dataset.mlflow_run_id.is_(None))).all()
-    logged = []
     for row in rows:
         run = bench.tracker.start(f"dataset {row.name}", uid=row.uid, params=row.construction or {})
         digest = (row.fingerprint or "")[:16]
         run.dataset(name=row.name, digest=digest, source=row.uri or "", context="constructed")
-        run.copy_files(bench.locate(row.uri or "").parent)
-        run.finish()
-        with bench.store.transaction() as session:
-            session.get_one(Dataset, row.id).mlflow_run_id = run.logged_id
-        if run.logged_id:
-            logged.append(row.name)
-    return logged
+        if _finish(bench, run, bench.locate(row.uri or "").parent, row):
+            yield row.name
+
+
+def _finish(bench: Workbench, run: RunLog, folder: Path, *rows: Run) -> bool:
+    """Copy a run's files, close it, and store its id in rows without one; return whether it was logged."""
+    run.copy_files(folder)
+    run.finish()
+    with bench.store.transaction() as session:
+        for row in rows:
+            stored = session.get_one(type(row), row.id)
+            stored.mlflow_run_id = stored.mlflow_run_id or run.logged_id
+    return run.logged_id is not None

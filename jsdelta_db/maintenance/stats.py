@@ -1,4 +1,4 @@
-"""What a store holds, and how much room it takes."""
+"""Statistics of a store: rows, states and bytes, by table."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ def count_states(connection: Connection) -> list[dict[str, Any]]:
 
 
 def _attack_states() -> Any:  # noqa: ANN401 a subquery with one column, status
-    """Say of each attack: running or failed if any chunk is, finished if all are, else pending."""
+    """Select each attack's state: running or failed if any chunk is, finished if all are, else pending."""
 
     def any_is(status: str) -> Any:  # noqa: ANN401 a condition
         return func.sum(case((AttackChunk.status == status, 1), else_=0))
@@ -72,7 +72,7 @@ def _attack_states() -> Any:  # noqa: ANN401 a subquery with one column, status
 
 
 def size_in_bytes(connection: Connection) -> int:
-    """Return how large the database is."""
+    """Return the size of the database."""
     if connection.dialect.name == "sqlite":
         pages, page_size = (connection.scalar(text(f"PRAGMA {name}")) for name in ("page_count", "page_size"))
         return int(pages * page_size)

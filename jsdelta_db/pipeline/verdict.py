@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jsdelta_db.compute.data import Dataset
-from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
+from jsdelta_db.config.evaluation import DEFAULT_BETA, EvaluationConfig, check_beta
 from jsdelta_db.config.locations import resolve_workspace
 from jsdelta_db.pipeline.evaluation.foreign import Measured
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
@@ -46,11 +46,11 @@ class Verdict:
     js_delta: NDArray[np.float64]
     measured: Measured
 
-    def is_bug(self, beta: float = 0.10) -> NDArray[np.bool_]:
+    def is_bug(self, beta: float = DEFAULT_BETA) -> NDArray[np.bool_]:
         """Tell which samples are adversarial bugs: successful, with JSΔ < β."""
         return self.success & (self.js_delta < check_beta(beta))
 
-    def bug_fraction(self, beta: float = 0.10) -> float:
+    def bug_fraction(self, beta: float = DEFAULT_BETA) -> float:
         """Return the share of bugs among the successes that have a JSΔ; NaN if there are none."""
         judged = self.success & ~np.isnan(self.js_delta)
         return float(self.is_bug(beta)[judged].mean()) if judged.any() else float("nan")

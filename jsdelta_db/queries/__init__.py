@@ -1,1 +1,1 @@
-"""What is asked of a store: reads only, starts fast, no torch and no SQLAlchemy on the fast path."""
+"""Queries: what is asked of a store. They only read, and start fast: no torch, no SQLAlchemy for SQLite."""

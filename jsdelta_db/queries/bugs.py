@@ -1,4 +1,9 @@
-"""What is asked of a store first: how many successes were bugs. Read-only, and free of torch."""
+"""Bugs: the share of successful attacks with JSΔ below β, by group.
+
+They read segments and counts by image, not rows. A count below β is a sum over segments, of which only those
+that β falls into are opened, so it is exact; the intervals resample the counts by image, which hold for any
+β. Groups by label, and ``--population``, count attempt by attempt.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -13,9 +18,9 @@ from jsdelta_db.queries.grouping import (
     LABEL_KEYS,
     TOO_FEW,
     Table,
-    bounds,
     common_norm,
     find_pooled,
+    interval_cells,
     resolve_keys,
     sort_key,
 )
@@ -31,7 +36,7 @@ from jsdelta_db.queries.statistics import Fraction, Interval, fraction_intervals
 from jsdelta_db.queries.tally import Tally, tally, tally_images
 from jsdelta_db.store.reading import Reader, without_collecting
 
-# Facts, counts and skipped images; None by label: skipped images have no target.
+# Facts, counts and number of skipped images (None by label: skipped images have no target).
 Group: TypeAlias = tuple[Row, Tally, int | None]
 P = TypeVar("P", bound=tuple[EvaluationInfo, *tuple[Any, ...]])
 
@@ -69,7 +74,7 @@ def query_bugs(
 
 
 def summary_metrics(rows: Iterable[Row]) -> dict[int, dict[str, float | None]]:
-    """Return what a tracker logs of the rows of ``query_bugs``: metrics by step = round(255·ε)."""
+    """Return the metrics that a tracker logs of ``query_bugs``, by step = round(255·ε)."""
     by_step: dict[int, dict[str, float | None]] = {}
     for row in rows:
         metrics = by_step.setdefault(round(row["eps"] * 255), {})
@@ -104,7 +109,7 @@ def _tally_groups(
     betas: Sequence[float],
     population: str,
 ) -> list[Group]:
-    """Return the groups in order."""
+    """Return the groups, sorted by their facts."""
     if population == ATTACKED_CORRECT and not set(keys) & set(LABEL_KEYS):
         groups = _tally_images(reader, evaluations, keys, betas)
     else:
@@ -115,7 +120,7 @@ def _tally_groups(
 def _tally_images(
     reader: Reader, evaluations: Sequence[EvaluationInfo], keys: Sequence[str], betas: Sequence[float]
 ) -> Iterator[Group]:
-    """Yield groups of whole evaluations: those were counted by image when they were stored."""
+    """Yield groups of whole evaluations, counted by image when they were stored."""
     for values, parts in _group(read_counted(reader, evaluations, betas), keys).items():
         n_skipped = sum(part.evaluation.n_skipped for part in parts)
         yield dict(zip(keys, values, strict=True)), tally_images(parts, betas), n_skipped
@@ -128,7 +133,7 @@ def _tally_attempts(
     betas: Sequence[float],
     population: str,
 ) -> Iterator[Group]:
-    """Yield groups by label, or of some images only: every attempt is counted."""
+    """Yield groups by label, or of some images only, counted attempt by attempt."""
     label_keys = [key for key in keys if key in LABEL_KEYS]
     run_keys = [key for key in keys if key not in label_keys]
     names = ["sample_index"]
@@ -152,7 +157,7 @@ def _group(parts: Iterable[P], keys: Sequence[str]) -> dict[tuple[object, ...], 
 
 
 def _count_bugs(facts: Row, counted: Tally, betas: Sequence[float], n_skipped: int | None) -> Iterator[Row]:
-    """Return the rows of one group, one for each β; their intervals are still to come."""
+    """Yield the rows of one group, one for each β, still without their intervals."""
     n_success, n_attempted = int(counted.success.sum()), int(counted.attempted.sum())
     for place, beta in enumerate(betas):
         n_bugs = int(counted.bugs[place].sum())
@@ -165,16 +170,16 @@ def _count_bugs(facts: Row, counted: Tally, betas: Sequence[float], n_skipped: i
             "n_no_baseline": counted.n_undefined,
             "n_bugs": n_bugs,
             "bug_fraction": n_bugs / n_success if n_success else None,
-            **bounds("bug_fraction", None),
+            **interval_cells("bug_fraction", None),
             "bug_rate": n_bugs / n_attempted if n_attempted else None,
-            **bounds("bug_rate", None),
+            **interval_cells("bug_rate", None),
             "interval": None,
             "too_few": n_success < TOO_FEW,
         }
 
 
 def _add_intervals(rows: Sequence[Row], groups: Sequence[Tally], betas: Sequence[float]) -> None:
-    """Put the intervals into the rows of all groups, drawn together."""
+    """Add the intervals to the rows of all groups, resampled together."""
     fractions = []
     for counted in groups:
         attempted = counted.attempted
@@ -185,7 +190,7 @@ def _add_intervals(rows: Sequence[Row], groups: Sequence[Tally], betas: Sequence
     intervals = iter(fraction_intervals(fractions))
     for row in rows:
         of_success, of_attempts = next(intervals), next(intervals)
-        row |= bounds("bug_fraction", of_success) | bounds("bug_rate", of_attempts)
+        row |= interval_cells("bug_fraction", of_success) | interval_cells("bug_rate", of_attempts)
         row["interval"] = _kinds(of_success, of_attempts)
 
 

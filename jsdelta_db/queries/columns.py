@@ -1,4 +1,4 @@
-"""Stored segments and counts of evaluations, read for queries; what is not stored is made from rows."""
+"""Columns: segments and counts by image of evaluations, read, or made from rows where none are stored."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jsdelta_db.queries.selection import EvaluationInfo
 from jsdelta_db.store.image_counts import ImageCounts, count_images
 from jsdelta_db.store.reading import Reader, fetch, fetch_many
-from jsdelta_db.store.segments import Segment, above, fetch_segments, make_segments
+from jsdelta_db.store.segments import Segment, fetch_segments, make_segments, rounded_up
 
 
 def read_segments(
@@ -17,11 +17,11 @@ def read_segments(
     betas: Sequence[float] = (),
     successes_only: bool = False,
 ) -> Iterator[tuple[EvaluationInfo, list[Segment]]]:
-    """Yield each evaluation's segments, in order; what is not stored as columns is made from rows.
+    """Yield each evaluation's segments, in order; segments that are not stored are made from rows.
 
     Args:
-        names: columns to read (see ``BLOBS``).
-        betas: thresholds for which ``count_below`` must work; ``js_delta`` is read where it takes that.
+        names: columns to load (see ``BLOBS``).
+        betas: thresholds for which ``count_below`` must work; ``js_delta`` is loaded where it needs that.
     """
     wanted = "success = 1" if successes_only else "1 = 1"
     stored = fetch_segments(reader, list_stored(reader, evaluations), names, betas=betas, wanted=wanted)
@@ -33,7 +33,7 @@ def read_segments(
 
 
 def make_segments_of(reader: Reader, evaluation: EvaluationInfo) -> list[Segment]:
-    """Return the segments of an evaluation that queries know, from its rows."""
+    """Return an evaluation's segments, made from its rows."""
     return make_segments(
         reader,
         evaluation_id=evaluation.id,
@@ -43,16 +43,16 @@ def make_segments_of(reader: Reader, evaluation: EvaluationInfo) -> list[Segment
 
 
 def list_stored(reader: Reader, evaluations: Iterable[EvaluationInfo]) -> list[int]:
-    """Return which evaluations, by id, are stored as columns."""
+    """Return the ids of those evaluations that are stored as columns."""
     stored = {evaluation_id for (evaluation_id,) in fetch(reader, "SELECT evaluation_id FROM image_count")}
     return [each.id for each in evaluations if each.id in stored]
 
 
 class Counted(NamedTuple):
-    """What fractions and their intervals need of an evaluation.
+    """Counts of an evaluation, from which fractions and their intervals are computed.
 
     Attributes:
-        successes: those segments that can hold a JSΔ below a threshold.
+        successes: the segments that can hold a JSΔ below a threshold.
     """
 
     evaluation: EvaluationInfo
@@ -63,9 +63,9 @@ class Counted(NamedTuple):
 def read_counted(
     reader: Reader, evaluations: Sequence[EvaluationInfo], betas: Sequence[float]
 ) -> Iterator[Counted]:
-    """Yield evaluations in order; what is not stored is made from rows."""
+    """Yield the counts of evaluations, in order; counts that are not stored are made from rows."""
     counts = _fetch_counts(reader, [each.id for each in evaluations])
-    below = f"success = 1 AND js_delta_min < {above(max(betas))!r}"
+    below = f"success = 1 AND js_delta_min < {rounded_up(max(betas))!r}"
     segments = fetch_segments(reader, counts, ["sample_index"], betas=betas, wanted=below)
     for each in evaluations:
         if each.id in counts:

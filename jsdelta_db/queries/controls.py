@@ -1,23 +1,20 @@
-"""What the controls came to, and whether the evaluators are what the metric takes them for."""
+"""Control outcomes: known answers of an evaluation, and the metric's assumptions about its evaluators."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from jsdelta_db.config.controls import (
+    ASSUMPTIONS,
+    CONTROLS,
+    INVARIANCE,
+    INVARIANCE_FLIP,
+    INVARIANCE_NOISE,
+    INVARIANCE_SHIFT,
+)
 from jsdelta_db.queries.selection import EvaluationInfo, Row, Selection, list_evaluations
 from jsdelta_db.store.reading import Reader, fetch
 
-# In the order of their rows; a test holds them against controls.py, which loads torch.
-AGREEMENT = ("agreement_label", "agreement_js", "accuracy_spread")
-INVARIANCE = {
-    "invariance_flip": "flips",
-    "invariance_shift": "small shifts",
-    "invariance_noise": "faint noise",
-}
-ASSUMPTIONS = (*AGREEMENT, *INVARIANCE)
-CONTROLS = (
-    "identity", "noise_js_delta", "noise_success", "clean_pairs", "attacked_among_evaluators",
-    "attacked_among_evaluators_bugs", "joint_attack", "joint_attack_success", "bug_seeking",
-)  # fmt: skip
+CHANGES = {INVARIANCE_FLIP: "flips", INVARIANCE_SHIFT: "small shifts", INVARIANCE_NOISE: "faint noise"}
 RESULTS = """
 SELECT control_result.evaluation_id, control_result.name, control_result.value, control_result.low,
        control_result.high, control_result.passed
@@ -33,7 +30,7 @@ ASSUMPTION_KEYS = (*OF_EVALUATION, "evaluators", "assumption", *OF_RESULT)
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Rows of stored outcomes, and the uids of evaluations that lack them."""
+    """Rows of stored outcomes, and the uids of evaluations without any."""
 
     rows: list[Row]
     without: tuple[str, ...]
@@ -43,49 +40,50 @@ def query_controls(
     reader: Reader,
     selection: Selection = Selection(),  # noqa: B008 frozen
 ) -> Outcomes:
-    """Return what the controls of the selected evaluations came to, evaluation by evaluation."""
-    return _query(reader, selection, "control", (), CONTROLS)
+    """Return the control outcomes of the selected evaluations, evaluation by evaluation."""
+    return _query(reader, selection, "control", CONTROLS, needed=CONTROLS)
 
 
 def query_assumptions(
     reader: Reader,
     selection: Selection = Selection(),  # noqa: B008 frozen
 ) -> Outcomes:
-    """Return how far the evaluators agree, and how little they mind changes that keep the label.
+    """Return how far the evaluators agree, and how invariant they are to label-preserving changes.
 
-    Agreement is stored with every evaluation; those lack something that did not look at the changes.
+    Agreement is stored with every evaluation; ``without`` names those whose invariance was not measured.
     """
-    return _query(reader, selection, "assumption", ASSUMPTIONS, tuple(INVARIANCE))
+    return _query(reader, selection, "assumption", ASSUMPTIONS, needed=INVARIANCE)
 
 
 def explain_failures(rows: Iterable[Row]) -> list[str]:
-    """Say in plain words what a failed invariance means, each kind once, by its largest value."""
+    """Explain each failed invariance once, by its largest value."""
     worst: dict[str, float] = {}
     for row in rows:
-        if row["verdict"] == "fail" and row["assumption"] in INVARIANCE:
+        if row["verdict"] == "fail" and row["assumption"] in CHANGES:
             worst[row["assumption"]] = max(row["value"], worst.get(row["assumption"], row["value"]))
     return [
-        f"JSΔ of {INVARIANCE[name]} is {value:.2f}: these models were not trained to expect "
-        f"{INVARIANCE[name]}; to them that is a change of features, though the label stays"
-        + (" (if it does: a mirrored digit is another sign)" if name == "invariance_flip" else "")
+        f"JSΔ of {CHANGES[name]} is {value:.2f}: these models were not trained to expect "
+        f"{CHANGES[name]}; to them that is a change of features, though the label stays"
+        + (" (if it does: a mirrored digit is another sign)" if name == INVARIANCE_FLIP else "")
         for name, value in worst.items()
     ]
 
 
 def _query(
-    reader: Reader,
-    selection: Selection,
-    what: str,
-    names: Sequence[str],
-    needed: Sequence[str],
+    reader: Reader, selection: Selection, kind: str, order: Sequence[str], *, needed: Sequence[str]
 ) -> Outcomes:
-    """Return rows of these names (of all but the assumptions if none are given), in their order."""
+    """Return the outcomes of one kind, in order; names that this version does not know come last.
+
+    Args:
+        kind: ``control`` or ``assumption``, the key of the name in a row.
+        needed: an evaluation without any of these is listed in ``without``.
+    """
     stored: dict[int, dict[str, Row]] = {}
     for evaluation_id, name, value, low, high, passed in fetch(reader, RESULTS):
-        if name in names if names else name not in ASSUMPTIONS:
+        if (name in ASSUMPTIONS) == (kind == "assumption"):
             verdict = "shown" if passed is None else "pass" if passed else "fail"
             stored.setdefault(evaluation_id, {})[name] = {
-                what: name, "value": value, "low": low, "high": high, "verdict": verdict,
+                kind: name, "value": value, "low": low, "high": high, "verdict": verdict,
             }  # fmt: skip
     rows: list[Row] = []
     without: list[str] = []
@@ -93,7 +91,7 @@ def _query(
         found = stored.get(evaluation.id, {})
         if not any(name in found for name in needed):
             without.append(evaluation.uid)
-        ordered = sorted(found, key=lambda name: (_place(name, names or CONTROLS), name))
+        ordered = sorted(found, key=lambda name: (_place(name, order), name))
         rows += [{**_facts(evaluation), **found[name]} for name in ordered]
     return Outcomes(rows, tuple(without))
 

@@ -1,4 +1,4 @@
-"""What data sets there are. Read-only."""
+"""Data sets: builtin and constructed ones, each with its chain of parents."""
 
 import json
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from jsdelta_db.store.naming import get_match
 from jsdelta_db.store.reading import Reader, fetch
 
 DATASET_KEYS = ("name", "uid", "kind", "construction", "parent", "model", "images", "status")
-# Of a construction, in the order that people read them.
+# Of one data set, in the order in which people read them.
 FACT_KEYS = (
     *DATASET_KEYS, "ensemble", "member", "method", "note", "steps", "step_size", "eps", "seed", "of",
     "label_share", "device", "dtype", "chunk_size", "root", "chain", "fingerprint", "file", "sha256",
@@ -23,8 +23,8 @@ FROM dataset ORDER BY dataset.id
 def query_datasets(reader: Reader) -> list[dict[str, Any]]:
     """Return all data sets of the store, oldest first, each with ``FACT_KEYS``.
 
-    ``construction`` is the kind of it, ``chain`` the names from the root to the data set; what does not
-    apply is None.
+    ``construction`` is its kind, ``chain`` the names from the root to the data set; facts that do not apply
+    are None.
     """
     found: dict[int, dict[str, Any]] = {}
     parents: dict[int, int | None] = {}

@@ -1,4 +1,4 @@
-"""What ensembles there are, and how good they are. Read-only, but for the names that others write by."""
+"""Ensembles: the finished ones, with their members' mean accuracies and agreement."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -38,7 +38,7 @@ Member = tuple[int, str, str, float | None]  # id, uid, method, clean accuracy
 def query_ensembles(reader: Reader) -> list[dict[str, Any]]:
     """Return the finished ensembles, oldest first; accuracies and agreement are means over the members.
 
-    None stands for what was not measured of every member, or of every two.
+    A mean is None where not every member, or not every pair of members, was measured.
     """
     members: dict[int, list[Member]] = {}
     for ensemble_id, *facts in fetch(reader, MEMBERS):
@@ -61,7 +61,7 @@ def query_ensembles(reader: Reader) -> list[dict[str, Any]]:
 
 
 def count_unfinished_ensembles(reader: Reader) -> int:
-    """Return how many ensembles are not trained to their end."""
+    """Return how many ensembles are not finished."""
     ((count,),) = fetch(reader, UNFINISHED)
     return int(count)
 
@@ -74,7 +74,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _mean_robust(
     members: Sequence[dict[Check, float]],
 ) -> tuple[float | None, str | None, float | None]:
-    """Return mean, norm and ε of the check that all members went through."""
+    """Return mean robust accuracy, norm and ε of the attack that all members were measured under."""
     common = set.intersection(*(set(each) for each in members)) if members else set()
     if not common:
         return None, None, None
@@ -91,6 +91,6 @@ def _mean_agreement(members: Sequence[Member], agreements: dict[tuple[int, str],
 def _agreement(
     one: tuple[int, str], other: tuple[int, str], agreements: dict[tuple[int, str], float]
 ) -> float | None:
-    # Rows of before stand with the lower id, which may be the other model's.
+    # Earlier versions stored the row with the model of the lower id.
     keys = (agreement_key(one, other), (one[0], AGREEMENT + other[1]), (other[0], AGREEMENT + one[1]))
     return next((agreements[key] for key in keys if key in agreements), None)

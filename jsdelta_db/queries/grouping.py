@@ -1,4 +1,4 @@
-"""Rows of evaluations as columns, gathered into groups: what each table's row is about."""
+"""Groups: evaluations gathered by their facts, with their attempts as columns."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ Part = tuple[EvaluationInfo, Columns]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows by group, and what a reader must know beside them.
+    """Rows by group, with the facts that a reader needs beside them.
 
     Attributes:
         keys: what the rows are grouped by; the first columns.
@@ -58,16 +58,16 @@ def load_scores(
     successes_only: bool = False,
 ) -> Columns:
     """Return columns of ``sample`` and ``score`` for one evaluation's attempts."""
-    wanted = dict.fromkeys((*names, "n_right", "success"))
+    loaded = dict.fromkeys((*names, "n_right", "success"))
     columns = read_attempts(
-        reader, evaluation_id=evaluation.id, attack_id=evaluation.attack_id, names=tuple(wanted)
+        reader, evaluation_id=evaluation.id, attack_id=evaluation.attack_id, names=tuple(loaded)
     )
-    kept = np.ones(len(columns["success"]), dtype=bool)
+    wanted_rows = np.ones(len(columns["success"]), dtype=bool)
     if population == ALL_CORRECT:
-        kept &= columns["n_right"] == evaluation.n_evaluators
+        wanted_rows &= columns["n_right"] == evaluation.n_evaluators
     if successes_only:
-        kept &= columns["success"] == 1
-    return {name: columns[name][kept] for name in names}
+        wanted_rows &= columns["success"] == 1
+    return {name: columns[name][wanted_rows] for name in names}
 
 
 def group_scores(
@@ -79,7 +79,7 @@ def group_scores(
     population: str = ATTACKED_CORRECT,
     successes_only: bool = False,
 ) -> Iterator[tuple[Row, list[Part]]]:
-    """Yield the facts of each group, in order, and the evaluations that it holds with their columns."""
+    """Yield the facts of each group, in order, and its evaluations with their columns."""
     grouped: dict[tuple[Any, ...], list[Part]] = {}
     for evaluation in evaluations:
         columns = load_scores(
@@ -97,7 +97,7 @@ def join_parts(parts: Sequence[Part], name: str) -> NDArray[np.float64]:
 
 
 def number_images(parts: Sequence[Part]) -> NDArray[np.int64]:
-    """Return which image each row shows: the same number wherever it is the same image."""
+    """Return a number for the image of each row, the same wherever it is the same image."""
     sets = sorted({evaluation.image_set for evaluation, _ in parts})
     numbers = [
         (sets.index(evaluation.image_set) << 40) + columns["sample_index"].astype(np.int64)
@@ -107,7 +107,7 @@ def number_images(parts: Sequence[Part]) -> NDArray[np.int64]:
 
 
 def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tuple[str, ...]:
-    """Turn ``--by`` into the keys of a row.
+    """Resolve ``--by`` to the keys of a row.
 
     Raises:
         UnknownNameError: an unknown grouping.
@@ -119,12 +119,12 @@ def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tu
             raise UnknownNameError("--by", name, BY_CHOICES)
         keys += LABEL_KEYS if name == "label-pair" else (name.replace("-label", "_label"),)
     if len(set(keys)) < len(keys):
-        raise UsageError(f"--by {','.join(by)} names something twice; give each grouping once")
+        raise UsageError(f"--by {','.join(by)} names a grouping twice; give each once")
     if keys:
         return tuple(keys)
     keys = [*DEFAULT_KEYS, *(key for key in CONFIGURATION_KEYS if len(_values(evaluations, key)) > 1)]
-    # Each attacked model has evaluators of its own; a column only where the same one was judged twice.
-    # The attack itself tells apart what no recorded fact does, such as two files from one library.
+    # Each attacked model has evaluators of its own: a column only where one attack was evaluated twice.
+    # The attack itself is the last resort, for example for two files from one library.
     for last in ("evaluators", "attack"):
         if len({tuple(e.facts[key] for key in keys) for e in evaluations}) < len(evaluations):
             keys.append(last)
@@ -134,8 +134,8 @@ def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tu
 
 
 def find_pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Return what differs among the evaluations but is not a key: it is pooled in every row."""
-    # Column by column: of thousands of evaluations that is most of a query's own work.
+    """Return the facts that differ among the evaluations but are no key: each row pools them."""
+    # Column by column: with thousands of evaluations this is most of a query's own work.
     recorded = [pick_recorded(e.facts) for e in evaluations]
     columns = dict(zip(RECORDED, zip(*recorded, strict=True), strict=True)) if recorded else {}
     values = {key: tuple(dict.fromkeys(columns[key])) for key in columns if key not in keys}
@@ -153,8 +153,8 @@ def common_norm(evaluations: Sequence[EvaluationInfo]) -> str:
     return norms[0] if len(norms) == 1 else ""
 
 
-def bounds(name: str, interval: Interval | None) -> Row:
-    """Return an interval's two cells."""
+def interval_cells(name: str, interval: Interval | None) -> Row:
+    """Return the two cells of an interval in a row."""
     return {
         f"{name}_low": interval.low if interval else None,
         f"{name}_high": interval.high if interval else None,
@@ -166,14 +166,14 @@ def _values(evaluations: Sequence[EvaluationInfo], key: str) -> tuple[Any, ...]:
 
 
 def sort_key(value: object) -> tuple[int, Any]:
-    """Order numbers before text and nothing first, so that mixed columns sort."""
+    """Return a key that sorts None first, then numbers, then text."""
     if value is None:
         return (0, 0)
     return (1, value) if isinstance(value, int | float) else (2, str(value))
 
 
-def cells(name: str, estimate: Estimate | None) -> Row:
-    """Return an estimate's three cells."""
+def estimate_cells(name: str, estimate: Estimate | None) -> Row:
+    """Return the three cells of an estimate in a row."""
     return {
         name: estimate.value if estimate else None,
         f"{name}_low": estimate.low if estimate else None,

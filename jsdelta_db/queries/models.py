@@ -1,4 +1,4 @@
-"""What models there are. Read-only."""
+"""Models: the finished ones, trained or added."""
 
 from typing import Any
 

@@ -1,15 +1,16 @@
-"""One row per attempt, filtered, ordered and cut off by the database."""
+"""Samples: one row per attempt, filtered, sorted and limited by the database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jsdelta_db.config.evaluation import check_beta
+from jsdelta_db.config.labels import find_label
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.queries.selection import ALL_CORRECT, EvaluationInfo, Row, Selection, list_evaluations
 from jsdelta_db.store.reading import Reader, fetch
 
-# What a row shows and can be sorted by, as SQL.
+# The columns of a row, by which it can be sorted, as SQL.
 EXPRESSIONS = {
     "attack": "evaluation.attack_id",
     "evaluation": "evaluation.id",
@@ -41,13 +42,13 @@ WHERE {where}
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which attempts of the selected evaluations, in which order.
+    """A filter and an order of the attempts of the selected evaluations.
 
     Attributes:
         bugs: a threshold β: only successes with JSΔ strictly below.
         failures: failed attempts, too.
         source, target: labels, by name or number.
-        sort: a key of the rows, with ``-`` before it for the largest first; rows without it come last.
+        sort: a key of the rows, with ``-`` before it for the largest first; rows without a value come last.
         limit: how many at most; 0 for all.
 
     Raises:
@@ -75,7 +76,7 @@ def query_samples(
     wanted: Wanted = Wanted(),
     selection: Selection = Selection(),  # noqa: B008 frozen
 ) -> tuple[list[Row], int]:
-    """Return one row per attempt, and how many more there are.
+    """Return one row per attempt, and the number of rows left out.
 
     Raises:
         UnknownNameError: a label that none of the data sets has.
@@ -125,27 +126,21 @@ def _where(evaluations: Sequence[EvaluationInfo], wanted: Wanted, population: st
 
 
 def _label_conditions(classes: Sequence[str], wanted: Wanted) -> list[str] | None:
-    """Return the conditions on labels; None where a data set does not have them."""
+    """Return the conditions on labels as SQL; None where a data set does not have them."""
     conditions = []
     for column, text in (("source_label", wanted.source), ("target_label", wanted.target)):
         if text is not None:
-            number = _find_label(text, classes)
+            number = find_label(text, classes)
             if number is None:
                 return None
             conditions.append(f"sample.{column} = {number:d}")
     return conditions
 
 
-def _find_label(text: str, classes: Sequence[str]) -> int | None:
-    if text in classes:
-        return classes.index(text)
-    return int(text) if text.isdecimal() and int(text) < len(classes) else None
-
-
 def _unknown_label(evaluations: Sequence[EvaluationInfo], wanted: Wanted) -> UnknownNameError:
     known = dict.fromkeys(name for each in evaluations for name in each.classes)
     for option, text in (("--source", wanted.source), ("--target", wanted.target)):
-        if text is not None and all(_find_label(text, each.classes) is None for each in evaluations):
+        if text is not None and all(find_label(text, each.classes) is None for each in evaluations):
             return UnknownNameError(option, text, known)
     return UnknownNameError("label pair", f"{wanted.source}, {wanted.target}", known)
 

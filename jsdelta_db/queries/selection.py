@@ -1,4 +1,4 @@
-"""Which finished evaluations a query looks at, and the wide facts that it groups by. Read-only."""
+"""Selection: the finished evaluations of a query, and the facts that it groups by."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from jsdelta_db.store.naming import ANY_PREFIX, ambiguous, get_match, match
 from jsdelta_db.store.reading import Reader, fetch, fetch_many
 
 DEFAULT_KEYS = ("dataset", "ensemble", "attacked", "norm", "eps")
-# What makes attacks of equal default keys different; a column wherever it varies.
+# Facts in which attacks of equal default keys may differ; a column wherever they do.
 CONFIGURATION_KEYS = (
     "method", "arch", "targets", "steps", "relative_step_size", "random_start", "restarts", "objective",
     "stop", "attack_seed", "images", "split", "device", "dtype", "library", "temperature", "baseline",
@@ -31,17 +31,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which evaluations, and which of their attempts, a query looks at; None leaves a fact open.
+    """A filter of evaluations and of their attempts; None leaves a fact open.
 
     Attributes:
-        ensemble: name or uid prefix of the ensemble whose members judged.
+        ensemble: name or uid prefix of the ensemble whose members are the evaluators.
         dataset, method, norm, objective, library, temperature: names.
         eps: stored floats.
         uids: evaluations or attacks, by uid prefix.
-        population: ``attacked-correct``, or ``all-correct`` for the images that every evaluator has right.
+        population: ``attacked-correct``, or ``all-correct`` for images that every evaluator has right.
 
     Raises:
-        UnknownNameError: a norm, temperature or population that cannot be.
+        UnknownNameError: an unknown norm, temperature or population.
     """
 
     ensemble: str | None = None
@@ -63,13 +63,13 @@ class Selection:
 
 
 class EvaluationInfo(NamedTuple):
-    """A finished evaluation and the wide facts that queries group by.
+    """A finished evaluation with the facts that queries group by.
 
     A tuple, since a query makes thousands.
 
     Attributes:
         image_set: attacks that share it attack the same images, told apart by ``sample_index``.
-        n_evaluators: how many judged.
+        n_evaluators: the number of evaluators.
         sharpness: of the attacked model; None if it was not measured.
         facts: by name, ``FACT_KEYS`` among them.
     """
@@ -112,7 +112,7 @@ WHERE evaluation.status = '{FINISHED}'
 ORDER BY evaluation.id
 """  # noqa: S608 a constant
 EVALUATORS = "SELECT evaluation_id, model_id FROM evaluation_member ORDER BY evaluation_id, position"
-# Where the names of a fact stand, and those that are valid though no row has them yet.
+# A query for the names of a fact, and names that are valid though no row has them yet.
 NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "dataset": ("SELECT DISTINCT name FROM dataset ORDER BY name", ()),
     "method": ("SELECT DISTINCT method FROM model ORDER BY method", ()),
@@ -122,10 +122,11 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list[EvaluationInfo]:
-    """Return the finished evaluations that a selection names, oldest first.
+    """Return the finished evaluations of a selection, oldest first.
 
     Raises:
-        UnknownNameError: a name that the store does not have.
+        UnknownNameError: a name or uid that the store does not have.
+        UsageError: a uid prefix of several.
     """
     found = [dict(zip(FACTS, row, strict=True)) for row in fetch_many(reader, FINISHED_EVALUATIONS)]
     _check_names(reader, selection)
@@ -146,13 +147,13 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
 
 
 def count_unfinished(reader: Reader) -> int:
-    """Return how many evaluations are not finished: queries leave them out."""
+    """Return how many evaluations are not finished, and left out of queries."""
     ((count,),) = fetch(reader, "SELECT count(*) FROM evaluation WHERE status <> :status", status=FINISHED)
     return int(count)
 
 
 def _select(rows: list[Row], selection: Selection) -> list[Row]:
-    """Return the rows that have all that is asked for by name or ε."""
+    """Return the rows of the selected norm, temperature, names and ε."""
     for name in ("norm", "temperature", *NAMES):
         wanted = getattr(selection, name)
         if wanted is not None:
@@ -184,10 +185,10 @@ def _find_ensembles(reader: Reader, reference: str) -> set[str]:
 
 
 def _check_names(reader: Reader, selection: Selection) -> None:
-    """Refuse a name that the store does not know: an empty answer would read like "no bugs".
+    """Check that the store knows the selected names: an empty answer would read like "no bugs".
 
     Raises:
-        UnknownNameError: lists what there is.
+        UnknownNameError: lists the known names.
     """
     for what, (sql, valid) in NAMES.items():
         wanted = getattr(selection, what)
@@ -210,7 +211,7 @@ def _resolve_uid(prefix: str, rows: Sequence[Row]) -> str:
 
 
 def _evaluators(reader: Reader) -> dict[int, list[str]]:
-    """Return each evaluation's judges: added models by name, others by seed and the start of the uid."""
+    """Return each evaluation's evaluators: added models by name, others by seed and start of the uid."""
     models = fetch(reader, "SELECT id, name, seed, uid FROM model")
     names = {model_id: f"{seed}@{uid[:6]}" if name is None else name for model_id, name, seed, uid in models}
     members: dict[int, list[str]] = {}
@@ -220,7 +221,7 @@ def _evaluators(reader: Reader) -> dict[int, list[str]]:
 
 
 def _tell_apart(rows: Iterable[Row], name: str, uid: str, within: tuple[str, ...]) -> None:
-    """Add the start of the uid to a name that stands for several things."""
+    """Add the start of the uid to names that several rows of different uids share."""
     uids: dict[Any, set[str]] = {}
     pick = itemgetter(name, *within)
     keys = [(row, pick(row)) for row in rows]
@@ -239,7 +240,7 @@ def _classes(reader: Reader) -> dict[int, tuple[str, ...]]:
 
 
 def _info(row: Row, evaluators: Sequence[str], classes: tuple[str, ...]) -> EvaluationInfo:
-    # Samples from elsewhere came without their steps.
+    # Samples made elsewhere have no steps.
     relative = row["step_size"] * row["steps"] / row["eps"] if row["steps"] else None
     row["relative_step_size"] = None if relative is None else round(relative, 6)
     row["random_start"] = bool(row["random_start"])

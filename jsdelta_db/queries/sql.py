@@ -1,4 +1,4 @@
-"""One SELECT of the user's own: read-only whatever it says, and stopped after a while."""
+"""SQL of the user's own: one SELECT, read-only whatever its text, with a timeout."""
 
 import datetime
 import json
@@ -19,30 +19,30 @@ from jsdelta_db.store.sqlite import BUSY_SECONDS
 
 ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 DESCRIBING = ("table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list")
-STEPS_BETWEEN_LOOKS = 10_000  # of SQLite's virtual machine: far below a millisecond
-# SQLite's codes for what the statement itself got wrong; others are the store's and the reader's to explain.
+STEPS_BETWEEN_CHECKS = 10_000  # of SQLite's virtual machine: far below a millisecond
+# SQLite's codes for errors in the statement itself; other errors are those of the store.
 OF_THE_STATEMENT = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_TOOBIG)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a statement returned: numbers, texts, None; a BLOB in hex."""
+class Result:
+    """The result of a statement: numbers, texts and None; BLOBs in hex."""
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
 
 
-def query_sql(url: str, statement: str, timeout: float) -> Found:
+def query_sql(url: str, statement: str, timeout: float) -> Result:
     """Run one reading statement.
 
-    SQLite: a connection opened read-only, whose authorizer lets nothing but reading pass. PostgreSQL: a
+    SQLite: a connection opened read-only, whose authorizer permits only reading. PostgreSQL: a
     READ ONLY transaction, rolled back, and a prepared statement, which cannot be several.
 
     Args:
         timeout: seconds until it is stopped.
 
     Raises:
-        UsageError: it is not one statement that reads, or the database says what is wrong with it.
+        UsageError: it is not one statement that reads, or the database refuses it.
         StoreError: it took too long, or the store cannot be read.
     """
     check_start(statement)
@@ -53,9 +53,9 @@ def query_sql(url: str, statement: str, timeout: float) -> Found:
 
             columns, rows = run(reader, statement, timeout)  # type: ignore[arg-type]
         else:
-            # The reader stays open beside it: only a connection that may write takes WAL's files away again.
+            # The reader stays open beside it: only a connection that may write removes the -wal file.
             columns, rows = _run(path, statement, timeout)
-    return Found(tuple(columns), [tuple(map(_plain, row)) for row in rows])
+    return Result(tuple(columns), [tuple(map(_plain, row)) for row in rows])
 
 
 def _sqlite_file(reader: Reader) -> Path | None:
@@ -68,16 +68,16 @@ def _sqlite_file(reader: Reader) -> Path | None:
 
 def _run(path: Path, statement: str, timeout: float) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
     deadline = time.monotonic() + timeout
-    with closing(_connect(path)) as connection, _explaining(timeout):
+    with closing(_connect(path)) as connection, _translating(timeout):
         connection.set_authorizer(_authorize)
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_CHECKS)
         cursor = connection.execute(statement)
         rows = cursor.fetchall()
         return [column[0] for column in cursor.description or ()], rows
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Open read-only; a store on read-only media has no room for WAL's own files."""
+    """Open a file read-only, on read-only media too, where WAL has no room for its own files."""
     for mode in ("mode=ro", "mode=ro&immutable=1"):
         connection = sqlite3.connect(
             f"{path.as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
@@ -93,7 +93,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
-    """Say yes to reading; the names of a table's columns are reading, too."""
+    """Authorize read-only SQLite operations, among them listing a table's columns."""
     if action == sqlite3.SQLITE_FUNCTION:
         return sqlite3.SQLITE_DENY if second in ("load_extension", "fts3_tokenizer") else sqlite3.SQLITE_OK
     describes = action == sqlite3.SQLITE_PRAGMA and (first or "").lower() in DESCRIBING
@@ -101,7 +101,8 @@ def _authorize(action: int, first: str | None, second: str | None, *_: str | Non
 
 
 @contextmanager
-def _explaining(timeout: float) -> Iterator[None]:
+def _translating(timeout: float) -> Iterator[None]:
+    """Raise SQLite's errors in the statement, and its timeout, as errors of ours."""
     try:
         yield
     except (sqlite3.Warning, sqlite3.ProgrammingError) as error:
@@ -116,13 +117,13 @@ def _explaining(timeout: float) -> Iterator[None]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 whatever the database returns
-    """Return a value as every output format can show it."""
+    """Return a value that every output format can show."""
     if isinstance(value, bytes | memoryview):
         return bytes(value).hex()
     if isinstance(value, Decimal):
         value = int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no word for it
+        return str(value)  # JSON has no such number
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, datetime.date | datetime.time):

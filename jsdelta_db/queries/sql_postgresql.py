@@ -1,4 +1,4 @@
-"""The user's own SELECT on PostgreSQL; apart, since it loads the driver."""
+"""SQL of the user's own on PostgreSQL; a module of its own, since it loads the driver."""
 
 from collections.abc import Sequence
 from typing import Any

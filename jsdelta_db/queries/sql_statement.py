@@ -1,10 +1,10 @@
-"""The user's statement: what may be asked, and how a refusal reads."""
+"""The user's statement: how it may begin, and the errors for one that fails."""
 
 import re
 
 from jsdelta_db.errors import StoreError, UsageError
 
-# What only reads, on either engine; whatever else is refused before the database sees it.
+# Statements that only read, on either engine; all others are refused before the database sees them.
 STARTS = ("SELECT", "WITH", "VALUES", "TABLE", "EXPLAIN", "PRAGMA")
 
 IGNORED = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
@@ -16,13 +16,17 @@ def stopped(timeout: float) -> StoreError:
 
 
 def refused(reason: object) -> UsageError:
-    """Return the error for a statement that the database does not take."""
+    """Return the error for a statement that is not valid."""
     first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
     return UsageError(f"the statement was refused: {first}: must be one SELECT; see jsdelta query sql --help")
 
 
 def check_start(statement: str) -> None:
-    """Refuse a statement that does not begin like one that reads."""
+    """Check that a statement begins like one that reads.
+
+    Raises:
+        UsageError: it does not.
+    """
     match = IGNORED.match(statement)
     word = re.match(r"\w*", statement[match.end() if match else 0 :])
     start = word.group().upper() if word else ""

@@ -1,4 +1,4 @@
-"""Whether bugs sit less firmly than features, and whether samples transfer: what lies behind JSΔ."""
+"""Stability: how firmly bugs and features hold under noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from jsdelta_db.queries.grouping import (
     TOO_FEW,
     Part,
     Table,
-    cells,
     common_norm,
+    estimate_cells,
     group_scores,
     join_parts,
     number_images,
@@ -31,7 +31,7 @@ STABILITY_KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class StabilityTable:
-    """Rows of ``query stability``, and the attacks whose successes were not all measured."""
+    """Rows of ``query stability``, and attacks of which not every success was measured."""
 
     table: Table
     unmeasured: tuple[str, ...]
@@ -42,7 +42,7 @@ def query_stability(
     betas: Sequence[float],
     selection: Selection = Selection(),  # noqa: B008 frozen
 ) -> StabilityTable:
-    """Return how stable bugs and features are, group by group as in ``query bugs``, for each β.
+    """Return the stability of bugs and features, for each group of ``query bugs`` and each β.
 
     Only successes with a JSΔ and a stability count; a feature is one with JSΔ from β on. Groups without
     any are left out.
@@ -86,8 +86,10 @@ def _compare_stability(parts: Sequence[Part], betas: Sequence[float]) -> list[Ro
                 "n_features": n_features,
                 "stability_bugs": _mean(stability[is_bug]),
                 "stability_features": _mean(stability[~is_bug]),
-                **cells("difference", difference_of_means(stability, is_bug, image)),
-                **cells("matched_difference", matched_difference(stability, is_bug, confidence, image)),
+                **estimate_cells("difference", difference_of_means(stability, is_bug, image)),
+                **estimate_cells(
+                    "matched_difference", matched_difference(stability, is_bug, confidence, image)
+                ),
                 # One attacked model in each group, unless several go by one name.
                 "sharpness": next(iter(sharpness.values())) if len(sharpness) == 1 else None,
                 "too_few": min(n_bugs, n_features) < TOO_FEW,

@@ -1,4 +1,4 @@
-"""Intervals for fractions, ratios and differences; NumPy only, because the queries start with it."""
+"""Statistics: intervals for fractions, ratios and differences; in NumPy alone, so that queries start fast."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 Z_95 = 1.959963984540054  # the standard normal's 97.5 % point
 BOOTSTRAP_DRAWS = 2_000
 BOOTSTRAP_SEED = 2601_00577
-IMAGES_AT_ONCE = 512  # whose weights are drawn together: 4 MB
+IMAGES_AT_ONCE = 512  # weights drawn together: 4 MB
 # A uniform 16-bit number has reached k of these with the probability that Poisson(1) is at least k.
 POISSON_BOUNDS = np.round(np.cumsum([exp(-1) / factorial(k) for k in range(8)]) * (1 << 16)).astype(np.uint16)
-BINS = 10  # of what a difference is matched on: deciles
+BINS = 10  # a difference is matched within deciles
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A 95 % interval and how it was made: ``wilson``, ``bootstrap`` or ``wilson over images``."""
+    """A 95 % interval and its kind: ``wilson``, ``bootstrap`` or ``wilson over images``."""
 
     low: float
     high: float
@@ -73,7 +73,7 @@ def fraction_intervals(fractions: Sequence[Fraction]) -> list[Interval | None]:
 
     Where each image appears once the rows are independent, and Wilson's interval holds. Else whole
     images are resampled: 2,000 draws of per-image sums, seeded, so that the same rows always give
-    the same interval. Where all or no rows hit, every draw would say the same: Wilson's over images.
+    the same interval. Where all or no rows hit, every draw would be the same: Wilson's over images.
     """
     found: list[Interval | None] = []
     drawn = []
@@ -99,17 +99,17 @@ def _drawn_intervals(fractions: Sequence[Fraction]) -> list[tuple[float, float]]
     """Return the bootstrap's interval of each fraction."""
     if not fractions:
         return []
-    # Fractions of one group share arrays, and what is alike is summed once.
+    # Fractions of one group share arrays; each array is summed once.
     columns = {id(column): column for each in fractions for column in (each.hits, each.trials)}
     places = {key: place for place, key in enumerate(columns)}
-    # Images that a column does not have add nothing to it: groups of all sizes are drawn together.
+    # Images that a column lacks add 0 to it, so groups of all sizes are drawn together.
     sums = np.zeros((max(map(len, columns.values())), len(columns)), dtype=np.float32)
     for place, column in enumerate(columns.values()):
         sums[: len(column), place] = column
     totals = resampled_sums(sums).astype(np.float64)
     hits = totals[:, [places[id(each.hits)] for each in fractions]]
     trials = totals[:, [places[id(each.trials)] for each in fractions]]
-    with np.errstate(invalid="ignore"):  # a draw without trials says nothing, and is left out
+    with np.errstate(invalid="ignore"):  # a draw without trials has no quotient, and is left out
         quotients = hits / trials
     percentile = np.nanpercentile if np.isnan(quotients).any() else np.percentile
     low, high = percentile(quotients, [2.5, 97.5], axis=0)
@@ -141,7 +141,7 @@ class FractionIntervals:
 def ratio_of_means(
     above: NDArray[np.float64], below: NDArray[np.float64], image: NDArray[np.int64]
 ) -> Estimate | None:
-    """Return mean(above) / mean(below); None where there is nothing, or nothing but 0, below.
+    """Return mean(above) / mean(below); None where below is empty or all 0.
 
     Args:
         above, below: one value a row, ``(n,)``.
@@ -170,7 +170,7 @@ def matched_difference(
     matched_on: NDArray[np.float64],
     image: NDArray[np.int64],
 ) -> Estimate | None:
-    """Return the difference of means among rows alike in something else; None where none are alike.
+    """Return the difference of means of matched rows; None where none match.
 
     Both kinds are compared within deciles of ``matched_on`` over all rows; each decile's difference
     counts by the smaller number of rows that it has of a kind. The deciles stay those of the rows given
@@ -179,7 +179,7 @@ def matched_difference(
     Args:
         values: one value a row, ``(n,)``.
         is_first: which rows are of the first kind, ``(n,)``.
-        matched_on: what rows of a pair should share, ``(n,)``.
+        matched_on: the values that rows are matched on, ``(n,)``.
         image: which image each row shows, any integers, ``(n,)``.
     """
     if not len(values):
@@ -200,7 +200,7 @@ def _matched(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _by_kind(values: NDArray[np.float64], is_first: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Return what is summed for a difference: values and counts of the first kind, then of the other."""
+    """Return the columns of a difference: values and counts of the first kind, then of the other."""
     first, other = is_first.astype(np.float64), (~is_first).astype(np.float64)
     return [values * first, first, values * other, other]
 
@@ -232,7 +232,7 @@ def _estimate(
         if not np.isfinite(value):
             return None
         drawn = statistic(resampled_sums(sums.astype(np.float32)).astype(np.float64))
-    # A draw in which nothing can be divided by says nothing, and is left out.
+    # A draw with a zero denominator has no value, and is left out.
     low, high = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5])
     return Estimate(float(value), float(low), float(high))
 
@@ -240,9 +240,9 @@ def _estimate(
 def resampled_sums(sums: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return column sums over resampled images, ``(draws, columns)``.
 
-    How often an image is drawn is Poisson(1), independently of the others, and not one of a fixed number
-    of draws. For quotients of sums, and that is all that is made of them, the two are alike, and an image's
-    weights do not depend on how many others there are: all groups of a query share them.
+    The bootstrap weighs each image by Poisson(1) instead of drawing a fixed number of images. For quotients
+    of sums, which are all that is computed from it, the two are alike; and an image's weights do not depend
+    on the other images, so all groups of a query share them and are one matrix product.
 
     Source: Hanley and MacGibbon 2006, "Creating non-parametric bootstrap samples using Poisson
     frequencies".
@@ -259,7 +259,7 @@ def resampled_sums(sums: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=24)  # 100 MB
 def _weights(block: int) -> NDArray[np.float32]:
-    """Return how often each draw has each image of a block, ``(draws, images)``."""
+    """Return how often each draw contains each image of a block, ``(draws, images)``."""
     shape = (BOOTSTRAP_DRAWS, IMAGES_AT_ONCE)
     drawn = np.random.default_rng((BOOTSTRAP_SEED, block)).integers(0, 1 << 16, shape, dtype=np.uint16)
     weights = np.zeros(shape, dtype=np.uint8)

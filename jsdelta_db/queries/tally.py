@@ -1,4 +1,4 @@
-"""Attempts counted by image, and by label where asked: all that bug fractions and their intervals need."""
+"""Tallies: attempts counted by image, and by label where asked, for bug fractions and their intervals."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from jsdelta_db.queries.columns import Counted
 from jsdelta_db.queries.grouping import LABEL_KEYS
 from jsdelta_db.queries.selection import ALL_CORRECT, EvaluationInfo
-from jsdelta_db.store.image_counts import add_up
+from jsdelta_db.store.image_counts import sum_counts
 from jsdelta_db.store.segments import Segment, Whole
 
 SUCCESS, FAILURE, UNDEFINED, BUGS = range(4)  # rows of counts; from BUGS on one for each β
 OUTCOMES = ("success", "failure")
-MOST_CELLS = 1 << 23  # counted in an array of their own (64 MB); where there could be more they are sorted
+MOST_CELLS = 1 << 23  # counted in one array (64 MB); more are sorted instead
 
 Counts = NDArray[np.float64]
 Part = tuple[EvaluationInfo, Sequence[Segment]]
@@ -24,7 +24,7 @@ Piece = tuple[Whole, Whole]  # image numbers and label pairs
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How the attempts of a group fell out, by image.
+    """Attempts of a group, counted by image.
 
     Attributes:
         success, failure: attempts that have a JSΔ, ``(images,)``.
@@ -44,7 +44,7 @@ class Tally:
 
 
 def tally_images(parts: Sequence[Counted], betas: Sequence[float]) -> Tally:
-    """Count the attempts of some evaluations from what was counted when they were stored."""
+    """Add up the counts by image that were stored with some evaluations."""
     by_set: dict[tuple[int, str, int], list[Counted]] = {}
     for part in parts:
         by_set.setdefault(part.evaluation.image_set, []).append(part)
@@ -54,8 +54,10 @@ def tally_images(parts: Sequence[Counted], betas: Sequence[float]) -> Tally:
 
 
 def _add_up_set(parts: Sequence[Counted], betas: Sequence[float]) -> Counts:
-    """Return successes, failures and bugs at each β on one set of images, ``(2 + betas, images)``."""
-    rows = [add_up([(part.counts.bits, getattr(part.counts, name)) for part in parts]) for name in OUTCOMES]
+    """Return successes, failures, and bugs at each β, on one set of images, ``(2 + betas, images)``."""
+    rows = [
+        sum_counts([(part.counts.bits, getattr(part.counts, name)) for part in parts]) for name in OUTCOMES
+    ]
     for beta in betas:
         below = [np.zeros(0, np.uint8)]
         for part in parts:
@@ -103,12 +105,12 @@ def _count_set(
     label_keys: Sequence[str],
     n_classes: int,
 ) -> Iterator[tuple[tuple[int, ...], Counts]]:
-    """Yield labels and counts by image, of evaluations on one set of images."""
+    """Yield labels and counts by image of evaluations on one set of images."""
     gathered = _gather(parts, betas, population, with_labels=bool(label_keys))
     rows = [(np.concatenate([i for i, _ in some]), np.concatenate([p for _, p in some])) for some in gathered]
     n_images = 1 + max(int(image.max(initial=0)) for image, _ in rows)
     if not label_keys:
-        # By number, as in ``tally_images``: the bootstrap draws the same images.
+        # By image number, as in ``tally_images``, so that the bootstrap draws the same images.
         yield (), np.stack([np.bincount(image, minlength=n_images) for image, _ in rows]).astype(np.float64)
         return
     numbered = [partial(_number, image, pair, n_images) for image, pair in rows]
@@ -138,7 +140,7 @@ def _gather(
             if population == ALL_CORRECT:
                 assert segment.n_right is not None
                 right = np.equal(segment.n_right, evaluation.n_evaluators)
-                places = np.concatenate([[0], np.cumsum(right)])  # where the first k go
+                places = np.concatenate([[0], np.cumsum(right)])  # of the first k, how many remain
                 index, pair = index[right], pair[right] if with_labels else none
                 n = places[-1]
             if segment.low is None:
@@ -157,7 +159,7 @@ def _gather(
 
 
 def _number(image: Whole, pair: Whole, n_images: int) -> NDArray[np.int64]:
-    """Return which cell, of label pair and image, each attempt is counted in."""
+    """Return the cell of label pair and image that each attempt is counted in."""
     cells = pair.astype(np.int64)
     cells *= n_images
     cells += image
@@ -167,10 +169,10 @@ def _number(image: Whole, pair: Whole, n_images: int) -> NDArray[np.int64]:
 def _count(
     rows: Sequence[Callable[[], NDArray[np.integer]]], n_cells: int
 ) -> tuple[NDArray[np.int64], Counts]:
-    """Return the cells that occur, and how often each does in each row ``(rows, cells)``.
+    """Return the cells that occur, and their counts in each row ``(rows, cells)``.
 
     Args:
-        rows: make the cells that a row's attempts are in; one at a time, since each takes 8 bytes an attempt.
+        rows: functions that return the cells of a row's attempts; called in turn, at 8 bytes an attempt.
     """
     if n_cells <= MOST_CELLS:
         counts = np.stack([np.bincount(cells(), minlength=n_cells) for cells in rows])

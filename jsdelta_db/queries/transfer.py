@@ -8,10 +8,10 @@ from jsdelta_db.queries.grouping import (
     TOO_FEW,
     Part,
     Table,
-    bounds,
-    cells,
     common_norm,
+    estimate_cells,
     group_scores,
+    interval_cells,
     join_parts,
     number_images,
     resolve_keys,
@@ -59,10 +59,10 @@ def _count_transfer(parts: Sequence[Part]) -> Row:
         "transferred_all": at_target_adv == evaluators,
         "already": join_parts(parts, "n_at_target")[defined] > 0,
     }
-    row: Row = {"n_success": len(image), **cells("transfer_ratio", ratio)}
+    row: Row = {"n_success": len(image), **estimate_cells("transfer_ratio", ratio)}
     intervals, everything = FractionIntervals(image), np.ones(len(image), dtype=bool)
     for name, hits in shares.items():
         row[f"n_{name}"] = int(hits.sum())
         row[name] = float(hits.mean()) if len(hits) else None
-        row |= bounds(name, intervals.interval(hits, everything))
+        row |= interval_cells(name, intervals.interval(hits, everything))
     return {**row, "too_few": len(image) < TOO_FEW}

@@ -73,7 +73,7 @@ def _altered(path: Path, advice: str = RESTORE) -> CheckpointError:
 def replace_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file beside a path, which is synced and takes its place if the block ends well.
 
-    Whatever a process that was killed over the same file left aside is removed.
+    Files that killed processes left aside for the same path are removed.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -100,7 +100,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside a path, which takes its place if the block ends well.
 
-    One process at a time: whatever a killed one left aside is removed.
+    One process at a time; files that a killed one left aside are removed.
 
     Raises:
         BlockingIOError: another process is replacing the same folder.

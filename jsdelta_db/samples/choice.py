@@ -9,10 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jsdelta_db.config.evaluation import check_beta
+from jsdelta_db.config.labels import parse_label
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.errors import NothingToDoError, UnknownNameError, UsageError
+from jsdelta_db.errors import NothingToDoError, UsageError
 from jsdelta_db.samples.chunks import check_stored
 from jsdelta_db.samples.stored_attack import StoredAttack, StoredRows
+from jsdelta_db.store.naming import ANY_PREFIX, match
 from jsdelta_db.store.references import get_attack
 from jsdelta_db.store.schema import FINISHED, Attack, Evaluation
 
@@ -57,18 +59,10 @@ class SampleChoice:
         if self.features is not None:
             wanted &= rows.success & (rows.js_delta >= self.features)
         if self.source is not None:
-            wanted &= rows.source_label == _parse_label("--source", self.source, classes)
+            wanted &= rows.source_label == parse_label("--source", self.source, classes)
         if self.target is not None:
-            wanted &= rows.target_label == _parse_label("--target", self.target, classes)
+            wanted &= rows.target_label == parse_label("--target", self.target, classes)
         return wanted
-
-
-def _parse_label(option: str, text: str, classes: Sequence[str]) -> int:
-    if text in classes:
-        return list(classes).index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
-    raise UnknownNameError(option, text, classes)
 
 
 def spread(js_delta: NDArray[np.float64], count: int) -> NDArray[np.int64]:
@@ -113,7 +107,7 @@ def _find_evaluation(session: Session, attack: Attack, reference: str | None) ->
     finished = [row for row in rows if row.status == FINISHED]
     if reference is None:
         return finished[0] if finished else None
-    found = [row for row in rows if row.uid.startswith(reference)] if reference else []
+    found = match(reference, ((None, row.uid, row) for row in rows), shortest=ANY_PREFIX)
     known = ", ".join(row.uid for row in finished) or "none that is finished"
     if len(found) != 1:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Per-sample rows and baselines on their way in; the caller's transaction commits them."""
+"""Attempts: rows per sample, written chunk by chunk and read back."""
 
 from collections.abc import Mapping
 from itertools import repeat
@@ -14,7 +14,7 @@ from jsdelta_db.records import Attempts, LabelPair, Samples, Scores, label_pair
 from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.schema import Base, Sample, Score
 
-MOST_IMAGES = 1 << 26  # of a split: ImageNet has fifty times fewer
+MOST_IMAGES = 1 << 26  # of a split, as queries make an array of that size; ImageNet has fifty times fewer
 
 
 def write_samples(session: Session, *, attack_id: int, samples: Samples) -> None:
@@ -39,10 +39,10 @@ def write_samples(session: Session, *, attack_id: int, samples: Samples) -> None
 
 
 def _check_image_numbers(sample_index: NDArray[np.int64]) -> None:
-    """Refuse image numbers that queries could not count by.
+    """Check that queries can count by these image numbers.
 
     Raises:
-        StoreError: names the first.
+        StoreError: one is out of range; names the first.
     """
     wrong = sample_index[(sample_index < 0) | (sample_index >= MOST_IMAGES)]
     if len(wrong):
@@ -66,14 +66,14 @@ def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> Non
         "n_at_target_adv": scores.n_at_target_adv,
     }
     attempts = scores.attempts.sample_index
-    # Undefined is NaN alone; and a member's NaN would hide in the packed column.
+    # NaN alone means undefined; and in the packed column no constraint would see a member's NaN.
     _check_finite(Score, "js_delta", np.nan_to_num(scores.js_delta, posinf=np.inf, neginf=-np.inf), attempts)
     _check_finite(Score, "member_js", scores.member_js.sum(axis=1), attempts)
-    ready: dict[str, list[Any]] = {
+    lists: dict[str, list[Any]] = {
         "js_delta": _with_nulls(scores.js_delta),
         "member_js": _packed(scores.member_js),
     }
-    _insert_arrays(session, Score, {"evaluation_id": evaluation_id}, columns, ready)
+    _insert_arrays(session, Score, {"evaluation_id": evaluation_id}, columns, lists)
 
 
 def read_samples(
@@ -83,10 +83,10 @@ def read_samples(
     sample_index: NDArray[np.int64],
     requested_target: NDArray[np.int64],
 ) -> dict[str, NDArray[Any]]:
-    """Return the stored columns of some attempts, in their order, ``source_label`` among them.
+    """Return the stored columns of some attempts, in the order given.
 
     Raises:
-        StoreError: one of them is not there.
+        StoreError: one of them is missing.
     """
     names = ("source_label", "target_label", "success", "confidence", "linf", "l2")
     statement = select(
@@ -100,14 +100,14 @@ def read_samples(
     missing = next((key for key in keys if key not in stored), None)
     if missing is not None:
         raise StoreError(
-            f"the sample of image {missing[0]} towards {missing[1]} is gone; see jsdelta db check"
+            f"the sample of image {missing[0]} towards {missing[1]} is missing; see jsdelta db check"
         )
     columns = dict(zip(names, map(np.array, zip(*(stored[key] for key in keys), strict=True)), strict=True))
     return {**columns, "success": columns["success"].astype(bool)}
 
 
 def list_label_pairs(session: Session, *, attack_id: int) -> set[LabelPair]:
-    """Return the label pairs that an attack's samples have."""
+    """Return the label pairs of an attack's samples."""
     rows = session.execute(
         select(Sample.source_label, Sample.target_label).where(Sample.attack_id == attack_id).distinct()
     )
@@ -117,7 +117,7 @@ def list_label_pairs(session: Session, *, attack_id: int) -> set[LabelPair]:
 def write_stability(
     session: Session, *, attack_id: int, attempts: Attempts, stability: NDArray[np.float64]
 ) -> None:
-    """Store the stability of samples ``(n,)`` that are there already."""
+    """Update the stability ``(n,)`` of stored samples."""
     columns = (attempts.sample_index, attempts.requested_target, stability)
     rows = [
         {"a": attack_id, "i": index, "t": target, "value": value}
@@ -139,14 +139,21 @@ def _insert_arrays(
     table: type[Base],
     constants: Mapping[str, int],
     columns: Mapping[str, NDArray[Any]],
-    ready: Mapping[str, list[Any]] | None = None,
+    lists: Mapping[str, list[Any]] | None = None,
 ) -> None:
-    """Insert columns of equal length: arrays are checked and turned into Python values, lists are ready."""
+    """Insert columns of equal length.
+
+    Args:
+        constants: columns of one value.
+        columns: arrays of finite numbers, ``sample_index`` among them.
+        lists: values that are checked already, as the driver takes them.
+    """
     for name, column in columns.items():
         _check_finite(table, name, column, columns["sample_index"])
-    lists = [column.tolist() for column in columns.values()] + list((ready or {}).values())
-    same = [repeat(value, len(lists[0])) for value in constants.values()]
-    insert_rows(session, table, (*constants, *columns, *(ready or {})), list(zip(*same, *lists, strict=True)))
+    ready = lists or {}
+    values = [*(column.tolist() for column in columns.values()), *ready.values()]
+    same = [repeat(value, len(values[0])) for value in constants.values()]
+    insert_rows(session, table, (*constants, *columns, *ready), list(zip(*same, *values, strict=True)))
 
 
 def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:
@@ -158,7 +165,7 @@ def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _packed(values: NDArray[np.float32]) -> list[bytes]:
-    """Return each row of ``(n, evaluators)`` as float32 in little-endian."""
+    """Return each row of ``(n, evaluators)`` as little-endian float32."""
     packed, width = values.astype("<f4").tobytes(), 4 * values.shape[1]
     return [packed[start : start + width] for start in range(0, len(packed), width)]
 
@@ -166,10 +173,14 @@ def _packed(values: NDArray[np.float32]) -> list[bytes]:
 def _check_finite(
     table: type[Base], name: str, column: NDArray[Any], sample_index: NDArray[np.int64]
 ) -> None:
-    """Refuse NaN and infinity, naming the first image that has one."""
+    """Check that a column is finite.
+
+    Raises:
+        StoreError: names the first image with NaN or infinity.
+    """
     bad = np.flatnonzero(~np.isfinite(column))
     if len(bad):
         raise StoreError(
-            f"{table.__tablename__}.{name} of image {sample_index[bad[0]]} is {column[bad[0]]}; "
-            "only finite values are stored"
+            f"{table.__tablename__}.{name} of image {sample_index[bad[0]]} is {column[bad[0]]}: "
+            "must be finite"
         )

@@ -1,4 +1,4 @@
-"""Baselines: rows of ρ on their way in."""
+"""Baselines: rows of ρ, per model and per set of evaluators."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from jsdelta_db.store.schema import EvaluationBaseline, RhoBaseline
 def write_model_baselines(
     session: Session, *, key: Mapping[str, Any], means: Mapping[LabelPair, ImageMeans]
 ) -> None:
-    """Store one model's baselines with their image means, in place of those that are there.
+    """Store or replace one model's baselines with their image means.
 
     Args:
         key: model_id, dataset_id, split and temperature_rule.

@@ -1,27 +1,24 @@
-"""What the store's readers need to know without loading the schema."""
+"""Constants of the schema, for readers that do not load SQLAlchemy."""
 
 VERSION_TABLE = "jsdelta_alembic_version"  # MLflow and Optuna both use alembic_version
 HEAD_REVISION = "0003"  # a test holds it against Alembic's own head
 
-# A run-like row's life; an interrupted one goes back to pending.
+# The states of a run-like row or a chunk; an interrupted one goes back to pending.
 PENDING, RUNNING, FINISHED, FAILED = "pending", "running", "finished", "failed"
 
+CONSTRUCTED = "constructed"  # a data set's kind
 
-ROBUST_ACCURACY = "robust_accuracy"  # of model_metric, on the attack split
-
-# Of model_metric, on the attack split: the share of images on which a model and another, named by its
-# uid, say the same label. A fact of two models: ensembles that share both share it.
+# Names in model_metric, both measured on the attack split. Agreement is the share of images on which the
+# model and another, whose uid follows, predict the same label: a fact that all their ensembles share.
+ROBUST_ACCURACY = "robust_accuracy"
 AGREEMENT = "agreement:"
 
 
 def agreement_key(one: tuple[int, str], other: tuple[int, str]) -> tuple[int, str]:
-    """Return which model's row tells how two models agree, and its name there.
+    """Return the model id and name of the metric that holds two models' agreement.
 
     Args:
-        one, other: id and uid of a model each. The uids decide: ids are others in every store.
+        one, other: id and uid of a model each. The uids decide, since ids differ from store to store.
     """
     low, high = sorted((one, other), key=lambda model: model[1])
     return low[0], AGREEMENT + high[1]
-
-
-CONSTRUCTED = "constructed"

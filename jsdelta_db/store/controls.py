@@ -1,4 +1,4 @@
-"""Control outcomes: rows on their way in, and which are there."""
+"""Control outcomes: rows of an evaluation, by the control's name."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from jsdelta_db.store.schema import ControlResult
 
 
 def list_controls(session: Session, *, evaluation_id: int) -> set[str]:
-    """Return the names of the controls that an evaluation has an outcome of."""
+    """Return the names of the controls with a stored outcome."""
     statement = select(ControlResult.name).where(ControlResult.evaluation_id == evaluation_id)
     return set(session.scalars(statement))
 
 
 def write_controls(session: Session, *, evaluation_id: int, controls: Sequence[Control]) -> None:
-    """Store outcomes of controls, in place of those that are there."""
+    """Store or replace outcomes of controls."""
     rows = [
         {
             "evaluation_id": evaluation_id, "name": control.name, "value": control.value, "low": control.low,

@@ -1,4 +1,4 @@
-"""Stores opened for work: a missing SQLite store is made, an existing one never migrated unasked."""
+"""Creation: a store opened for writing, made first where it is a SQLite file that is missing."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from sqlalchemy import URL, inspect
 
 from jsdelta_db.store.session import (
     Store,
-    _checked,
+    checked_store,
     make_engine,
     open_store,
     parse_url,
@@ -16,7 +16,7 @@ from jsdelta_db.store.session import (
 
 
 def open_for_writing(url: str) -> Store:
-    """Open a store for work; a SQLite store that is missing is made, an existing one never migrated unasked.
+    """Open a store for writing; make a missing SQLite store, never migrate an existing one.
 
     Raises:
         StoreNotReadyError: an empty PostgreSQL database, or a schema of another revision.
@@ -30,12 +30,12 @@ def open_for_writing(url: str) -> Store:
 
             upgrade(url)
         else:
-            open_store(url).close()  # opening to write would turn WAL on in what may be somebody else's file
-    return _checked(make_engine(parsed), parsed)
+            open_store(url).close()  # opening for writing would turn WAL on in what may be a foreign file
+    return checked_store(make_engine(parsed), parsed)
 
 
 def _is_blank(path: Path, url: URL) -> bool:
-    """Whether there is no file, or one without a table: just being made, or left by a killed process."""
+    """Tell whether a file is missing or has no tables: just being made, or left by a killed process."""
     if not path.exists():
         return True
     engine = make_engine(url, read_only=True)

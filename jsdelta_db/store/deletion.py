@@ -1,4 +1,7 @@
-"""Which rows go with a run, and how they go. Every function takes a session and never commits."""
+"""Deletion: a run's rows, and those of all that cannot be without it.
+
+What belongs to a run and what needs it is read off the schema (:mod:`jsdelta_db.store.relations`).
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,11 +23,11 @@ Ids = dict[str, set[int]]  # by run-like table
 
 
 @dataclass(frozen=True, slots=True)
-class Doomed:
-    """A run that goes, for people.
+class DeletedRun:
+    """A run that is to be deleted, as people see it.
 
     Attributes:
-        rows: its own and those of its parts; a part of two runs counts with both.
+        rows: its own and those of its parts; a part of two runs counts for both.
     """
 
     kind: str
@@ -35,40 +38,40 @@ class Doomed:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What goes with one run.
+    """The runs that are deleted with one run.
 
     Attributes:
-        ids: of everything, by run-like table.
-        runs: what was asked for, then what needs it, then what needs that …
+        ids: of all of them, by run-like table.
+        runs: the one that was asked for, those that need it, those that need these, and so on.
     """
 
     ids: Mapping[str, Collection[int]]
-    runs: tuple[Doomed, ...]
+    runs: tuple[DeletedRun, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """What no row names any more.
+    """The files and MLflow runs that no row names after a deletion.
 
     Attributes:
         rows: how many were deleted.
         uris: of files and folders, relative to the workspace.
-        kept_uris: those that rows still name.
+        remaining_uris: those that other rows still name.
         mlflow_run_ids: of runs that no row names any more.
     """
 
     rows: int
     uris: frozenset[str]
-    kept_uris: frozenset[str]
+    remaining_uris: frozenset[str]
     mlflow_run_ids: frozenset[str]
 
 
 def plan_deletion(session: Session, reference: str) -> Deletion:
-    """Find a run by uid or unique prefix, and all that cannot be without it.
+    """Find a run by uid or unique prefix, and all that needs it.
 
     Raises:
         UsageError: no such run, or several.
-        InUseError: a live process works on one of them, or on what one of them is waiting for.
+        InUseError: a live process works on one of them, or on something that one of them needs.
     """
     kind, run_id = _find(session, reference)
     order = _close(session, kind, run_id)
@@ -80,10 +83,10 @@ def plan_deletion(session: Session, reference: str) -> Deletion:
 
 
 def delete_rows(session: Session, plan: Deletion) -> Freed:
-    """Delete the rows of a plan, parts first; what needs them must be the same as when it was made.
+    """Delete the rows of a plan, parts first.
 
     Raises:
-        InUseError: something came to need them meanwhile, or a live process works on them now.
+        InUseError: other runs need them than when the plan was made, or a live process works on them.
     """
     target = plan.runs[0]
     if plan_deletion(session, target.uid).ids != plan.ids:
@@ -96,12 +99,12 @@ def delete_rows(session: Session, plan: Deletion) -> Freed:
     for table in reversed(Base.metadata.sorted_tables):
         for column, batch in conditions(table, plan.ids):
             n_rows += session.connection().execute(table.delete().where(column.in_(batch))).rowcount
-    kept = frozenset(_values(session, _uri_columns()))
-    return Freed(n_rows, uris - kept, kept, mlflow - set(_values(session, _mlflow_columns())))
+    remaining = frozenset(_values(session, _uri_columns()))
+    return Freed(n_rows, uris - remaining, remaining, mlflow - set(_values(session, _mlflow_columns())))
 
 
 def name_dependents(plan: Deletion) -> str:
-    """Return what needs the run that was asked for, in a few words."""
+    """Return the first runs that need the one asked for, for a message."""
     others = plan.runs[1:]
     named = [f"{each.kind} {each.uid[:8]} ({each.name})" for each in others[:MOST_NAMED]]
     rest = Counter(each.kind for each in others[MOST_NAMED:])
@@ -153,7 +156,7 @@ def _dependents(session: Session, latest: Collection[tuple[str, int]]) -> Iterat
 
 
 def _mentions(session: Session, ids: Ids) -> Iterator[tuple[str, int]]:
-    """Yield runs whose JSON names one of these by its uid: a data set the model that it was made with."""
+    """Yield runs whose JSON names one of these by its uid: a data set names the model it was made with."""
     uids = {
         uid
         for kind, some in ids.items()
@@ -176,33 +179,35 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _refuse_busy(session: Session, ids: Ids) -> None:
-    """Refuse where a process works on one of these runs, on a part, or on what one of them waits for."""
+    """Check that no live process works on these runs, on their parts, or on a run that they need.
+
+    Raises:
+        InUseError: one does.
+    """
     wanted: Ids = {kind: set(some) for kind, some in ids.items()}
     for need in needs():
         for batch in batches(ids.get(need.dependent.name, ())):
             asked = select(need.needed_id).where(need.dependent_id.in_(batch), need.needed_id.is_not(None))
             wanted.setdefault(need.needed.name, set()).update(session.scalars(asked))
     for table in (each for each in Base.metadata.sorted_tables if "heartbeat_at" in each.c):
-        doomed = ids if table.name in parts() else wanted
-        for column, batch in conditions(table, doomed):
+        is_part = table.name in parts()
+        for column, batch in conditions(table, ids if is_part else wanted):
             busy = select(table.c.owner, table.c.heartbeat_at, column).where(
                 table.c.status == RUNNING, column.in_(batch)
             )
             for owner, heartbeat_at, run_id in session.execute(busy):
                 if is_alive(owner, heartbeat_at):
-                    _say_busy(
-                        session, owners(table)[0].run if table.name in parts() else table, run_id, owner
-                    )
+                    raise _busy(session, owners(table)[0].run if is_part else table, run_id, owner)
 
 
-def _say_busy(session: Session, run: Table, run_id: int, owner: str) -> None:
+def _busy(session: Session, run: Table, run_id: int, owner: str) -> InUseError:
     uid = session.scalar(select(run.c.uid).where(run.c.id == run_id))
-    raise InUseError(
+    return InUseError(
         f"{describe(owner)} works on {run.name} {uid}; stop it or wait for it, then type the command again"
     )
 
 
-def _describe(session: Session, order: Sequence[tuple[str, int]], ids: Ids) -> Iterator[Doomed]:
+def _describe(session: Session, order: Sequence[tuple[str, int]], ids: Ids) -> Iterator[DeletedRun]:
     rows: Counter[tuple[str, int]] = Counter(order)
     for part in parts().values():
         for link in owners(part):
@@ -211,7 +216,7 @@ def _describe(session: Session, order: Sequence[tuple[str, int]], ids: Ids) -> I
                 rows.update({(link.run.name, run_id): count for run_id, count in session.execute(asked)})
     for kind, run_id in order:
         row = session.execute(select(runs()[kind]).where(runs()[kind].c.id == run_id)).one()
-        yield Doomed(kind, row.uid, _name(session, kind, row), rows[kind, run_id])
+        yield DeletedRun(kind, row.uid, _name(session, kind, row), rows[kind, run_id])
 
 
 def _name(session: Session, kind: str, row: Any) -> str:  # noqa: ANN401 a row of any run-like table
@@ -239,7 +244,7 @@ def _mlflow_columns() -> list[Column[str]]:
 def _values(
     session: Session, columns: Iterable[Column[str]], ids: Mapping[str, Collection[int]] | None = None
 ) -> Iterator[str]:
-    """Yield what stands in some columns, of all rows or of those that go."""
+    """Yield the values of some columns, of all rows or of the parts and runs given."""
     for column in columns:
         asked = select(column).where(column.is_not(None)).distinct()
         if ids is None:

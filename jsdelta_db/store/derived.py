@@ -1,4 +1,10 @@
-"""What queries read instead of rows on its way in, and held against the rows that it comes from."""
+"""Derived tables: segments and counts by image, made from an evaluation's rows and checked against them.
+
+The transaction that finishes an evaluation stores its attempts once more as columns (``segments.py``) and
+counts them by image (``image_counts.py``), so that bug queries do not read rows. Both tables come from
+``sample`` and ``score`` alone: ``db check`` compares them, ``doctor --repair`` makes them again, exports
+leave them out, and where they are missing queries read the rows.
+"""
 
 from typing import Any
 
@@ -16,12 +22,13 @@ OF_COUNTS = ImageCounts._fields
 
 
 def write_segments(session: Session, evaluation_id: int) -> int:
-    """Store an evaluation's segments and counts by image, made from its rows, in place of those there are.
+    """Store or replace an evaluation's segments and counts by image, made from its rows.
 
     Returns:
         How many attempts they hold.
     """
-    # The driver's own rows: SQLAlchemy's take twice as long to fetch.
+    # Within the write transaction, which alone sees the rows that it has just written. Through the driver,
+    # since SQLAlchemy takes twice as long to fetch rows.
     reader = driver_connection(session) if is_sqlite(session) else session.connection()
     segments, counts = _make(session.connection(), reader, evaluation_id)
     for table in (ScoreSegment, ImageCount):
@@ -33,7 +40,7 @@ def write_segments(session: Session, evaluation_id: int) -> int:
 
 
 def list_without_segments(connection: Connection) -> list[int]:
-    """Return the finished evaluations that have none, by id: an older version's, or imported ones."""
+    """Return the ids of finished evaluations without segments: an older version's, or imported ones."""
     with_segments = select(ImageCount.evaluation_id)
     statement = select(Evaluation.id).where(
         Evaluation.status == FINISHED, Evaluation.id.not_in(with_segments)
@@ -42,14 +49,14 @@ def list_without_segments(connection: Connection) -> list[int]:
 
 
 def list_differing(connection: Connection) -> list[tuple[int, str]]:
-    """Return id and uid of the finished evaluations whose segments are not what their rows make."""
+    """Return id and uid of the finished evaluations whose segments do not match their rows."""
     finished = select(Evaluation.id, Evaluation.uid).where(Evaluation.status == FINISHED)
     rows = connection.execute(finished.order_by(Evaluation.id)).all()
     return [(row.id, row.uid) for row in rows if differs(connection, row.id)]
 
 
 def differs(connection: Connection, evaluation_id: int) -> bool:
-    """Tell whether an evaluation's segments or counts are missing, or not what its rows make."""
+    """Tell whether an evaluation's segments or counts are missing or do not match its rows."""
     segments = _stored(connection, "score_segment", OF_SEGMENT, evaluation_id, "position")
     counts = _stored(connection, "image_count", OF_COUNTS, evaluation_id, "evaluation_id")
     made_segments, made_counts = _make(connection, connection, evaluation_id)
@@ -82,6 +89,6 @@ def _make(
 
 
 def _row(segment: Segment) -> tuple[Any, ...]:
-    """Return what the table holds of a segment, in the order of ``OF_SEGMENT``."""
+    """Return a segment as a row of its table, in the order of ``OF_SEGMENT``."""
     blobs = (getattr(segment, name).tobytes() for name in BLOBS)
     return segment.n, int(segment.success), segment.low, segment.high, *blobs

@@ -1,4 +1,4 @@
-"""Keeps a working process's leases fresh, for those who look from other hosts."""
+"""Heartbeat: keeps a process's leases fresh, since other hosts cannot see whether it is alive."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ HEARTBEAT_SECONDS = 15.0
 
 @contextmanager
 def heartbeat(store: Store) -> Iterator[None]:
-    """Keep this process's leases fresh while a block runs, from a thread of its own."""
+    """Renew this process's leases from a thread while a block runs."""
     stop, owner = threading.Event(), current_owner()
 
     def beat() -> None:
@@ -31,7 +31,7 @@ def heartbeat(store: Store) -> Iterator[None]:
                             .values(heartbeat_at=time.time())
                         )
             except SQLAlchemyError:
-                continue  # the work itself will meet a store that is gone; a late beat harms nobody
+                continue  # the work itself fails where the store is gone; a late beat does no harm
 
     thread = threading.Thread(target=beat, name="jsdelta-heartbeat", daemon=True)
     thread.start()

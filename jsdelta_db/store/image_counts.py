@@ -1,7 +1,7 @@
-"""A finished evaluation's attempts counted by image: what its bug fractions need whatever β is.
+"""Counts by image: how many attempts and successes each image of a finished evaluation has, for any β.
 
-Intervals resample images, so a query has to know how many attempts and successes each image has. Summing
-that up anew takes as many numbers as there are attempts; counted once, most evaluations need a bit an image.
+Intervals of bug fractions resample images, so a query needs these counts. Summing them anew reads as many
+numbers as there are attempts; counted once, most evaluations need one bit per image.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from jsdelta_db.store.segments import Segment
 
-MOST_ROWS = 255  # of bits, whose sum fits into a byte
+MOST_ROWS = 255  # of bits, so that their sum fits into a byte
 
 Sums = NDArray[np.int64]
 
 
 class ImageCounts(NamedTuple):
-    """How many attempts of an evaluation each image has, packed.
+    """Attempts of an evaluation by image, packed.
 
     Attributes:
         n_undefined: attempts without a JSΔ, of all images; only the others are counted by image.
-        bits: that a count takes, 1, 8, 16 or 32.
-        success, failure: counts in the order of the images' numbers, up to the last that is not 0: bits from
+        bits: the width of a count, 1, 8, 16 or 32.
+        success, failure: counts in the order of the image numbers, up to the last that is not 0: bits from
             the highest of a byte to the lowest, or little-endian unsigned integers.
     """
 
@@ -34,7 +34,7 @@ class ImageCounts(NamedTuple):
 
 
 def count_images(segments: Iterable[Segment]) -> ImageCounts:
-    """Count the attempts in an evaluation's segments, which have to know their image numbers."""
+    """Count the attempts of segments by image; their ``sample_index`` must be loaded."""
     index: dict[bool, list[NDArray[np.integer]]] = {True: [], False: []}
     n_undefined = 0
     for segment in segments:
@@ -51,19 +51,19 @@ def count_images(segments: Iterable[Segment]) -> ImageCounts:
     return ImageCounts(n_undefined, bits, _pack(success, bits), _pack(failure, bits))
 
 
-def add_up(packed: Iterable[tuple[int, bytes]]) -> Sums:
-    """Return the sum of counts, given with the bits that each takes, ``(images,)``."""
+def sum_counts(packed: Iterable[tuple[int, bytes]]) -> Sums:
+    """Return the sum ``(images,)`` of packed counts, each given with its bits."""
     alike: dict[int, list[bytes]] = {}
     for bits, counts in packed:
         alike.setdefault(bits, []).append(counts)
-    sums = [_add_up_alike(bits, some) for bits, some in alike.items()]
+    sums = [_sum_alike(bits, some) for bits, some in alike.items()]
     total = np.zeros(max(map(len, sums), default=0), dtype=np.int64)
     for each in sums:
         total[: len(each)] += each
     return total
 
 
-def _add_up_alike(bits: int, packed: Sequence[bytes]) -> Sums:
+def _sum_alike(bits: int, packed: Sequence[bytes]) -> Sums:
     width = max(map(len, packed))
     joined = np.frombuffer(b"".join(counts.ljust(width, b"\0") for counts in packed), np.uint8)
     rows = joined.reshape(len(packed), width)

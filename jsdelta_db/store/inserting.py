@@ -1,4 +1,8 @@
-"""Many rows at once, through each database's own door: what SQLAlchemy has no words for."""
+"""Bulk inserts through each database's driver.
+
+``executemany`` of sqlite3, and PostgreSQL's binary COPY, which falls back to single inserts where a key is
+there already. SQLAlchemy takes as long to pass rows on as SQLite takes to store them.
+"""
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.store.schema import Base
 
-FEWEST = 100  # rows for which PostgreSQL's COPY pays
-# What PostgreSQL calls the schema's types, the narrower first: a SmallInteger is an Integer, too.
+FEWEST = 100  # rows from which on PostgreSQL's COPY is faster
+# PostgreSQL's names of the schema's types, the narrower first: a SmallInteger is an Integer, too.
 TYPES = (
     (SmallInteger, "int2"), (BigInteger, "int8"), (Integer, "int4"), (Double, "float8"), (Text, "text"),
     (LargeBinary, "bytea"), (Boolean, "bool"), (DateTime, "timestamptz"),
@@ -21,18 +25,18 @@ TYPES = (
 
 
 def is_sqlite(session: Session) -> bool:
-    """Tell which of the two databases a session writes to."""
+    """Tell whether a session writes to SQLite."""
     return session.get_bind().dialect.name == "sqlite"
 
 
 def driver_connection(session: Session) -> Any:  # noqa: ANN401 sqlite3's or psycopg's
-    """Return the driver's connection that the session's transaction runs on."""
+    """Return the driver's connection of a session's transaction."""
     return session.connection().connection.driver_connection
 
 
 @contextmanager
 def translated(errors: type[Exception], statement: str) -> Iterator[None]:
-    """Let the driver's errors look as if they had come through SQLAlchemy."""
+    """Raise the driver's errors as SQLAlchemy does."""
     try:
         yield
     except errors as error:
@@ -45,8 +49,8 @@ def copy_rows(
     """Store rows by PostgreSQL's binary COPY.
 
     Returns:
-        Whether they are stored; nothing is, where they are few, where COPY has no word for a column's
-        type, or where a key is there already: COPY cannot skip a row.
+        Whether they are stored. None are if they are few, if a column's type is not in ``TYPES``, or if a key
+        is there already: COPY cannot skip a row.
     """
     types = [_type_name(table, name) for name in columns]
     if len(rows) < FEWEST or None in types:
@@ -81,10 +85,7 @@ def _type_name(table: type[Base], column: str) -> str | None:
 def insert_rows(
     session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Insert rows of plain Python values; rows whose key is there already stay as they are.
-
-    Goes to the driver: SQLAlchemy's way to it takes as long as SQLite does to store the rows.
-    """
+    """Insert rows of plain Python values; rows whose key is there already stay as they are."""
     if not rows:
         return
     mark = "?" if is_sqlite(session) else "%s"
@@ -101,7 +102,7 @@ def insert_rows(
 
 
 def replace_rows(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, in place of those with the same key: two processes may come to store the same."""
+    """Insert rows or replace those of the same key: two processes may store the same."""
     if not rows:
         return
     insert = sqlite.insert if is_sqlite(session) else postgresql.insert

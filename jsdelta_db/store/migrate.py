@@ -1,4 +1,4 @@
-"""Alembic, driven from Python: its own configuration file and log lines stay out of sight."""
+"""Migrations: Alembic driven from Python, without its configuration file and log lines."""
 
 import sqlite3
 from contextlib import closing
@@ -22,7 +22,7 @@ from jsdelta_db.store.session import (
     sqlite_path,
 )
 
-UPGRADES = 2601_00577  # the number of PostgreSQL's lock for them
+UPGRADE_LOCK = 2601_00577  # of PostgreSQL's advisory locks
 
 
 def alembic_config(connection: Connection | None = None) -> Config:
@@ -35,11 +35,10 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 
 def upgrade(url: str, revision: str = "head") -> tuple[str | None, Path | None]:
-    """Bring a store to a revision in one transaction; a failed migration leaves it as it was.
+    """Migrate a store in one transaction; a failed migration leaves it as it was.
 
-    Afterwards finished evaluations that have no column segments get them.
-
-    An existing SQLite file is copied aside first.
+    An existing SQLite file is copied aside first. Afterwards finished evaluations that have no column
+    segments get them.
 
     Returns:
         The revision before (None for a new store) and the backup's path, if one was made.
@@ -54,11 +53,11 @@ def upgrade(url: str, revision: str = "head") -> tuple[str | None, Path | None]:
     if path is not None:
         _make_folder(path.parent)
     engine, backup = make_engine(parsed), None
-    # Read-only: opening to write would turn WAL on in what may be somebody else's file.
-    looking = make_engine(parsed, read_only=existed)
+    # Read-only: opening for writing would turn WAL on in what may be a foreign file.
+    reader = make_engine(parsed, read_only=existed)
     try:
         with reporting(parsed):
-            with looking.connect() as connection:
+            with reader.connect() as connection:
                 before = find_revision(connection)
                 if before is None:
                     refuse_foreign(connection, parsed)
@@ -68,28 +67,28 @@ def upgrade(url: str, revision: str = "head") -> tuple[str | None, Path | None]:
                         "update jsdelta"
                     )
             if before == HEAD_REVISION:
-                _fill_segments(Store(looking), engine)
+                _fill_segments(Store(reader), engine)
                 return before, None
             if existed and before is not None and path is not None:
                 backup = path.with_name(f"{path.name}.before-{HEAD_REVISION}")
                 _copy_aside(path, backup)
             with engine.connect().execution_options(jsdelta_write=True) as connection, connection.begin():
-                # Looked at again under the lock: a command beside this one may have made the store.
+                # Read again under the lock: a command beside this one may have made the store.
                 if path is None:
-                    connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADES})"))
+                    connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"))
                 if find_revision(connection) != HEAD_REVISION:
                     command.upgrade(alembic_config(connection), revision)
             if revision == "head":
-                _fill_segments(Store(looking), engine)
+                _fill_segments(Store(reader), engine)
     finally:
-        looking.dispose()
+        reader.dispose()
         engine.dispose()
     return before, backup
 
 
-def _fill_segments(looking: Store, engine: Engine) -> None:
-    """Store as columns, too, what an older version finished; until then queries read its rows."""
-    with looking.reading() as connection:
+def _fill_segments(reader: Store, engine: Engine) -> None:
+    """Store the segments of evaluations that an older version finished; until then queries read rows."""
+    with reader.reading() as connection:
         missing = list_without_segments(connection)
     for evaluation_id in missing:
         with Store(engine).transaction() as session:
@@ -97,7 +96,7 @@ def _fill_segments(looking: Store, engine: Engine) -> None:
 
 
 def _copy_aside(path: Path, backup: Path) -> None:
-    """Copy a SQLite store, with what is still in its write-ahead log."""
+    """Copy a SQLite store, its write-ahead log included."""
     try:
         with closing(sqlite3.connect(path)) as store, closing(sqlite3.connect(backup)) as copy:
             store.backup(copy)

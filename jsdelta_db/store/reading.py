@@ -1,7 +1,8 @@
-"""Opening a store for one query, fast: SQLAlchemy takes longer to import than most queries take.
+"""Reading for one query, fast: importing SQLAlchemy takes longer than most queries.
 
-A SQLite store that is in order is read through the standard library. Whatever is not (no file, another
-revision, a server's URL) goes through :mod:`jsdelta_db.store.session`, which knows what to say.
+A SQLite store in good order is read through the standard library. Everything else (no file, another
+revision, a server's URL) goes through :mod:`jsdelta_db.store.session`, which has the error messages. So
+queries are plain SQL with bound names, which both readers take.
 """
 
 import gc
@@ -24,10 +25,11 @@ Reader: TypeAlias = Union[sqlite3.Connection, "Connection"]
 
 @contextmanager
 def reading(url: str) -> Iterator[Reader]:
-    """Open a store for reading; makes nothing.
+    """Open a store for reading; create nothing.
 
     Raises:
-        StoreNotReadyError: there is none yet, or its schema is of another revision.
+        NoStoreError: there is none yet.
+        StoreNotReadyError: its schema is of another revision.
         StoreError: it cannot be reached or read, or belongs to something else.
     """
     connection = _open_quickly(url)
@@ -58,7 +60,7 @@ def fetch(reader: Reader, sql: str, **values: object) -> Sequence[tuple[Any, ...
 
 
 def fetch_batches(reader: Reader, sql: str, **values: object) -> Iterator[Sequence[tuple[Any, ...]]]:
-    """Yield the rows of a SELECT some thousand at a time: as Python's objects they take far more space."""
+    """Yield the rows of a SELECT in batches: as Python objects they take far more memory than as arrays."""
     if isinstance(reader, sqlite3.Connection):
         cursor = reader.execute(sql, values)
         while rows := cursor.fetchmany(BATCH_ROWS):
@@ -71,9 +73,9 @@ def fetch_batches(reader: Reader, sql: str, **values: object) -> Iterator[Sequen
 
 
 def fetch_many(reader: Reader, sql: str) -> Sequence[tuple[Any, ...]]:
-    """Return the rows of a SELECT without values that are thousands, or mostly blobs, as the driver has them.
+    """Return the rows of a SELECT without values straight from the driver: for thousands of rows or blobs.
 
-    psycopg asks for text by default, in which a byte takes two and has to be read back.
+    In PostgreSQL's binary format: psycopg's default is text, in which a byte takes two and is parsed again.
     """
     driver: Any = reader if isinstance(reader, sqlite3.Connection) else reader.connection.driver_connection
     if isinstance(driver, sqlite3.Connection):
@@ -87,9 +89,10 @@ def fetch_many(reader: Reader, sql: str) -> Sequence[tuple[Any, ...]]:
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """Let nobody look for garbage in cycles: a query makes tens of thousands of small objects, and no cycle.
+    """Disable the cyclic garbage collector during a query.
 
-    Python would go through all objects of the process every now and then, for a third of the query's time.
+    A query makes tens of thousands of small objects and no cycle; the collector would go through all objects
+    of the process again and again, for a third of the query's time.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -101,7 +104,7 @@ def without_collecting() -> Iterator[None]:
 
 
 def _open_quickly(url: str) -> sqlite3.Connection | None:
-    """Return a snapshot of a SQLite store at our revision; None if there is anything to explain."""
+    """Return a snapshot of a SQLite store at our revision; None where the slow way has to explain."""
     prefix, _, name = url.partition("sqlite:///")
     path = Path(name)
     if prefix or "?" in name or not path.is_file():

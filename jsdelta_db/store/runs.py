@@ -1,4 +1,4 @@
-"""Run rows: found or made, claimed, released, finished. Every function takes a session and never commits."""
+"""Runs: rows found or created, claimed, released and finished."""
 
 import hashlib
 import secrets
@@ -45,7 +45,7 @@ def now() -> datetime:
 
 
 def serialize(session: Session, key: str) -> None:
-    """Let only one transaction at a time past this point for a key.
+    """Serialize transactions from here on, by key.
 
     SQLite's writers already queue from their BEGIN IMMEDIATE; PostgreSQL gets an advisory lock.
     """
@@ -57,7 +57,7 @@ def serialize(session: Session, key: str) -> None:
 def find_or_create(
     session: Session, table: type[RunRow], config_hash: str, make: Callable[[], RunRow]
 ) -> RunRow:
-    """Return the row of a configuration; two starters share one."""
+    """Return the row of a configuration; processes that start together share one."""
     serialize(session, config_hash)
     found = session.scalars(select(table).where(table.config_hash == config_hash).order_by(table.id)).first()
     if found is not None:
@@ -70,7 +70,7 @@ def find_or_create(
 
 
 def ensure_dataset(session: Session, *, name: str, classes: Sequence[str], fingerprint: str) -> Dataset:
-    """Return a builtin data set's row; its uid is the start of its fingerprint, the same in every store."""
+    """Return a builtin data set's row; its uid, the start of its fingerprint, is the same in every store."""
     serialize(session, fingerprint)
     uid = fingerprint[:16]
     found = session.scalars(select(Dataset).where(Dataset.uid == uid)).first()
@@ -85,7 +85,7 @@ def ensure_dataset(session: Session, *, name: str, classes: Sequence[str], finge
 
 
 def is_free(lease: Lease) -> bool:
-    """Whether nobody alive works on an unfinished row."""
+    """Tell whether a row is unfinished and no live process works on it."""
     return lease.status != FINISHED and not (
         lease.status == RUNNING and is_alive(lease.owner, lease.heartbeat_at)
     )
@@ -97,12 +97,12 @@ def take(lease: Lease) -> None:
 
 
 def leave(lease: Lease, status: str) -> None:
-    """Give a row up, in the state it is left in."""
+    """Release a row in a given state."""
     lease.status, lease.owner, lease.heartbeat_at = status, None, None
 
 
 def release_all(session: Session) -> None:
-    """Give back what this process still holds, so that the next one need not wait."""
+    """Release all that this process still holds, so that the next one need not wait."""
     for table in LEASED:
         session.execute(
             update(table)
@@ -113,7 +113,7 @@ def release_all(session: Session) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ChunkWork:
-    """A chunk this process may work on now: attack it too, or only score what is there."""
+    """A claimed chunk: to attack and score, or only to score."""
 
     position: int
     to_attack: bool
@@ -123,7 +123,7 @@ def claim_chunk(session: Session, attack: Attack, evaluation: Evaluation) -> Chu
     """Claim the first free chunk of an evaluation.
 
     Returns:
-        The work; the owner to wait for, if all that is left is in live hands; None if nothing is left.
+        The work; the owner to wait for, if live processes hold all that is left; None if nothing is left.
     """
     serialize(session, f"chunks of {attack.uid}")
     rows = session.execute(
@@ -152,13 +152,13 @@ def claim_chunk(session: Session, attack: Attack, evaluation: Evaluation) -> Chu
 
 
 def finish_chunk(chunk: AttackChunk | EvaluationChunk, *, uri: str, sha256: str) -> None:
-    """Mark a chunk done; its rows are in the same transaction."""
+    """Mark a chunk finished, in the transaction that writes its rows."""
     leave(chunk, FINISHED)
     chunk.uri, chunk.sha256 = uri, sha256
 
 
 def finish_evaluation(session: Session, attack: Attack, evaluation: Evaluation) -> None:
-    """Mark an evaluation done, if its rows are as many as planned, and store them as columns, too.
+    """Mark an evaluation finished, if it has the planned rows, and store its segments.
 
     Raises:
         StoreError: rows are missing or too many; nothing is marked.
@@ -170,10 +170,10 @@ def finish_evaluation(session: Session, attack: Attack, evaluation: Evaluation) 
     n_scores = session.scalar(
         select(func.count()).select_from(Score).where(Score.evaluation_id == evaluation.id)
     )
-    n_judged = write_segments(session, evaluation.id)
-    if not n_scores == n_judged == attack.n_attempts:
+    n_matched = write_segments(session, evaluation.id)
+    if not n_scores == n_matched == attack.n_attempts:
         raise StoreError(
-            f"evaluation {evaluation.uid} has {n_scores} scores, {n_judged} of them with their sample; "
+            f"evaluation {evaluation.uid} has {n_scores} scores, {n_matched} of them with their sample; "
             f"{attack.n_attempts} were planned; see jsdelta db check"
         )
     stored.finished_at = now()

@@ -1,8 +1,8 @@
-"""The tables, as SQLAlchemy sees them; the migrations make them.
+"""Schema: the tables as SQLAlchemy classes; migrations create them.
 
 Wide facts stand on a run's row; per-sample rows stay narrow, with natural primary keys. Every
-run-like row has a ``uid`` (what people and files see) and a ``config_hash`` (what recognises the same
-run again). Integer ids are local to a store. Times are UTC; ``heartbeat_at`` is in epoch seconds.
+run-like row has a ``uid``, by which people and files name it, and a ``config_hash``, by which the same
+run is found again. Integer ids are local to a store. Times are UTC; ``heartbeat_at`` is in epoch seconds.
 """
 
 from datetime import datetime
@@ -36,7 +36,7 @@ Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
 
 
 class Base(DeclarativeBase):
-    """What all tables share: constraint names, so that migrations can name what they change."""
+    """Base of all tables: names every constraint, so that migrations can name what they change."""
 
     metadata = MetaData(
         naming_convention={
@@ -51,7 +51,7 @@ class Base(DeclarativeBase):
 
 
 class Lease:
-    """Who works on a row: host, boot, process and its start; the heartbeat decides for other hosts only."""
+    """The owner of a row: host, boot, process and its start; the heartbeat counts on other hosts only."""
 
     status: Mapped[str] = mapped_column(default=PENDING)
     owner: Mapped[str | None]
@@ -59,7 +59,7 @@ class Lease:
 
 
 class Run:
-    """What every run-like row has."""
+    """Columns of every run-like row."""
 
     id: Mapped[int] = mapped_column(primary_key=True, sort_order=-3)
     uid: Mapped[str] = mapped_column(unique=True, sort_order=-2)
@@ -129,7 +129,7 @@ class ModelMetric(Base):
 
 
 class ModelLogits(Base):
-    """A model's clean logits on a whole split, kept once so that scores can be recomputed without it."""
+    """A model's clean logits on a whole split, stored so that scores can be recomputed without it."""
 
     __tablename__ = "model_logits"
 
@@ -176,7 +176,7 @@ class Attack(Run, Base):
     split: Mapped[str]
     norm: Mapped[str]
     eps: Mapped[float]
-    steps: Mapped[int]
+    steps: Mapped[int]  # 0 for samples made elsewhere: whatever comes after this row is the same code
     step_size: Mapped[float]
     random_start: Mapped[bool]
     restarts: Mapped[int]
@@ -187,12 +187,13 @@ class Attack(Run, Base):
     images: Mapped[int | None]  # as requested; null for the whole split
     library: Mapped[str]
     library_version: Mapped[str]
-    # the plan, fixed when the row is made: counts here, so that a chunk is its attempts and nothing else
+    # The plan, fixed when the row is made: the counts stand here and not on the chunks, so that a chunk is
+    # its attempts and nothing else.
     chunk_size: Mapped[int]
     n_images: Mapped[int]
     n_skipped: Mapped[int]
     n_attempts: Mapped[int]
-    # as requested and as resolved: the request is hashed, a resume keeps what was resolved
+    # As requested and as resolved: the request is hashed, a resumed attack uses what was resolved.
     requested_device: Mapped[str]
     requested_dtype: Mapped[str]
     device: Mapped[str]
@@ -203,7 +204,7 @@ class Attack(Run, Base):
 
 
 class AttackSurrogate(Base):
-    """A held-back model that an attack's objective looks at."""
+    """A held-back model that an attack's objective uses."""
 
     __tablename__ = "attack_surrogate"
 
@@ -296,7 +297,7 @@ class EvaluationChunk(Lease, Base):
 
 
 class RhoBaseline(Base):
-    """What a real change between two labels does to one model (the lower label first)."""
+    """The mean divergence of one model between clean images of two labels, the lower label first."""
 
     __tablename__ = "rho_baseline"
 
@@ -310,7 +311,7 @@ class RhoBaseline(Base):
     standard_error: Mapped[float | None]
     pairs: Mapped[int]
     n_low: Mapped[int]
-    # float64 means per image, the lower label's first: a set's standard error needs no second pass
+    # Float64 means per image, the lower label's first: a set's standard error needs no second pass.
     image_means: Mapped[bytes] = mapped_column(LargeBinary)
 
 
@@ -330,7 +331,7 @@ class EvaluationBaseline(Base):
 
 
 class ControlResult(Base):
-    """The outcome of a control that an evaluation ran in memory."""
+    """The outcome of a control, whose samples are made and scored in memory only."""
 
     __tablename__ = "control_result"
 
@@ -343,7 +344,7 @@ class ControlResult(Base):
 
 
 class Score(Base):
-    """What the evaluators say of one sample, in bits; ``db check`` holds the rows against ``sample``."""
+    """Divergences of one sample, in bits; ``db check`` compares the rows with ``sample``."""
 
     __tablename__ = "score"
     __table_args__ = ({"sqlite_with_rowid": False, "sqlite_strict": True},)
@@ -362,7 +363,7 @@ class Score(Base):
 
 
 class ImageCount(Base):
-    """How many attempts of a finished evaluation each image has, for the queries; see ``image_counts.py``.
+    """Attempts of a finished evaluation by image; see ``image_counts.py``.
 
     Made together with the segments, from the same rows.
     """
@@ -374,17 +375,17 @@ class ImageCount(Base):
         ForeignKey("evaluation.id"), primary_key=True, autoincrement=False
     )
     n_undefined: Mapped[int]  # attempts whose label pairs have no usable baseline
-    # One count an image, in the order of their numbers: bits, or little-endian unsigned integers.
+    # One count per image, in the order of their numbers: bits, or little-endian unsigned integers.
     bits: Mapped[int] = mapped_column(Small)
     success: Mapped[bytes] = mapped_column(LargeBinary)
     failure: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class ScoreSegment(Base):
-    """Up to some thousand attempts of a finished evaluation as columns, for the queries; see ``segments.py``.
+    """Up to some thousand attempts of a finished evaluation as columns; see ``segments.py``.
 
-    Made from ``sample`` and ``score`` and nothing else: whoever loses it makes it again. Attempts of a
-    segment are alike in ``success`` and in whether they have a JSΔ, and ascend by it.
+    Made from ``sample`` and ``score`` alone, and so never lost for good. Attempts of a segment are alike in
+    ``success`` and in whether they have a JSΔ, and ascend by it.
     """
 
     __tablename__ = "score_segment"
@@ -396,7 +397,7 @@ class ScoreSegment(Base):
     success: Mapped[int] = mapped_column(Small)
     js_delta_min: Mapped[float | None]  # null where the segment's label pairs have no usable baseline
     js_delta_max: Mapped[float | None]
-    # One value an attempt, little-endian: unsigned integers as narrow as they fit, and doubles. The widest
+    # One value per attempt, little-endian: unsigned integers as narrow as possible, and doubles. The widest
     # comes last: SQLite reads a row from its front.
     sample_index: Mapped[bytes] = mapped_column(LargeBinary)
     label_pair: Mapped[bytes] = mapped_column(LargeBinary)  # source label · classes + target label
@@ -404,7 +405,7 @@ class ScoreSegment(Base):
     js_delta: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-# Tables whose rows one process at a time works on.
+# Tables whose rows one process at a time owns.
 LEASED = (Dataset, Model, AttackChunk, EvaluationChunk)
-# Tables that hold nothing of their own: not exported, made again from the others.
+# Tables made from others: not exported, made again instead.
 DERIVED = (ImageCount, ScoreSegment)

@@ -1,8 +1,9 @@
-"""Finished evaluations as columns: what the queries read instead of rows.
+"""Segments: a finished evaluation's attempts as columns, which queries read instead of rows.
 
 Ten million rows take over a second to scan and far longer to group. The same attempts, ordered by JSΔ and
-cut into segments that know their smallest and largest, answer "how many are below β" by a sum over
-segments; only one that β falls into is opened. So the numbers are exact for every β.
+cut into segments with their smallest and largest JSΔ, answer "how many are below β" by a sum over segments;
+only one that β falls into is opened. So the numbers are exact for every β. Groups by label and
+``--population`` count attempt by attempt (``queries/tally.py``).
 """
 
 from collections.abc import Collection, Sequence
@@ -21,10 +22,10 @@ KEY = ("sample_index", "requested_target")
 OF_SAMPLE = (*KEY, "source_label", "target_label", "success", "confidence", "linf", "l2", "stability")
 OF_SCORE = ("js", "js_of_mean", "js_delta", "js_attacked", "n_right", "n_at_target", "n_at_target_adv")
 
-DIVIDED = 2  # the kind of attempts that β divides: successes, which count 2, with a JSΔ; without it 1 more
+DIVIDED = 2  # kind = 2·success + (JSΔ undefined): β divides successes with a JSΔ alone
 
-MOST_RANGES = 100
-MARGIN, TINY = 1e-12, 1e-300
+MOST_RANGES = 100  # of thresholds in one statement
+MARGIN, TINY = 1e-12, 1e-300  # by which a threshold in SQL may be off, relative and at 0
 
 Whole = NDArray[np.unsignedinteger]
 WIDTHS = {width: np.dtype(f"<u{width}") for width in (1, 2, 4, 8)}
@@ -34,7 +35,7 @@ DOUBLE = np.dtype("<f8")
 class Segment(NamedTuple):
     """Attempts of one evaluation that are alike in success and in having a JSΔ, ascending by it.
 
-    A column that was not asked for is None. (A tuple: a query makes tens of thousands.)
+    A column that is not loaded is None. (A tuple, since a query makes tens of thousands.)
 
     Attributes:
         low, high: the smallest and the largest JSΔ; None where the attempts have none.
@@ -57,7 +58,7 @@ class Segment(NamedTuple):
         return self.low is not None
 
     def count_below(self, beta: float) -> int:
-        """Return how many attempts, from the first on, have a JSΔ below a threshold."""
+        """Return how many attempts, which come first, have a JSΔ below a threshold."""
         if self.low is None or self.high is None or self.low >= beta:
             return 0
         if self.high < beta:
@@ -71,8 +72,8 @@ def read_attempts(
 ) -> dict[str, NDArray[np.float64]]:
     """Return columns of ``sample`` and ``score`` for an evaluation's attempts, in the order of their keys.
 
-    The two tables are read side by side and matched here: with statistics of the evaluations before this
-    one, PostgreSQL takes a join of them for a matter of a row, and takes seconds.
+    The two tables are read side by side and matched here. PostgreSQL, whose statistics lag behind, expects
+    one row of their join and goes through 5,000 × 5,000 of them.
 
     Args:
         names: some of ``OF_SAMPLE`` and ``OF_SCORE``.
@@ -83,7 +84,7 @@ def read_attempts(
     samples = _read_table(reader, "sample", "attack_id", attack_id, [n for n in names if n in OF_SAMPLE])
     scores = _read_table(reader, "score", "evaluation_id", evaluation_id, [n for n in names if n in OF_SCORE])
     mine, theirs = (table[:, 0] * (1 << 20) + table[:, 1] for table in (samples, scores))
-    if not np.array_equal(mine, theirs):  # unfinished, or damaged: what has no other half is left out
+    if not np.array_equal(mine, theirs):  # unfinished or damaged: a row without its other half is left out
         _, of_samples, of_scores = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
         samples, scores = samples[of_samples], scores[of_scores]
     columns = iter(samples[:, 2:].T), iter(scores[:, 2:].T)
@@ -113,7 +114,7 @@ def make_segments(reader: Reader, *, evaluation_id: int, attack_id: int, n_class
     order = np.lexsort((target, index, js_delta, undefined, -success))
     sample_index = _narrowed(index[order])
     label_pair = _narrowed((source * n_classes + reached)[order])
-    judged_right = _narrowed(n_right[order])
+    right = _narrowed(n_right[order])
     js_delta, kind = js_delta[order], (DIVIDED * success + undefined)[order]
     starts = np.flatnonzero(np.diff(kind, prepend=-1)).tolist()
     pieces = []
@@ -128,7 +129,7 @@ def make_segments(reader: Reader, *, evaluation_id: int, attack_id: int, n_class
             high=None if kind[piece.start] % 2 else float(js_delta[piece.stop - 1]),
             sample_index=sample_index[piece],
             label_pair=label_pair[piece],
-            n_right=judged_right[piece],
+            n_right=right[piece],
             js_delta=js_delta[piece],
         )
         for piece in pieces
@@ -143,17 +144,19 @@ def fetch_segments(
     betas: Sequence[float] = (),
     wanted: str = "1 = 1",
 ) -> dict[int, list[Segment]]:
-    """Return stored segments by evaluation, for each that is given.
+    """Return the stored segments of evaluations, by id.
 
     Args:
-        names, betas: as for ``read_segments``.
+        names: columns to load, of ``BLOBS``.
+        betas: thresholds for which ``count_below`` must work; ``js_delta`` is loaded where it needs that.
         wanted: a condition in SQL, without values from outside.
     """
     found: dict[int, list[Segment]] = {evaluation_id: [] for evaluation_id in ids}
     if not found:
         return found
     inside = " OR ".join(
-        f"js_delta_min < {above(high)!r} AND js_delta_max >= {below(low)!r}" for low, high in _ranges(betas)
+        f"js_delta_min < {rounded_up(high)!r} AND js_delta_max >= {rounded_down(low)!r}"
+        for low, high in _ranges(betas)
     )
     js_delta = f"CASE WHEN success = 1 AND ({inside}) THEN js_delta END" if inside else "NULL"
     columns = [name if name in names else "NULL" for name in BLOBS[:-1]]
@@ -163,23 +166,27 @@ def fetch_segments(
         f"FROM score_segment WHERE evaluation_id IN ({', '.join(map(str, found))}) AND {wanted} "
         "ORDER BY evaluation_id, position"
     )
-    for evaluation_id, *values in fetch_many(reader, statement):
-        found[evaluation_id].append(_read(*values))
+    for evaluation_id, n, success, low, high, image, pair, n_right, js_delta in fetch_many(reader, statement):
+        segment = Segment(
+            n, success == 1, low, high, _whole(image, n), _whole(pair, n), _whole(n_right, n),
+            None if js_delta is None else np.frombuffer(js_delta, DOUBLE),
+        )  # fmt: skip
+        found[evaluation_id].append(segment)
     return found
 
 
-def above(beta: float) -> float:
-    """Return a number that SQL may read instead of β: SQLite takes some for their neighbours."""
+def rounded_up(beta: float) -> float:
+    """Return a number above β for use in SQL: SQLite reads some literals as their neighbours."""
     return beta * (1 + MARGIN) + TINY
 
 
-def below(beta: float) -> float:
-    """Return a number that SQL may read instead of β, as ``above`` on the other side."""
+def rounded_down(beta: float) -> float:
+    """Return a number below β for use in SQL; see :func:`rounded_up`."""
     return beta * (1 - MARGIN) - TINY
 
 
 def _ranges(betas: Sequence[float]) -> list[tuple[float, float]]:
-    """Return the thresholds as ranges, so few that a statement can hold them."""
+    """Return at most ``MOST_RANGES`` ranges that cover the thresholds."""
     ordered = sorted(betas)
     size = -(-len(ordered) // MOST_RANGES) or 1
     return [
@@ -189,28 +196,12 @@ def _ranges(betas: Sequence[float]) -> list[tuple[float, float]]:
     ]
 
 
-def _read(
-    n: int,
-    success: int,
-    low: float | None,
-    high: float | None,
-    sample_index: bytes | None,
-    label_pair: bytes | None,
-    n_right: bytes | None,
-    js_delta: bytes | None,
-) -> Segment:
-    return Segment(
-        n, success == 1, low, high, _whole(sample_index, n), _whole(label_pair, n), _whole(n_right, n),
-        None if js_delta is None else np.frombuffer(js_delta, DOUBLE),
-    )  # fmt: skip
-
-
 def _whole(blob: bytes | None, n: int) -> Whole | None:
     return None if blob is None else np.frombuffer(blob, WIDTHS[len(blob) // n])
 
 
 def _narrowed(values: NDArray[np.float64]) -> Whole:
-    """Return whole numbers in as few bytes as the largest takes."""
+    """Return whole numbers in the narrowest unsigned type that holds the largest."""
     largest = int(values.max(initial=0))
     narrowed: Whole = values.astype(np.min_scalar_type(largest).newbyteorder("<"))
     return narrowed

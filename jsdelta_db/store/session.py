@@ -1,4 +1,4 @@
-"""Opening a store: engines, transactions, and whether the schema is the one this version knows."""
+"""Sessions: a store's engine, its transactions, and the check of its schema's revision."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -55,27 +55,28 @@ class Store:
             yield session
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Close all connections."""
         self.engine.dispose()
 
 
 def open_store(url: str) -> Store:
-    """Open an existing store for reading; makes nothing.
+    """Open an existing store for reading; create nothing.
 
     Raises:
-        StoreNotReadyError: there is none yet, or its schema is of another revision.
+        NoStoreError: there is none yet.
+        StoreNotReadyError: its schema is of another revision.
         StoreError: it cannot be reached, or belongs to something else.
     """
     parsed = parse_url(url)
     path = sqlite_path(parsed)
     if path is not None and not path.exists():
         raise NoStoreError(f"no store at {path}; make one with jsdelta quickstart or jsdelta train --seed 0")
-    return _checked(make_engine(parsed, read_only=True), parsed)
+    return checked_store(make_engine(parsed, read_only=True), parsed)
 
 
 @contextmanager
 def reading_store(url: str) -> Iterator[Connection]:
-    """Open a store for one query: a snapshot, closed again when the block ends.
+    """Open a snapshot of a store for one query; close it when the block ends.
 
     Raises:
         StoreNotReadyError, StoreError: as :func:`open_store`; the database's own errors come as one line.
@@ -88,7 +89,8 @@ def reading_store(url: str) -> Iterator[Connection]:
         store.close()
 
 
-def _checked(engine: Engine, url: URL) -> Store:
+def checked_store(engine: Engine, url: URL) -> Store:
+    """Return a store on an engine; its revision is checked first, as by :func:`check_revision`."""
     try:
         with reporting(url), engine.connect() as connection:
             check_revision(connection, url)
@@ -99,10 +101,10 @@ def _checked(engine: Engine, url: URL) -> Store:
 
 
 def parse_url(url: str) -> URL:
-    """Read a database URL.
+    """Parse a database URL.
 
     Raises:
-        UsageError: it is not one, or not of a database that jsdelta knows.
+        UsageError: it is no URL, or not of SQLite or PostgreSQL.
     """
     valid = "must be sqlite:///FILE or postgresql://USER@HOST/DATABASE"
     try:
@@ -126,7 +128,7 @@ def sqlite_path(url: URL) -> Path | None:
 
 
 def make_engine(url: URL, *, read_only: bool = False) -> Engine:
-    """Create an engine; connects to nothing yet.
+    """Create an engine, without connecting yet.
 
     Raises:
         UsageError: the driver is not installed.
@@ -141,7 +143,7 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
             ) from None
 
     def connect() -> sqlite3.Connection:
-        # Autocommit: BEGIN is ours to send. Threads: the heartbeat has a connection of its own.
+        # Autocommit: BEGIN is sent below. Threads: the heartbeat has a connection of its own.
         options: dict[str, Any] = {
             "timeout": BUSY_SECONDS,
             "isolation_level": None,
@@ -153,7 +155,7 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
         return connect_read_only(path, **options)
 
     # The last connection to close empties the write-ahead log into the file and waits for the disk: a writer
-    # keeps one between its transactions.
+    # keeps a connection open between its transactions.
     pool = NullPool if read_only else QueuePool
     engine = create_engine("sqlite://", creator=connect, poolclass=pool)
 
@@ -173,10 +175,10 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
 
 
 def check_revision(connection: Connection, url: URL) -> None:
-    """Compare the schema's revision with the one this version knows, by plain SQL.
+    """Check that the schema has this version's revision, by plain SQL.
 
     Raises:
-        StoreNotReadyError: empty, older or newer.
+        StoreNotReadyError: it is empty, older or newer.
         StoreError: the database belongs to something else.
     """
     name = show_url(url)
@@ -204,10 +206,10 @@ def find_revision(connection: Connection) -> str | None:
 
 
 def refuse_foreign(connection: Connection, url: URL) -> None:
-    """Refuse a database without our version table that holds anybody's tables.
+    """Refuse a database without our version table that holds other tables.
 
     Raises:
-        StoreError: names whose it seems to be.
+        StoreError: names the likely owner.
     """
     tables = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
     if not tables:
@@ -223,18 +225,18 @@ def refuse_foreign(connection: Connection, url: URL) -> None:
 
 
 def show_url(url: URL) -> str:
-    """Name a store for people, without its password."""
+    """Return a store's name for messages, without its password."""
     path = sqlite_path(url)
     if path is not None:
         return str(path)
-    # Only a socket's place: a query may carry the password, too.
+    # Of the query only a socket's path: it may carry the password, too.
     query = {key: value for key, value in url.query.items() if key in ("host", "port")}
     return url.set(drivername="postgresql", query=query).render_as_string(hide_password=True)
 
 
 @contextmanager
 def reporting(url: URL) -> Iterator[None]:
-    """Turn the database's own errors into one line that names the store."""
+    """Raise the database's own errors as StoreError, one line that names the store."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -242,7 +244,7 @@ def reporting(url: URL) -> Iterator[None]:
 
 
 def translate(error: SQLAlchemyError, url: URL) -> StoreError:
-    """Return a one-line error for what went wrong in the database."""
+    """Return the one-line error for an error of the database."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     reason = redact(reason, [url.render_as_string(hide_password=False)])

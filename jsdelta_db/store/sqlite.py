@@ -1,4 +1,4 @@
-"""SQLite connections: opened so that readers leave nothing behind."""
+"""SQLite connections that read, and leave no files behind."""
 
 import sqlite3
 from pathlib import Path
@@ -8,8 +8,8 @@ BUSY_SECONDS = 30.0  # how long to wait for another process's write
 
 
 def connect_read_only(path: Path, **options: Any) -> sqlite3.Connection:  # noqa: ANN401 sqlite3's own options
-    """Open without the right to write; a store on read-only media has no room for WAL's own files."""
-    # mode=ro would leave WAL's files behind: only a connection that may write takes them away again.
+    """Open a file for reading only, on read-only media too."""
+    # mode=ro would leave the -wal and -shm files behind: only a connection that may write removes them.
     connection: sqlite3.Connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw", uri=True, **options
     )
@@ -22,7 +22,7 @@ def connect_read_only(path: Path, **options: Any) -> sqlite3.Connection:  # noqa
             raise
         log = path.with_name(f"{path.name}-wal")
         if log.is_file() and log.stat().st_size:
-            # Committed rows that a reader of the file alone would pass over.
+            # An immutable connection would miss the committed rows in the log.
             raise sqlite3.OperationalError(f"{log.name} holds rows that cannot be read from here") from None
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, **options)
     return connection

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.compute import data
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.data.constructed import open_file
-from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.errors import UsageError
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import CONSTRUCTED
 from jsdelta_db.store.naming import get_match

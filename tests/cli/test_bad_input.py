@@ -72,7 +72,7 @@ TYPED = [
     ),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--mean", ""],
-        "--mean '' is not valid: must be",
+        "--mean '' is not valid: must be numbers",
     ),
     (["models", "add", "mine", *FACTORY, "--dataset", "nope"], "unknown dataset 'nope'; there is: digits"),
     (
@@ -234,7 +234,7 @@ ASKED = [
     (["query", "bugs", "--method", "nope"], 2, "unknown method 'nope'; there is: standard"),
     (["query", "bugs", "--attack", "nope"], 2, "unknown attack 'nope'; there is:"),
     (["query", "bugs", "--by", "colour"], 2, "unknown --by 'colour'; there is: dataset, ensemble"),
-    (["query", "bugs", "--by", "eps,eps"], 2, "names something twice"),
+    (["query", "bugs", "--by", "eps,eps"], 2, "names a grouping twice"),
     (["query", "bugs", "--eps", "0"], 2, "--eps '0' is out of range"),
     (["query", "bugs", "-o", "no/such/folder/bugs.csv"], 2, "cannot be written: No such file or directory"),
     (["plot", "histogram", "-o", "no/such/folder/figure.png"], 2, "does not exist; make it first"),

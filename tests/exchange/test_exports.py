@@ -138,6 +138,14 @@ def test_two_exports_to_one_folder(tiny, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export"]
 
 
+def test_a_folder_below_a_file_is_refused(tiny, tmp_path):
+    """A folder that cannot be made is a mistake in --output, and nothing is left behind."""
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match=r"--output .* cannot be made .*; choose another folder"):
+        write(tiny, tmp_path / "file" / "export")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize(("damage", "reason"), [("remove", "is missing"), ("cut", "altered")])
 def test_an_export_needs_its_files_whole(damage, reason, tiny_copy, tmp_path):
     """A checkpoint that is gone or altered is named; --no-files goes on without."""

@@ -190,7 +190,7 @@ def test_whole_family_leaves_nothing(store, family):
     with store.transaction() as session:
         freed = delete_rows(session, found)
     assert set(count(store).values()) == {0}
-    assert freed.kept_uris == frozenset()
+    assert freed.remaining_uris == frozenset()
     assert {"logits-0", "logits-3", "checkpoint.pt"} <= freed.uris
 
 
@@ -202,7 +202,7 @@ def test_file_that_another_row_names_is_kept(store, family):
     with store.transaction() as session:
         freed = delete_rows(session, plan_deletion(session, twin.uid))
     assert "own.pt" not in freed.uris
-    assert "own.pt" in freed.kept_uris
+    assert "own.pt" in freed.remaining_uris
     with store.transaction() as session:
         assert delete_rows(session, plan_deletion(session, shares.uid)).uris == {"own.pt"}
 
@@ -330,6 +330,13 @@ def test_everything_goes_with_the_data_set(tiny_copy):
     assert {path.name for path in files_of(tiny_copy)} == {"js_delta.png"}
     assert done.n_mlflow_runs == 7  # 3 members, their ensemble, 2 attacks and the run that held both
     assert set(mlflow_stages(tiny_copy).values()) == {"deleted"}
+
+
+def test_a_plan_is_made_while_another_process_writes(tiny_copy):
+    """Finding out what a deletion takes along only reads: a writer does not hold it up."""
+    uid = uid_of(tiny_copy, "SELECT uid FROM model WHERE seed = 1")
+    with open_workbench(tiny_copy) as bench, bench.store.transaction():
+        assert find_deletion(bench, uid, cascade=True).runs[0].uid == uid
 
 
 def test_a_failing_mlflow_fails_nothing(tiny_copy):

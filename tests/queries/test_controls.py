@@ -2,11 +2,10 @@
 
 import pytest
 
+from jsdelta_db.config.controls import ASSUMPTIONS, CONTROLS
 from jsdelta_db.queries.controls import (
     ASSUMPTION_KEYS,
-    ASSUMPTIONS,
     CONTROL_KEYS,
-    CONTROLS,
     explain_failures,
     query_assumptions,
     query_controls,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.compute.metrics.divergence import js_divergence, log_probs
+from jsdelta_db.config.controls import AGREEMENT
 from jsdelta_db.records import Control
 
 
@@ -27,12 +28,10 @@ class Agreement:
 
     def as_controls(self) -> list[Control]:
         """Return the values as controls without a verdict: no threshold is known."""
-        values = {
-            "agreement_label": self.same_label,
-            "agreement_js": self.js,
-            "accuracy_spread": self.accuracy_spread,
-        }
-        return [Control(name, value, has_verdict=False) for name, value in values.items()]
+        values = (self.same_label, self.js, self.accuracy_spread)
+        return [
+            Control(name, value, has_verdict=False) for name, value in zip(AGREEMENT, values, strict=True)
+        ]
 
 
 def measure_agreement(member_logits: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -> Agreement:

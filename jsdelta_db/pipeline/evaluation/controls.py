@@ -23,7 +23,9 @@ from jsdelta_db.compute.attacks.stability import sign_noise
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.metrics import combine_baselines, score
 from jsdelta_db.compute.models.inference import forward
+from jsdelta_db.config import controls as names
 from jsdelta_db.config.attack import AttackConfig
+from jsdelta_db.config.evaluation import DEFAULT_BETA
 from jsdelta_db.pipeline.evaluation.plan import Plan, find_baselines
 from jsdelta_db.records import FILE_SPLIT, Attempts, Baselines, Control, Samples, Scores, label_pair
 from jsdelta_db.runtime import seeding
@@ -32,7 +34,6 @@ from jsdelta_db.workbench.models import LoadedModel
 
 MOST_ATTEMPTS, MOST_ATTACKED = 256, 64  # judged; attacked anew, which costs far more
 FEWEST = 10  # samples behind a verdict
-BETA = 0.10
 NOISE_MEDIAN, NOISE_SUCCESS = 0.01, 0.1  # JSΔ; share of the attack's success rate
 UNIT = (0.9, 1.1)  # JSΔ of a real change of class
 INVARIANT = 0.10  # JSΔ: a flip that counts for more is seen as a change
@@ -100,7 +101,7 @@ def run_controls(plan: Plan) -> None:
 def identity(subject: Subject) -> list[Control]:
     """An image beside itself: nothing moved, exactly."""
     scores = subject.judge(subject.x, apply_delta(subject.x, torch.zeros_like(subject.x)))
-    return [Control("identity", float(scores.js.max()), 0.0, 0.0)]
+    return [Control(names.IDENTITY, float(scores.js.max()), 0.0, 0.0)]
 
 
 def sign_noise_of_eps(subject: Subject) -> list[Control]:
@@ -115,8 +116,8 @@ def sign_noise_of_eps(subject: Subject) -> list[Control]:
     )  # fmt: skip
     of_attack = float(subject.samples.success.mean())
     return [
-        Control("noise_js_delta", _median(scores.js_delta), high=NOISE_MEDIAN),
-        Control("noise_success", float(hits.mean()), high=NOISE_SUCCESS * of_attack),
+        Control(names.NOISE_JS_DELTA, _median(scores.js_delta), high=NOISE_MEDIAN),
+        Control(names.NOISE_SUCCESS, float(hits.mean()), high=NOISE_SUCCESS * of_attack),
     ]
 
 
@@ -127,7 +128,7 @@ def clean_pairs(subject: Subject) -> list[Control]:
     partners = _draw_partners(split, samples.attempts, samples.target_label)
     js_delta = subject.judge(subject.x, split.batch(partners)).js_delta
     mean = float(np.nanmean(js_delta)) if np.isfinite(js_delta).any() else None
-    return [Control("clean_pairs", mean, *UNIT)]
+    return [Control(names.CLEAN_PAIRS, mean, *UNIT)]
 
 
 def attacked_among_evaluators(subject: Subject) -> list[Control]:
@@ -156,10 +157,10 @@ def attacked_among_evaluators(subject: Subject) -> list[Control]:
     )
     bound = np.where(usable, scores.member_js[:, -1] / (len(members) * rho), 0.0)
     slack = float((scores.js_delta - bound)[usable].min()) if usable.any() else None
-    hidden = (scores.js_delta < BETA) & (bound >= BETA) & usable
+    hidden = (scores.js_delta < DEFAULT_BETA) & (bound >= DEFAULT_BETA) & usable
     return [
-        Control("attacked_among_evaluators", slack, low=-MEMBER_ROUNDING),
-        Control("attacked_among_evaluators_bugs", float(hidden.sum()), high=0.0),
+        Control(names.ATTACKED_AMONG_EVALUATORS, slack, low=-MEMBER_ROUNDING),
+        Control(names.ATTACKED_AMONG_EVALUATORS_BUGS, float(hidden.sum()), high=0.0),
     ]
 
 
@@ -175,8 +176,8 @@ def joint_attack(subject: Subject) -> list[Control]:
     js_delta = few.judge(few.x, shown).js_delta[everywhere]
     return [
         # A handful tells nothing: weak attacks hardly ever move every evaluator at once.
-        Control("joint_attack", _median(js_delta), *UNIT, has_verdict=int(everywhere.sum()) >= FEWEST),
-        Control("joint_attack_success", float(everywhere.mean()), has_verdict=False),
+        Control(names.JOINT_ATTACK, _median(js_delta), *UNIT, has_verdict=int(everywhere.sum()) >= FEWEST),
+        Control(names.JOINT_ATTACK_SUCCESS, float(everywhere.mean()), has_verdict=False),
     ]
 
 
@@ -185,7 +186,7 @@ def bug_seeking(subject: Subject) -> list[Control]:
     plan = subject.plan
     half = len(plan.roles.evaluators) // 2
     if not half:
-        return [Control("bug_seeking", None, has_verdict=False)]
+        return [Control(names.BUG_SEEKING, None, has_verdict=False)]
     few = _first(subject, MOST_ATTACKED)
     made = _attack(few, "bug", plan.roles.attacked, plan.roles.evaluators[:half])
     judging = replace(
@@ -196,8 +197,8 @@ def bug_seeking(subject: Subject) -> list[Control]:
     judged = replace(few, plan=judging, baselines=find_baselines(judging))
     scores = judged.judge(few.x, apply_delta(few.x, torch.from_numpy(made.delta)))
     usable = made.success & np.isfinite(scores.js_delta)
-    value = float((scores.js_delta[usable] < BETA).mean()) if usable.any() else None
-    return [Control("bug_seeking", value, has_verdict=False)]
+    value = float((scores.js_delta[usable] < DEFAULT_BETA).mean()) if usable.any() else None
+    return [Control(names.BUG_SEEKING, value, has_verdict=False)]
 
 
 def invariance(subject: Subject) -> list[Control]:
@@ -205,9 +206,9 @@ def invariance(subject: Subject) -> list[Control]:
     x, attempts = subject.x, subject.samples.attempts
     signs = sign_noise(attempts, tuple(x.shape[1:]), "invariance", subject.plan.attack.seed)
     changed = {
-        "invariance_flip": x.flip(-1),
-        "invariance_shift": _shift(x),
-        "invariance_noise": (x + signs * NOISE_SIZE).clamp_(0.0, 1.0),
+        names.INVARIANCE_FLIP: x.flip(-1),
+        names.INVARIANCE_SHIFT: _shift(x),
+        names.INVARIANCE_NOISE: (x + signs * NOISE_SIZE).clamp_(0.0, 1.0),
     }
     return [
         Control(name, _median(subject.judge(x, shown).js_delta), high=INVARIANT)
@@ -217,13 +218,13 @@ def invariance(subject: Subject) -> list[Control]:
 
 # by the name of each one's first outcome, which tells whether it was run
 CONTROLS: dict[str, Callable[[Subject], list[Control]]] = {
-    "identity": identity,
-    "noise_js_delta": sign_noise_of_eps,
-    "clean_pairs": clean_pairs,
-    "attacked_among_evaluators": attacked_among_evaluators,
-    "joint_attack": joint_attack,
-    "bug_seeking": bug_seeking,
-    "invariance_flip": invariance,
+    names.IDENTITY: identity,
+    names.NOISE_JS_DELTA: sign_noise_of_eps,
+    names.CLEAN_PAIRS: clean_pairs,
+    names.ATTACKED_AMONG_EVALUATORS: attacked_among_evaluators,
+    names.JOINT_ATTACK: joint_attack,
+    names.BUG_SEEKING: bug_seeking,
+    names.INVARIANCE_FLIP: invariance,
 }
 
 

@@ -195,7 +195,7 @@ def test_damaged_progress_is_told_and_not_used(workspace, monkeypatch):
     heard = Listening()
     _train(workspace, recipe, heard)
     assert heard.lines == [
-        f"member seed 0: what was kept of its training cannot be used ({path}); it starts anew"
+        f"member seed 0: the state of its training cannot be used ({path}); it starts anew"
     ]
     assert [steps for _, status, steps in _losses(workspace) if status == "FINISHED"] == [[1, 2]]
 

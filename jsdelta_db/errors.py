@@ -48,6 +48,12 @@ class UnknownNameError(UsageError):
         super().__init__(f"unknown {what} {name!r}; there is: {choices}{'; ' + hint if hint else ''}")
 
 
+def one_of(choices: Iterable[str]) -> str:
+    """Return choices as an error lists them: ``linf or l2``, ``target, margin, bug or feature``."""
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of another library's error, for a message of ours; its type's name if empty."""
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jsdelta_db.config.checks import DEVICES, DTYPES, NORMS, check, is_positive
+from jsdelta_db.config.checks import DEVICES, DTYPES, NORMS, check, check_choice, is_positive
 from jsdelta_db.config.eps import largest_eps
 
 OBJECTIVES = ("target", "margin", "bug", "feature")
@@ -63,9 +63,9 @@ class AttackConfig:
         )  # fmt: skip
         for name, choices in ATTACK_CHOICES.items():
             value = getattr(self, name)
-            check(name, value, value in choices, ", ".join(map(str, choices)))
+            check_choice(name, value, choices)
         check("images", self.images, self.images is None or self.images >= 1, "a whole number from 1")
-        check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
+        check_choice("device", self.device, DEVICES)
 
     @property
     def step_size(self) -> float:

@@ -1,8 +1,9 @@
 """Checks and limits that the configurations share."""
 
 import math
+from collections.abc import Sequence
 
-from jsdelta_db.errors import UsageError
+from jsdelta_db.errors import UsageError, one_of
 
 DTYPES = ("auto", "float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -20,6 +21,15 @@ def check(name: str, value: object, ok: bool, valid: str) -> None:
     """
     if not ok:
         raise UsageError(f"{name} {value!r} is not valid: must be {valid}", name)
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise an error unless a value is one of some.
+
+    Raises:
+        UsageError: as :func:`check`.
+    """
+    check(name, value, value in choices, one_of(choices))
 
 
 def is_positive(value: float) -> bool:

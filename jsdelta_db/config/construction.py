@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jsdelta_db.config.checks import DEVICES, DTYPES, check, is_positive
+from jsdelta_db.config.checks import DEVICES, DTYPES, check, check_choice, is_positive
 from jsdelta_db.config.eps import LARGEST_L2
 from jsdelta_db.errors import UsageError
 
@@ -49,7 +49,7 @@ class ConstructionConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        check("kind", self.kind, self.kind in CONSTRUCTION_KINDS, ", ".join(CONSTRUCTION_KINDS))
+        check_choice("kind", self.kind, CONSTRUCTION_KINDS)
         check("steps", self.steps, self.steps >= 1, "a whole number from 1")
         sized = is_positive(self.step_size) and self.step_size <= LARGEST_L2
         check("step_size", self.step_size, sized, f"a number in (0, {LARGEST_L2:g}]")
@@ -63,8 +63,8 @@ class ConstructionConfig:
             valid = is_positive(self.eps) and self.eps <= LARGEST_L2
             check("eps", self.eps, valid, f"a number in (0, {LARGEST_L2:g}]")
         check("seed", self.seed, self.seed >= 0, "a whole number from 0")
-        check("dtype", self.dtype, self.dtype in DTYPES, ", ".join(DTYPES))
-        check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("device", self.device, DEVICES)
 
     def canonical(self) -> dict[str, Any]:
         """Return the content of a data set's ``config_hash``, without the model and its data."""

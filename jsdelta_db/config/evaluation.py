@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jsdelta_db.config.checks import check
+from jsdelta_db.config.checks import check_choice
 from jsdelta_db.errors import UsageError
 
 DEFAULT_BETA = 0.10
@@ -36,7 +36,7 @@ class EvaluationConfig:
     baseline: str = "clean-pairs"
 
     def __post_init__(self) -> None:
-        check("--temperature", self.temperature, self.temperature in TEMPERATURES, " or ".join(TEMPERATURES))
+        check_choice("--temperature", self.temperature, TEMPERATURES)
 
     def canonical(self) -> dict[str, Any]:
         """Return the content of an evaluation's ``config_hash``, without attack and evaluators."""

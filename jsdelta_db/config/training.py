@@ -11,6 +11,7 @@ from jsdelta_db.config.checks import (
     MOST_WIDTH,
     NORMS,
     check,
+    check_choice,
     is_not_negative,
     is_positive,
 )
@@ -75,10 +76,10 @@ class TrainConfig:
         check("learning_rate", self.learning_rate, is_positive(self.learning_rate), "a finite number above 0")
         check("momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
         check("weight_decay", self.weight_decay, is_not_negative(self.weight_decay), "a number from 0")
-        check("schedule", self.schedule, self.schedule in SCHEDULES, " or ".join(SCHEDULES))
+        check_choice("schedule", self.schedule, SCHEDULES)
         check("crop_padding", self.crop_padding, self.crop_padding >= 0, "a whole number from 0")
-        check("dtype", self.dtype, self.dtype in DTYPES, ", ".join(DTYPES))
-        check("device", self.device, self.device in DEVICES, ", ".join(DEVICES))
+        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("device", self.device, DEVICES)
 
     def _check_method(self) -> None:
         """Refuse settings of other methods, and require the method's own."""
@@ -98,7 +99,7 @@ class TrainConfig:
                     )
         if self.method == "adversarial":
             assert self.train_norm is not None
-            check("train_norm", self.train_norm, self.train_norm in NORMS, ", ".join(NORMS))
+            check_choice("train_norm", self.train_norm, NORMS)
             limit = largest_eps(self.train_norm)
             for name in ("train_eps", "train_step_size"):
                 value = getattr(self, name)

@@ -113,7 +113,7 @@ def test_a_bad_file_is_one_line_and_nothing_is_written(change, code, fragment, t
 @pytest.mark.parametrize(
     ("options", "fragment"),
     [
-        (["--norm", "l1"], "--norm 'l1' is not valid: must be linf, l2"),
+        (["--norm", "l1"], "--norm 'l1' is not valid: must be linf or l2"),
         (["--attacked", "all"], "--attacked 'all' names 3 models; samples are made against one"),
         (["--attacked", "9"], "--attacked '9' is no model or ensemble"),
         (["--ensemble", "nope"], "unknown ensemble 'nope'; there is: digits"),

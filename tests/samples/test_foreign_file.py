@@ -221,7 +221,7 @@ def test_arrays_that_can_not_be_judged_are_refused(change, error, message, given
 
 def test_a_norm_that_nothing_is_measured_in_is_refused(given, digits):
     """Sizes are measured in linf or l2."""
-    with pytest.raises(UsageError, match="--norm 'l1' is not valid: must be linf, l2"):
+    with pytest.raises(UsageError, match="--norm 'l1' is not valid: must be linf or l2"):
         check(given, digits, norm="l1")
 
 

@@ -5,7 +5,7 @@ import tomllib
 
 from jsdelta_db.config.recipes.recipe import Recipe
 from jsdelta_db.config.training import METHODS, TrainConfig
-from jsdelta_db.errors import UsageError
+from jsdelta_db.errors import UsageError, one_of
 
 # The types of each key: a whole number will do where a fraction is meant, but not the other way round.
 TYPES: dict[str, tuple[type, ...]] = {
@@ -60,7 +60,7 @@ def _check_type(where: str, key: str, value: object) -> None:
         names = " or ".join(each.__name__ for each in expected)
         raise UsageError(f"{where}: {key} = {value!r} is a {type(value).__name__}: must be {names}")
     if key == "method" and value not in METHODS:
-        raise UsageError(f"{where}: method {value!r} is not valid: must be {', '.join(METHODS)}")
+        raise UsageError(f"{where}: method {value!r} is not valid: must be {one_of(METHODS)}")
 
 
 def _where(name: str, key: str, text: str) -> str:

@@ -172,7 +172,7 @@ def test_usual_sizes(kind, root, sizes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "bugs"}, "kind 'bugs' is not valid: must be robust, nonrobust, rand, det"),
+        ({"kind": "bugs"}, "kind 'bugs' is not valid: must be robust, nonrobust, rand or det"),
         ({"steps": 0}, "steps 0 is not valid"),
         ({"step_size": 0.0}, "step_size 0.0 is not valid"),
         ({"step_size": float("nan")}, "step_size nan is not valid"),

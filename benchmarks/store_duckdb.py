@@ -1,4 +1,4 @@
-"""What DuckDB makes of ``store.py``'s rows in a Parquet file, in the peers' environment and on one thread.
+"""DuckDB on ``store.py``'s rows in a Parquet file, in the peers' environment and on one thread.
 
 Takes a job as JSON (``file``, ``groups``, ``betas``) and prints JSON.
 """

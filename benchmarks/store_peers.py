@@ -1,4 +1,4 @@
-"""What ``store.py`` holds the store against: other ways to write the same rows, and to count them."""
+"""Peers of ``store.py``: other ways to write the same rows, and to count them."""
 
 import json
 import sqlite3

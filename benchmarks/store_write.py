@@ -1,4 +1,4 @@
-"""The rows of ``store.py`` on their way in, through the functions that ``jsdelta attack`` calls."""
+"""Writing the rows of ``store.py``, through the functions that ``jsdelta attack`` calls."""
 
 import hashlib
 import time
@@ -28,7 +28,7 @@ from jsdelta_db.store.session import Store
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Who is attacked and who judges: by method, the ensembles and their members."""
+    """The models of all runs: by method, the ensembles and their members."""
 
     dataset_id: int
     ensembles: dict[str, list[tuple[Ensemble, list[Model]]]]
@@ -90,7 +90,7 @@ def write_run(store: Store, cast: Cast, run: Run, chunk_size: int) -> tuple[floa
 
 
 def plan_run(store: Store, cast: Cast, run: Run, chunk_size: int) -> tuple[Attack, Evaluation]:
-    """Enter the rows that stand before the first attempt: attack, evaluation, judges, baselines, chunks."""
+    """Store the rows before the first attempt: attack, evaluation, evaluators, baselines, chunks."""
     ensemble, members = cast.ensembles[run.method][run.ensemble]
     attacked = members[run.attacked]
     evaluators = [member for member in members if member is not attacked]

@@ -14,7 +14,7 @@ context.configure(
     version_table=VERSION_TABLE,
     compare_type=True,
     render_as_batch=True,  # SQLite cannot alter a column in place
-    # Others may share a PostgreSQL database: what is not ours is not drift.
+    # A PostgreSQL database may hold foreign tables, which are not drift.
     include_name=lambda name, kind, _: kind != "table" or name in Base.metadata.tables,
 )
 with context.begin_transaction():

@@ -1,4 +1,4 @@
-"""All tables of the first release, and the view that reads like the question.
+"""All tables of the first release, and the view ``sample_scores``.
 
 Revision: 0001, the first.
 """

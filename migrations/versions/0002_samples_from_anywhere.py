@@ -1,4 +1,4 @@
-"""Models that were added, attacks whose perturbations were not kept, and more for the view to tell.
+"""Added models, attacks without stored perturbations, and more columns of the view.
 
 Revision: 0002, after 0001.
 """

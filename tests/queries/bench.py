@@ -1,5 +1,7 @@
 """A store to ask: evaluations written by hand."""
 
+from jsdelta_db.queries.bugs import query_bugs
+from jsdelta_db.queries.selection import Selection
 from jsdelta_db.store.session import Store
 from tests.stores import (
     HandRow,
@@ -65,3 +67,9 @@ class Bench:
         """Attack a member and let the others judge."""
         others = [seed for seed in range(3) if seed != attacked]
         return self.evaluate(self.attack(rows, attacked, **facts), rows, others)
+
+
+def ask(store: Store, betas=(0.1,), by=(), selection: Selection = Selection()):  # noqa: B008 frozen
+    """Return the table of ``query bugs``."""
+    with store.reading() as connection:
+        return query_bugs(connection, betas, by, selection)

@@ -3,17 +3,14 @@
 import pytest
 
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.queries.bugs import js_delta_by_eps, query_bugs, summary_metrics
-from jsdelta_db.queries.selection import DEFAULT_KEYS, POPULATIONS, Selection, list_evaluations
+from jsdelta_db.queries.bugs import js_delta_by_eps, summary_metrics
+from jsdelta_db.queries.selection import DEFAULT_KEYS, Selection
 from jsdelta_db.queries.statistics import wilson
-from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.schema import PENDING, Score
-from jsdelta_db.store.session import Store
-from tests.queries.bench import ROWS, Bench
+from tests.queries.bench import ROWS, Bench, ask
 from tests.stores import (
     ENGINES,
     HandRow,
-    add_model,
     new_store,
 )
 
@@ -23,25 +20,12 @@ JSON_KEYS = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def store(tmp_path):
-    """An empty SQLite store."""
-    opened = open_for_writing(f"sqlite:///{tmp_path / 'jsdelta.db'}")
-    yield opened
-    opened.close()
-
-
 @pytest.fixture(scope="module", params=ENGINES)
 def filled(request, tmp_path_factory):
     """A store on each engine that holds ``ROWS`` as one evaluation."""
     with new_store(request, tmp_path_factory.mktemp("filled")) as opened:
         Bench(opened).judge(ROWS)
         yield opened
-
-
-def _ask(store: Store, betas=(0.1,), by=(), selection: Selection = Selection()):  # noqa: B008 frozen
-    with store.reading() as connection:
-        return query_bugs(connection, betas, by, selection)
 
 
 def _counts(row) -> tuple:
@@ -57,7 +41,7 @@ def _rows(n: int, js_delta: float | None = 0.05, success: int = 1, first: int = 
 )
 def test_bugs_are_successes_strictly_below_beta(beta, bugs, filled):
     """A bug is a success with JSΔ < β: equal is not below, a failure never counts, nor does a missing JSΔ."""
-    (row,) = _ask(filled, [beta]).rows
+    (row,) = ask(filled, [beta]).rows
     assert _counts(row) == (5, 2, 4, 1, bugs)
     assert row["bug_fraction"] == bugs / 4
     assert row["bug_rate"] == bugs / 5
@@ -68,7 +52,7 @@ def test_bugs_are_successes_strictly_below_beta(beta, bugs, filled):
 
 def test_row_has_the_promised_keys(filled):
     """The keys of a row are the group's, then the counts, in the documented order."""
-    table = _ask(filled)
+    table = ask(filled)
     assert table.keys == DEFAULT_KEYS == ("dataset", "ensemble", "attacked", "norm", "eps")
     assert tuple(table.rows[0]) == (*DEFAULT_KEYS, *JSON_KEYS)
     assert {key: table.rows[0][key] for key in DEFAULT_KEYS} == {
@@ -82,7 +66,7 @@ def test_row_has_the_promised_keys(filled):
 
 def test_each_beta_gives_a_row(filled):
     """--beta is repeatable: rows come in the order asked."""
-    assert [row["beta"] for row in _ask(filled, [0.1, 0.01]).rows] == [0.1, 0.01]
+    assert [row["beta"] for row in ask(filled, [0.1, 0.01]).rows] == [0.1, 0.01]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +81,7 @@ def test_each_beta_gives_a_row(filled):
 def test_fraction_is_null_only_without_a_denominator(rows, fraction, rate, interval, store):
     """A share of nothing is null, a share of something is a number, be it 0."""
     Bench(store).judge(rows)
-    (row,) = _ask(store).rows
+    (row,) = ask(store).rows
     assert (row["bug_fraction"], row["bug_rate"], row["interval"]) == (fraction, rate, interval)
     assert (row["bug_fraction_low"] is None) == (row["bug_fraction_high"] is None) == (fraction is None)
     assert (row["bug_rate_low"] is None) == (row["bug_rate_high"] is None) == (rate is None)
@@ -107,7 +91,7 @@ def test_fraction_is_null_only_without_a_denominator(rows, fraction, rate, inter
 def test_fewer_than_thirty_successes_are_marked(successes, too_few, store):
     """The number is still given, and marked."""
     Bench(store).judge([*_rows(successes), *_rows(50, success=0, first=100)])
-    (row,) = _ask(store).rows
+    (row,) = ask(store).rows
     assert row["too_few"] is too_few
     assert row["bug_fraction"] == 1.0
 
@@ -116,7 +100,7 @@ def test_interval_resamples_images_where_they_appear_twice(store):
     """Several targets per image are not independent: the interval is a bootstrap over images, and repeatable."""
     rows = [(image, 0, target, 1, 0.05 if image % 2 else 0.5) for image in range(20) for target in (1, 2, 3)]
     Bench(store).judge(rows)
-    (row,), (again,) = _ask(store).rows, _ask(store).rows
+    (row,), (again,) = ask(store).rows, ask(store).rows
     assert row == again
     assert row["interval"] == "bootstrap"
     naive_low, naive_high = wilson(30, 60)
@@ -127,14 +111,14 @@ def test_interval_resamples_images_where_they_appear_twice(store):
 def test_interval_counts_images_where_all_rows_agree(js_delta, fraction, store):
     """If every draw would say the same, the interval is Wilson's over the number of images."""
     Bench(store).judge([(image, 0, target, 1, js_delta) for image in range(10) for target in (1, 2, 3)])
-    (row,) = _ask(store).rows
+    (row,) = ask(store).rows
     assert row["interval"] == "wilson over images"
     assert (row["bug_fraction_low"], row["bug_fraction_high"]) == wilson(10 * fraction, 10)
 
 
 def test_empty_store_gives_no_rows(store):
     """A query on a store without rows is empty, not an error."""
-    table = _ask(store)
+    table = ask(store)
     assert (table.keys, table.rows, table.pooled) == (DEFAULT_KEYS, [], {})
     with store.reading() as connection:
         assert js_delta_by_eps(connection) == {}
@@ -144,7 +128,7 @@ def test_unfinished_evaluations_are_left_out(store):
     """Half an evaluation is no evidence."""
     bench = Bench(store)
     bench.evaluate(bench.attack(ROWS), ROWS[:2], status=PENDING)
-    assert _ask(store).rows == []
+    assert ask(store).rows == []
 
 
 def test_default_groups_are_never_pooled(store):
@@ -154,7 +138,7 @@ def test_default_groups_are_never_pooled(store):
         for level in (8, 3):
             bench.judge(ROWS, attacked, eps=level / 255)
     bench.judge(ROWS, 0, norm="l2", eps=0.5)
-    table = _ask(store)
+    table = ask(store)
     assert table.keys == DEFAULT_KEYS
     assert [(row["attacked"], row["norm"], row["eps"]) for row in table.rows] == [
         (0, "l2", 0.5),
@@ -186,7 +170,7 @@ def test_differing_configuration_becomes_a_column(facts, key, values, store):
     bench = Bench(store)
     bench.judge(ROWS)
     bench.judge(ROWS, **facts)
-    table = _ask(store)
+    table = ask(store)
     assert table.keys == (*DEFAULT_KEYS, key)
     assert [row[key] for row in table.rows] == values
     assert [_counts(row)[0] for row in table.rows] == [5, 5]
@@ -198,7 +182,7 @@ def test_same_attack_judged_twice_shows_its_evaluators(store):
     attack = bench.attack(ROWS)
     bench.evaluate(attack, ROWS, evaluators=(1, 2))
     bench.evaluate(attack, ROWS, evaluators=(2,))
-    table = _ask(store)
+    table = ask(store)
     assert table.keys == (*DEFAULT_KEYS, "evaluators")
     assert [_counts(row) for row in table.rows] == [(5, 2, 4, 1, 3)] * 2
     assert len({row["evaluators"] for row in table.rows}) == 2
@@ -210,7 +194,7 @@ def test_different_attacked_members_need_no_evaluators_column(store):
     bench = Bench(store)
     bench.judge(ROWS, 0)
     bench.judge(ROWS, 1)
-    assert _ask(store).keys == DEFAULT_KEYS
+    assert ask(store).keys == DEFAULT_KEYS
 
 
 def test_explicit_grouping_names_what_is_pooled(store):
@@ -218,12 +202,12 @@ def test_explicit_grouping_names_what_is_pooled(store):
     bench = Bench(store)
     bench.judge(ROWS, 0)
     bench.judge(_rows(4, first=10), 1, steps=20)
-    table = _ask(store, by=["eps"])
+    table = ask(store, by=["eps"])
     assert table.keys == ("eps",)
     assert table.pooled == {"attacked": (0, 1), "steps": (100, 20)}
     (row,) = table.rows
     assert _counts(row) == (9, 4, 8, 1, 7)
-    assert _ask(store, by=["attacked", "steps"]).pooled == {}
+    assert ask(store, by=["attacked", "steps"]).pooled == {}
 
 
 def test_pooling_judgements_of_the_same_samples_is_said(store):
@@ -232,7 +216,7 @@ def test_pooling_judgements_of_the_same_samples_is_said(store):
     attack = bench.attack(ROWS)
     bench.evaluate(attack, ROWS, evaluators=(1, 2))
     bench.evaluate(attack, ROWS, evaluators=(2,))
-    table = _ask(store, by=["eps"])
+    table = ask(store, by=["eps"])
     assert [row["n_skipped"] for row in table.rows] == [2 * 2]
     assert list(table.pooled) == ["evaluators"]
 
@@ -242,7 +226,7 @@ def test_same_image_in_two_attacks_is_one_image(store):
     bench = Bench(store)
     bench.judge(ROWS, 0)
     bench.judge(ROWS, 1)
-    (row,) = _ask(store, by=["eps"]).rows
+    (row,) = ask(store, by=["eps"]).rows
     assert row["interval"] == "bootstrap"
 
 
@@ -250,13 +234,13 @@ def test_same_index_in_two_data_sets_is_two_images(store):
     """Image 3 of one data set is not image 3 of another."""
     for name in ("toy", "other"):
         Bench(store, dataset=name).judge(ROWS)
-    (row,) = _ask(store, by=["eps"]).rows
+    (row,) = ask(store, by=["eps"]).rows
     assert row["interval"] == "wilson"
 
 
 def test_label_pairs_are_counted_one_by_one(filled):
     """Finer than an attack, skipped images cannot be told: n_skipped is null; labels come by name."""
-    table = _ask(filled, by=["label-pair"])
+    table = ask(filled, by=["label-pair"])
     assert table.keys == ("source_label", "target_label")
     assert {(row["source_label"], row["target_label"]): _counts(row) for row in table.rows} == {
         ("zero", "one"): (2, None, 2, 0, 2),
@@ -276,7 +260,7 @@ def test_label_pairs_are_counted_one_by_one(filled):
 )
 def test_one_label_alone_can_be_grouped_by(by, keys, groups, filled):
     """Source and target label are groupings of their own."""
-    table = _ask(filled, by=[by])
+    table = ask(filled, by=[by])
     assert table.keys == keys
     assert {tuple(row[key] for key in keys) for row in table.rows} == groups
     assert sum(row["n_success"] for row in table.rows) == 4
@@ -286,90 +270,21 @@ def test_one_label_alone_can_be_grouped_by(by, keys, groups, filled):
 def test_unknown_grouping_lists_the_known_ones(by, store):
     """An unknown --by names what there is."""
     with pytest.raises(UnknownNameError, match=r"--by.*ensemble.*label-pair"):
-        _ask(store, by=by)
+        ask(store, by=by)
 
 
 @pytest.mark.parametrize("by", [["eps", "eps"], ["label-pair", "source-label"]])
 def test_grouping_given_twice_is_refused(by, store):
     """A column cannot appear twice."""
     with pytest.raises(UsageError, match="twice"):
-        _ask(store, by=by)
+        ask(store, by=by)
 
 
 @pytest.mark.parametrize("beta", [0.0, -0.1, float("nan"), float("inf")])
 def test_beta_outside_its_range_is_refused(beta, store):
     """β is a number above 0."""
     with pytest.raises(UsageError, match="must be a number above 0"):
-        _ask(store, [0.1, beta])
-
-
-@pytest.fixture
-def two_ensembles(store):
-    """Two ensembles of different data sets and methods, each attacked at two ε."""
-    benches = (
-        Bench(store, dataset="toy", ensemble="plain", method="standard"),
-        Bench(store, dataset="other", ensemble="flat", method="sam"),
-    )
-    return {
-        bench.ensemble.name: (bench, [bench.judge(ROWS, eps=level / 255) for level in (3, 8)])
-        for bench in benches
-    }
-
-
-@pytest.mark.parametrize(
-    ("facts", "expected"),
-    [
-        ({}, [("flat", 3), ("flat", 8), ("plain", 3), ("plain", 8)]),
-        ({"ensemble": "flat"}, [("flat", 3), ("flat", 8)]),
-        ({"dataset": "toy"}, [("plain", 3), ("plain", 8)]),
-        ({"method": "sam"}, [("flat", 3), ("flat", 8)]),
-        ({"eps": (8 / 255,)}, [("flat", 8), ("plain", 8)]),
-        ({"eps": (3 / 255, 8 / 255), "method": "sam"}, [("flat", 3), ("flat", 8)]),
-        ({"eps": (5 / 255,)}, []),
-    ],
-)
-def test_selection_by_facts(facts, expected, two_ensembles, store):
-    """A query looks only at what it was asked about."""
-    rows = _ask(store, selection=Selection(**facts)).rows
-    assert sorted((row["ensemble"], round(row["eps"] * 255)) for row in rows) == expected
-
-
-def test_selection_by_uid(two_ensembles, store):
-    """Ensembles, attacks and evaluations are named by uid or by a prefix of it."""
-    bench, (weak, strong) = two_ensembles["plain"]
-    with store.reading() as connection:
-        by_ensemble = list_evaluations(connection, Selection(ensemble=bench.ensemble.uid))
-        by_evaluation = list_evaluations(connection, Selection(uids=(strong.uid,)))
-        attack_uid = list_evaluations(connection, Selection(uids=(weak.uid,)))[0].attack_uid
-        by_attack = list_evaluations(connection, Selection(uids=(attack_uid, strong.uid)))
-    assert [found.uid for found in by_ensemble] == [weak.uid, strong.uid]
-    assert [found.uid for found in by_evaluation] == [strong.uid]
-    assert [found.uid for found in by_attack] == [weak.uid, strong.uid]
-
-
-@pytest.mark.parametrize(
-    ("facts", "known"),
-    [
-        ({"ensemble": "nonsense"}, "plain.*flat|flat.*plain"),
-        ({"ensemble": "%"}, "plain.*flat|flat.*plain"),
-        ({"dataset": "nonsense"}, "toy.*other|other.*toy"),
-        ({"method": "nonsense"}, "standard.*sam|sam.*standard"),
-        ({"uids": ("nonsense",)}, "nonsense"),
-    ],
-)
-def test_selection_by_an_unknown_name_lists_the_known_ones(facts, known, two_ensembles, store):
-    """A misspelt name is an error that says what there is, not an empty table."""
-    with pytest.raises(UsageError, match=known):
-        _ask(store, selection=Selection(**facts))
-
-
-def test_ensembles_of_one_name_are_told_apart(store):
-    """Names need not be unique: where they are not, rows carry the uid, too, and are not pooled."""
-    benches = [Bench(store, ensemble="same") for _ in range(2)]
-    for bench in benches:
-        bench.judge(ROWS)
-    names = [row["ensemble"] for row in _ask(store).rows]
-    assert sorted(names) == sorted(f"same@{bench.ensemble.uid[:8]}" for bench in benches)
+        ask(store, [0.1, beta])
 
 
 def test_histogram_data_are_the_successes_with_a_js_delta(two_ensembles, store):
@@ -382,7 +297,7 @@ def test_histogram_data_are_the_successes_with_a_js_delta(two_ensembles, store):
 
 def test_summary_for_the_tracker(filled):
     """A run logs, at step round(255·ε), the success rate among the counted attempts once and the fraction by β."""
-    rows = _ask(filled, [0.05, 5.0]).rows
+    rows = ask(filled, [0.05, 5.0]).rows
     (metrics,) = summary_metrics(rows).values()
     assert list(summary_metrics(rows)) == [round(rows[0]["eps"] * 255)]
     assert metrics == {
@@ -409,7 +324,7 @@ def two_right(request, tmp_path_factory):
 def test_population_narrows_every_count_but_the_skipped(population, counts, two_right):
     """all-correct keeps the attempts on images that every evaluator has right; skipped images stay what they are."""
     selection = Selection(population=population) if population else Selection()
-    (row,) = _ask(two_right, selection=selection).rows
+    (row,) = ask(two_right, selection=selection).rows
     assert _counts(row) == counts
     with two_right.reading() as connection:
         (values,) = js_delta_by_eps(connection, selection).values()
@@ -420,9 +335,9 @@ def test_population_may_be_empty(store):
     """Where no image is right for every evaluator, the row is there and says so, by labels as well."""
     Bench(store).judge(ROWS)  # one of two evaluators is right on each image
     selection = Selection(population="all-correct")
-    (row,) = _ask(store, selection=selection).rows
+    (row,) = ask(store, selection=selection).rows
     assert (_counts(row), row["bug_fraction"], row["interval"]) == ((0, 2, 0, 0, 0), None, None)
-    assert _ask(store, by=["label-pair"], selection=selection).rows == []
+    assert ask(store, by=["label-pair"], selection=selection).rows == []
 
 
 @pytest.mark.parametrize(
@@ -440,7 +355,7 @@ def test_which_images_are_the_same(facts, interval, store):
     bench = Bench(store)
     for each in facts:
         bench.judge(ROWS, **each)
-    (row,) = _ask(store, by=["eps"]).rows
+    (row,) = ask(store, by=["eps"]).rows
     assert row["interval"] == interval
 
 
@@ -450,123 +365,5 @@ def test_images_of_one_file_are_the_same_for_all_its_judges(store):
     attack = bench.attack(ROWS, split="file")
     bench.evaluate(attack, ROWS, evaluators=(1, 2))
     bench.evaluate(attack, ROWS, evaluators=(2,))
-    (row,) = _ask(store, by=["eps"]).rows
+    (row,) = ask(store, by=["eps"]).rows
     assert row["interval"] == "bootstrap"
-
-
-def test_added_models_go_by_their_names(store):
-    """An added model is shown by its name, as attacked model and as evaluator, and sorts after the seeds."""
-    bench = Bench(store)
-    place = bench.add_model("mine")
-    bench.judge(ROWS, 1)
-    bench.evaluate(bench.attack(ROWS, place), ROWS, evaluators=(0, 1))
-    bench.evaluate(bench.attack(ROWS, 0), ROWS, evaluators=(place, 2))
-    table = _ask(store)
-    assert table.keys == DEFAULT_KEYS
-    assert [row["attacked"] for row in table.rows] == [0, 1, "mine"]
-    (mixed,) = _ask(store, by=["attacked", "evaluators"]).rows[:1]
-    assert mixed["evaluators"].split()[0] == "mine"
-    assert mixed["evaluators"].split()[1].startswith("2@")
-
-
-def test_attacked_models_of_one_seed_are_told_apart(store):
-    """Where one set judges two models of equal seed and method, their uids keep them apart."""
-    bench = Bench(store)
-    with store.transaction() as session:
-        bench.models.append(add_model(session, bench.dataset, 0))
-        bench.models.append(add_model(session, bench.dataset, 0, method="sam"))
-    for place in (0, 3, 4):
-        bench.evaluate(bench.attack(ROWS, place), ROWS)
-    rows = _ask(store).rows
-    assert [row["attacked"] for row in rows if row["method"] == "sam"] == [0]
-    assert {row["attacked"] for row in rows if row["method"] == "standard"} == {
-        f"0@{bench.models[place].uid[:8]}" for place in (0, 3)
-    }
-
-
-def test_sets_of_several_ensembles_have_no_ensemble(store):
-    """A set of evaluators that was put together has a null for its ensemble, and rows of its own."""
-    bench = Bench(store)
-    attack = bench.attack(ROWS)
-    bench.evaluate(attack, ROWS)
-    bench.evaluate(attack, ROWS, ensemble=None)
-    table = _ask(store)
-    assert table.keys == DEFAULT_KEYS
-    assert [row["ensemble"] for row in table.rows] == [None, "toy"]
-    assert [row["ensemble"] for row in _ask(store, selection=Selection(ensemble="toy")).rows] == ["toy"]
-
-
-FOREIGN = {
-    "split": "file", "steps": 0, "step_size": 0.0, "restarts": 0, "random_start": False, "library": "elsewhere",
-    "target_rule": "given", "objective": "unknown", "stop": "unknown",
-}  # fmt: skip
-
-
-def test_samples_from_elsewhere_came_without_their_steps(store):
-    """Without steps there is no relative step size; such rows group beside others."""
-    bench = Bench(store)
-    bench.judge(ROWS)
-    bench.judge(ROWS, **FOREIGN)
-    rows = _ask(store).rows
-    assert [(row["library"], row["steps"], row["relative_step_size"]) for row in rows] == [
-        ("elsewhere", 0, None),
-        ("jsdelta", 100, 2.5),
-    ]
-
-
-def test_attacks_that_no_fact_tells_apart_show_their_uid(store):
-    """Two files from one library are two attacks: a row each by default, named where they are pooled."""
-    bench = Bench(store)
-    attacks = [bench.attack(ROWS, **FOREIGN) for _ in range(2)]
-    for attack in attacks:
-        bench.evaluate(attack, ROWS)
-    table = _ask(store)
-    assert table.keys == (*DEFAULT_KEYS, "attack")
-    assert {row["attack"] for row in table.rows} == {attack.uid for attack in attacks}
-    assert _ask(store, by=["eps"]).pooled == {"attack": tuple(attack.uid for attack in attacks)}
-    assert _ask(store, by=["attack"]).pooled == {}
-
-
-@pytest.mark.parametrize(
-    ("facts", "count"),
-    [
-        ({"norm": "l2"}, 1),
-        ({"norm": "linf"}, 3),
-        ({"norm": "l2", "eps": (0.5,)}, 1),
-        ({"norm": "linf", "eps": (0.5,)}, 0),
-        ({"eps": (0.5000001,)}, 1),
-        ({"eps": (3.001 / 255,)}, 0),
-        ({"objective": "bug"}, 1),
-        ({"objective": "margin"}, 0),
-        ({"objective": "unknown"}, 1),
-        ({"library": "elsewhere"}, 1),
-        ({"temperature": "fit"}, 1),
-        ({"temperature": "1", "library": "jsdelta"}, 2),
-    ],
-)
-def test_selection_by_how_it_was_made_and_judged(facts, count, store):
-    """Norm, objective, library and temperature narrow a query; ε matches within rounding and in its norm."""
-    bench = Bench(store)
-    bench.judge(ROWS, norm="l2", eps=0.5)
-    bench.judge(ROWS, objective="bug")
-    bench.evaluate(bench.attack(ROWS, seed=1), ROWS, temperature_rule="fit")
-    bench.judge(ROWS, **FOREIGN)
-    with store.reading() as connection:
-        assert len(list_evaluations(connection, Selection(**facts))) == count
-
-
-@pytest.mark.parametrize(
-    ("facts", "known"),
-    [
-        ({"norm": "l3"}, "linf, l2"),
-        ({"temperature": "2"}, "1, fit"),
-        ({"population": "all"}, ", ".join(POPULATIONS)),
-        ({"objective": "nonsense"}, "target, margin, bug, feature"),
-        ({"library": "nonsense"}, "jsdelta"),
-    ],
-)
-def test_what_can_not_be_selected_is_refused(facts, known, store):
-    """A misspelt norm, rule, population, objective or library names what there is."""
-    Bench(store).judge(ROWS)
-    with pytest.raises(UnknownNameError, match=known):
-        _ask(store, selection=Selection(**facts))

@@ -1,0 +1,44 @@
+"""Stores of past releases, and Alembic run on an engine, for the tests of migrations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from jsdelta_db.store.migrate import alembic_config
+
+
+def run(engine: Engine, alembic_command, *arguments: str) -> None:
+    """Run one of Alembic's commands in a transaction."""
+    with engine.connect().execution_options(jsdelta_write=True) as connection, connection.begin():
+        alembic_command(alembic_config(connection), *arguments)
+
+
+@dataclass(frozen=True)
+class OldStore:
+    """A store that a past revision wrote, and what has come since.
+
+    Attributes:
+        rows: of model, attack, sample and score.
+        columns: that later revisions added, with what was true of the old rows.
+        in_view: columns that the view has got since.
+    """
+
+    revision: str
+    rows: tuple[int, int, int, int]
+    columns: Mapping[str, Mapping[str, object]]
+    in_view: tuple[str, ...]
+
+    @property
+    def file(self) -> Path:
+        """Where it is committed."""
+        return Path(__file__).parents[1] / "data" / f"store-{self.revision}.db"
+
+
+NEW_TABLES = {"image_count", "score_segment"}  # since the oldest
+NEW_IN_VIEW = ("js_attacked", "stability", "objective", "library", "temperature")  # since 0001
+OLD_STORES = (
+    OldStore("0001", (2, 1, 19, 19), {"model": {"name": None}, "attack": {"keeps_samples": 1}}, NEW_IN_VIEW),
+    OldStore("0002", (2, 1, 171, 171), {}, ()),
+)

@@ -88,7 +88,7 @@ def train(
 
 @dataclass(frozen=True, slots=True)
 class _Loop:
-    """What the epochs of a training share; images and labels are the train split's, on the device."""
+    """Parts that the epochs of a training share; images and labels are the train split's, on the device."""
 
     training: Training
     model: nn.Module

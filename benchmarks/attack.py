@@ -1,4 +1,4 @@
-"""How fast an attack step is beside torchattacks, foolbox and ART: same models, images, starts and steps."""
+"""Speed of an attack step beside torchattacks, foolbox and ART: same models, images, starts and steps."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""How much of the bare engine's rate ``jsdelta attack`` keeps while it scores, stores and logs."""
+"""Rate of ``jsdelta attack`` with scoring, storing and logging, beside the bare engine's."""
 
 import importlib
 import tempfile

@@ -1,4 +1,4 @@
-"""How much memory this process took; imports nothing that would count."""
+"""Peak memory of this process; imports nothing that would count."""
 
 import platform
 import resource

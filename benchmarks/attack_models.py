@@ -1,4 +1,4 @@
-"""What ``attack.py`` attacks: CIFAR networks trained for a minute on enlarged digits.
+"""Models for ``attack.py``: CIFAR networks trained for a minute on enlarged digits.
 
 ``python attack_models.py NETWORK FOLDER DEVICE IMAGES`` writes ``NETWORK.pt`` and ``NETWORK.npz``.
 """

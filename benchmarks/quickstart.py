@@ -1,4 +1,4 @@
-"""How long ``jsdelta quickstart`` takes in an empty workspace, and how much memory."""
+"""Time and memory of ``jsdelta quickstart`` in an empty workspace."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How fast the command line answers: ``jsdelta --help`` and ``jsdelta query bugs``, as whole processes."""
+"""Start-up of ``jsdelta --help`` and ``jsdelta query bugs``, as whole processes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Where ``store.py`` makes its stores: files in a temporary folder, or databases on a PostgreSQL server."""
+"""Places of ``store.py``'s stores: files in a temporary folder, or databases on a PostgreSQL server."""
 
 import os
 import secrets

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.eps import parse_eps
 from jsdelta_db.errors import UsageError
 
 from . import options
 from .groups import Group
+
+if TYPE_CHECKING:
+    from jsdelta_db.config.attack import AttackConfig
 
 Eps = Annotated[
     list[str] | None,
@@ -73,12 +75,14 @@ class MethodOptions:
     images: Images = None
     seed: Seed = 0
 
-    def configure(self, eps: Sequence[str], dtype: str, device: str) -> list[AttackConfig]:
+    def configure(self, eps: Sequence[str], dtype: str, device: str) -> "list[AttackConfig]":
         """Return one configuration per ε, the smallest first.
 
         Raises:
             UsageError: a value that is not valid, or two options that exclude each other.
         """
+        from jsdelta_db.config.attack import AttackConfig
+
         if self.untargeted and self.targets not in ("random", "untargeted"):
             raise UsageError(
                 f"--untargeted aims at no label, and --targets {self.targets!r} does; give one of them"

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.locations import Workspace
 
 from .attack_options import PlaceOptions, RoleOptions
@@ -13,12 +12,13 @@ from .options import ScoringOptions
 from .progress import TerminalProgress
 
 if TYPE_CHECKING:
+    from jsdelta_db.config.attack import AttackConfig
     from jsdelta_db.workbench.workbench import Workbench
 
 
 def run_attack(
     workspace: Workspace,
-    configs: Sequence[AttackConfig],
+    configs: Sequence["AttackConfig"],
     roles: RoleOptions,
     scoring: ScoringOptions = ScoringOptions(),  # noqa: B008 frozen
     place: PlaceOptions = PlaceOptions(),  # noqa: B008 frozen

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from jsdelta_db.config.construction import ConstructionRequest
 from jsdelta_db.config.eps import parse_eps
 
 from . import options
@@ -68,6 +67,7 @@ def build(
 
     Example: jsdelta dataset build det --from digits --name digits-det
     """
+    from jsdelta_db.config.construction import ConstructionRequest
     from jsdelta_db.pipeline.datasets.build import build_dataset
 
     radius = None if eps is None else parse_eps(eps, "l2")

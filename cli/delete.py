@@ -1,4 +1,4 @@
-"""``jsdelta db delete``."""
+"""``jsdelta db delete``: a run and all that depends on it."""
 
 import sys
 from dataclasses import asdict

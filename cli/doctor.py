@@ -1,4 +1,4 @@
-"""``jsdelta doctor``."""
+"""``jsdelta doctor``: checks of the workspace, and repairs."""
 
 from typing import Annotated
 

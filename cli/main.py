@@ -69,22 +69,19 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace", "-w", metavar="FOLDER", help="Folder of the store and MLflow's files (JSDELTA_HOME)."
+    ),
+]
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+]
+
+
 @app.callback()
-def configure(
-    ctx: typer.Context,
-    workspace: Annotated[
-        Path | None,
-        typer.Option(
-            "--workspace",
-            "-w",
-            metavar="FOLDER",
-            help="Folder of the store and MLflow's files (JSDELTA_HOME).",
-        ),
-    ] = None,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
+def configure(ctx: typer.Context, workspace: Root = None, version: Version = False) -> None:
     """Tell adversarial bugs from non-robust features, and keep the record.
 
     Start with [bold]jsdelta quickstart[/bold], or with jsdelta train --seed 0, jsdelta attack --eps 3

@@ -1,11 +1,10 @@
-"""``jsdelta quickstart``."""
+"""``jsdelta quickstart``: the whole way on a small data set."""
 
 import shutil
 from pathlib import Path
 
 import typer
 
-from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 
 from .attack_options import RoleOptions
@@ -22,6 +21,7 @@ def quickstart(ctx: typer.Context) -> None:
 
     Example: jsdelta quickstart
     """
+    from jsdelta_db.config.attack import AttackConfig
     from jsdelta_db.config.recipes import get_recipe
     from jsdelta_db.pipeline.train import train_ensemble
     from jsdelta_db.plots.files import save_figure

@@ -1,10 +1,8 @@
-"""``jsdelta recipes``."""
+"""``jsdelta recipes``: the training recipes of the package."""
 
 from typing import Annotated
 
 import typer
-
-from jsdelta_db.config.recipes import get_recipe, list_recipes, read_recipe_text
 
 from . import options
 from .groups import with_groups
@@ -25,6 +23,8 @@ def list_command(output: options.PrintingFormat) -> None:
 
     Example: jsdelta recipes list
     """
+    from jsdelta_db.config.recipes import get_recipe, list_recipes
+
     loaded = [get_recipe(name) for name in list_recipes()]
     facts = ("dataset", "arch", "method", "epochs")
     rows = [
@@ -41,4 +41,6 @@ def show(name: Annotated[str, typer.Argument(help="Name of the recipe.")]) -> No
 
     Example: jsdelta recipes show digits
     """
+    from jsdelta_db.config.recipes import read_recipe_text
+
     typer.echo(read_recipe_text(name), nl=False)

@@ -1,4 +1,4 @@
-"""``jsdelta query sql``."""
+"""``jsdelta query sql``: one statement of the user."""
 
 from typing import Annotated
 

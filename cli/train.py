@@ -1,4 +1,4 @@
-"""``jsdelta train``."""
+"""``jsdelta train``: an ensemble from a recipe."""
 
 from typing import TYPE_CHECKING, Annotated
 

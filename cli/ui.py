@@ -1,4 +1,4 @@
-"""``jsdelta ui``."""
+"""``jsdelta ui``: the MLflow UI of the workspace."""
 
 import signal
 import socket
@@ -17,11 +17,7 @@ Port = Annotated[int, options.whole("Port to listen on.", 1, 65535)]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
 
-def ui(
-    ctx: typer.Context,
-    port: Port = 5000,
-    host: Host = "127.0.0.1",
-) -> None:
+def ui(ctx: typer.Context, port: Port = 5000, host: Host = "127.0.0.1") -> None:
     """Show this workspace's runs in the MLflow UI, until Ctrl-C.
 
     Example: jsdelta ui --port 5000
@@ -41,6 +37,7 @@ def ui(
 
 
 def _check_port(host: str, port: int) -> None:
+    """Check that a port is free: MLflow's own error comes late and long."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

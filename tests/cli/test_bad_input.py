@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.calls import call, query
+from tests.cli.calls import call, query, words
+from tests.reading import ask, contents, tell
 from tests.workspaces import TINY_STEPS
 
 QUICK_ATTACK = ["attack", "--steps", str(TINY_STEPS), "--images", "60"]
@@ -267,18 +268,7 @@ def fails(capsys, workspace, expected, fragment, arguments):
     return err
 
 
-def contents(workspace):
-    """Return all rows of the store, as SQL."""
-    connection = sqlite3.connect(workspace.root / "jsdelta.db")
-    try:
-        return list(connection.iterdump())
-    finally:
-        connection.close()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "fragment"), TYPED, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
-)
+@pytest.mark.parametrize(("arguments", "fragment"), TYPED, ids=words)
 def test_what_is_typed_wrong_is_one_line_and_makes_nothing(
     arguments, fragment, tmp_path, monkeypatch, capsys
 ):
@@ -292,7 +282,7 @@ def test_what_is_typed_wrong_is_one_line_and_makes_nothing(
 @pytest.mark.parametrize(
     ("arguments", "code", "fragment"),
     ASKED,
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=words,
 )
 def test_what_the_store_does_not_have_is_one_line(
     arguments, code, fragment, tiny_copy, tmp_path, monkeypatch, capsys
@@ -366,10 +356,7 @@ def test_database_of_another_program(command, tmp_path, monkeypatch, capsys):
 )
 def test_store_of_another_version(revision, fragment, command, tiny_copy, capsys):
     """An older or newer schema is refused with exit 3 and what to do; it is never migrated unasked."""
-    connection = sqlite3.connect(tiny_copy.root / "jsdelta.db")
-    connection.execute("UPDATE jsdelta_alembic_version SET version_num = ?", (revision,))
-    connection.commit()
-    connection.close()
+    tell(tiny_copy, "UPDATE jsdelta_alembic_version SET version_num = ?", revision)
     before = contents(tiny_copy)
     fails(capsys, tiny_copy, 3, fragment, command)
     assert contents(tiny_copy) == before
@@ -422,9 +409,7 @@ def alter(path):
 @pytest.mark.parametrize("seed", [0, 2])
 def test_damaged_checkpoint(seed, damage, tiny_copy, capsys):
     """A damaged checkpoint, the attacked model's or an evaluator's, stops the attack before any row is made."""
-    connection = sqlite3.connect(tiny_copy.root / "jsdelta.db")
-    ((uri,),) = connection.execute("SELECT checkpoint_uri FROM model WHERE seed = ?", (seed,)).fetchall()
-    connection.close()
+    ((uri,),) = ask(tiny_copy, "SELECT checkpoint_uri FROM model WHERE seed = ?", seed)
     damage(tiny_copy.root / uri)
     before = contents(tiny_copy)
     err = fails(capsys, tiny_copy, 1, "is missing or altered", [*QUICK_ATTACK, "--eps", "5"])
@@ -486,9 +471,7 @@ def test_network_of_the_user_that_can_not_be_used(
     fails(
         capsys, tiny_copy, code, fragment, ["train", "--members", "2", "--arch", f"networks_of_a_user:{name}"]
     )
-    connection = sqlite3.connect(tiny_copy.root / "jsdelta.db")
-    assert connection.execute("SELECT count(*) FROM model WHERE status = 'finished'").fetchone() == (3,)
-    connection.close()
+    assert ask(tiny_copy, "SELECT count(*) FROM model WHERE status = 'finished'") == [(3,)]
     assert query(capsys, tiny_copy) == rows
 
 

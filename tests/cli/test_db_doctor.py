@@ -8,7 +8,8 @@ import pytest
 
 from jsdelta_db.config.recipes import list_recipes, read_recipe_text
 from jsdelta_db.store.constants import HEAD_REVISION
-from tests.cli.calls import call, execute, one, parse_table
+from tests.cli.calls import call, parse_table
+from tests.reading import ask, tell
 
 
 def test_upgrade_makes_a_store_once(tmp_path, capsys):
@@ -43,7 +44,7 @@ def test_check_after_moving_the_workspace(tiny_copy, tmp_path, capsys):
 )
 def test_check_finds_rows_that_do_not_belong_together(statement, fragment, tiny_copy, capsys):
     """Each problem is a line on stdout; the exit code is 1 and the last line says what to do."""
-    execute(tiny_copy, statement)
+    tell(tiny_copy, statement)
     code, out, err = call(capsys, tiny_copy, "db", "check")
     assert code == 1
     assert fragment in out
@@ -61,7 +62,7 @@ def test_check_finds_rows_that_do_not_belong_together(statement, fragment, tiny_
 )
 def test_check_finds_files_that_are_not_what_was_written(statement, damage, fragment, tiny_copy, capsys):
     """A file that is gone or altered is one line that names it."""
-    (uri,) = one(tiny_copy, statement)
+    uri = ask(tiny_copy, statement)[0][0]
     path = tiny_copy.root / uri
     path.unlink() if damage == "remove" else path.write_bytes(path.read_bytes()[:-1])
     code, out, _ = call(capsys, tiny_copy, "db", "check")
@@ -75,7 +76,7 @@ def test_stats_count_rows_and_states(tiny, capsys):
     assert code == 0
     assert (counts["model", "all"], counts["model", "finished"], counts["ensemble", "finished"]) == (3, 3, 1)
     assert (counts["attack", "all"], counts["evaluation", "finished"]) == (2, 2)
-    assert counts["sample", "all"] == counts["score", "all"] == one(tiny, "SELECT count(*) FROM sample")[0]
+    assert counts["sample", "all"] == counts["score", "all"] == ask(tiny, "SELECT count(*) FROM sample")[0][0]
     assert (counts["attack", "finished"], counts["dataset", "finished"], counts["store", "all"]) == (
         2,
         1,
@@ -140,7 +141,7 @@ def test_doctor_finds_the_data_folder(tiny, tmp_path, capsys):
 
 def test_doctor_fails_where_the_store_is_broken(tiny_copy, capsys):
     """A store of another revision is broken: the table still comes, the exit code is 1."""
-    execute(tiny_copy, "UPDATE jsdelta_alembic_version SET version_num = '9999'")
+    tell(tiny_copy, "UPDATE jsdelta_alembic_version SET version_num = '9999'")
     code, checks, err = doctor(capsys, tiny_copy)
     assert (code, checks["store"][0]) == (1, "broken")
     assert "update jsdelta" in checks["store"][1]
@@ -167,13 +168,10 @@ def test_repair_logs_what_mlflow_missed(tiny_copy, capsys):
     """Rows without a run get one with their parameters and metrics; asked again, nothing is left."""
     from mlflow import MlflowClient
 
-    execute(
-        tiny_copy,
-        "UPDATE model SET mlflow_run_id = NULL WHERE seed = 1",
-        "UPDATE evaluation SET mlflow_run_id = NULL WHERE id = 1",
-    )
+    tell(tiny_copy, "UPDATE model SET mlflow_run_id = NULL WHERE seed = 1")
+    tell(tiny_copy, "UPDATE evaluation SET mlflow_run_id = NULL WHERE id = 1")
     code, _, err = call(capsys, tiny_copy, "doctor", "--repair")
-    uid, mlflow_run_id = one(tiny_copy, "SELECT uid, mlflow_run_id FROM evaluation WHERE id = 1")
+    ((uid, mlflow_run_id),) = ask(tiny_copy, "SELECT uid, mlflow_run_id FROM evaluation WHERE id = 1")
     assert code == 0, err
     assert "logged member seed 1" in err
     assert f"logged evaluation {uid}" in err
@@ -181,7 +179,7 @@ def test_repair_logs_what_mlflow_missed(tiny_copy, capsys):
     run = client.get_run(mlflow_run_id)
     assert (run.info.status, run.data.tags["jsdelta.uid"]) == ("FINISHED", uid)
     assert {"success_rate", "bug_fraction_beta_0.1"} <= set(run.data.metrics)
-    (member_run_id,) = one(tiny_copy, "SELECT mlflow_run_id FROM model WHERE seed = 1")
+    ((member_run_id,),) = ask(tiny_copy, "SELECT mlflow_run_id FROM model WHERE seed = 1")
     member = client.get_run(member_run_id)
     assert [metric.step for metric in client.get_metric_history(member_run_id, "loss")] == [1, 2, 3]
     assert member.data.params["seed"] == "1"

@@ -5,23 +5,24 @@ import sys
 import pytest
 import typer
 
-from tests.cli.calls import call, execute, one, parse_table
+from tests.cli.calls import call, parse_table, refused
+from tests.reading import ask, tell
 
 
 @pytest.fixture
 def member(tiny_copy):
     """The uid of a member that judged."""
-    return one(tiny_copy, "SELECT uid FROM model WHERE seed = 1")[0]
+    return ask(tiny_copy, "SELECT uid FROM model WHERE seed = 1")[0][0]
 
 
 @pytest.fixture
 def evaluation(tiny_copy):
     """The uid of an evaluation."""
-    return one(tiny_copy, "SELECT uid FROM evaluation WHERE id = 1")[0]
+    return ask(tiny_copy, "SELECT uid FROM evaluation WHERE id = 1")[0][0]
 
 
 def count(workspace, table):
-    return one(workspace, f"SELECT count(*) FROM {table}")[0]
+    return ask(workspace, f"SELECT count(*) FROM {table}")[0][0]
 
 
 def test_evaluation_is_deleted(tiny_copy, evaluation, capsys):
@@ -36,9 +37,8 @@ def test_evaluation_is_deleted(tiny_copy, evaluation, capsys):
 
 def test_what_is_needed_is_refused(tiny_copy, member, capsys):
     """Exit 1, and one line that lists what needs it."""
-    code, out, err = call(capsys, tiny_copy, "db", "delete", member)
-    assert (code, out, len(err.splitlines())) == (1, "", 1)
-    assert f"model {member} (digits seed 1) is needed by ensemble " in err
+    needed = f"model {member} (digits seed 1) is needed by ensemble "
+    err = refused(capsys, tiny_copy, 1, needed, "db", "delete", member)
     assert "(digits), evaluation " in err
     assert "--cascade" in err
     assert count(tiny_copy, "model") == 3
@@ -86,11 +86,8 @@ def test_nothing_is_deleted_under_a_live_process(tiny_copy, member, capsys):
     """A chunk in the hands of a live process: refused, even with --yes."""
     from jsdelta_db.runtime.leases import current_owner
 
-    owner = current_owner().replace("\t", "' || char(9) || '")
-    execute(
-        tiny_copy,
-        f"UPDATE evaluation_chunk SET status = 'running', owner = '{owner}' WHERE evaluation_id = 1",
-    )
+    running = "UPDATE evaluation_chunk SET status = 'running', owner = ? WHERE evaluation_id = 1"
+    tell(tiny_copy, running, current_owner())
     code, out, err = call(capsys, tiny_copy, "db", "delete", member, "--cascade", "--yes")
     assert (code, out) == (1, "")
     assert "works on evaluation" in err
@@ -107,13 +104,10 @@ def test_nothing_is_deleted_under_a_live_process(tiny_copy, member, capsys):
 )
 def test_bad_input_is_one_line(arguments, code, fragment, tiny, capsys):
     """What names nothing is said in one line."""
-    found, out, err = call(capsys, tiny, "db", "delete", *arguments)
-    assert (found, out, len(err.splitlines())) == (code, "", 1)
-    assert fragment in err
+    refused(capsys, tiny, code, fragment, "db", "delete", *arguments)
 
 
 def test_without_a_store_none_is_made(tmp_path, capsys):
     """Deleting needs a store, and makes none."""
-    code, _, err = call(capsys, tmp_path / "none", "db", "delete", "abcd")
-    assert (code, "no store at" in err) == (3, True)
+    refused(capsys, tmp_path / "none", 3, "no store at", "db", "delete", "abcd")
     assert list(tmp_path.iterdir()) == []

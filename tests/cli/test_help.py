@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 
 from cli.main import app, run
 from tests.cli.calls import call
+from tests.reading import tell
 
 ROOT = Path(__file__).parents[2]
 JSDELTA = Path(sys.executable).parent / "jsdelta"
@@ -65,10 +65,7 @@ def files_at_hand(tiny, tmp_path, monkeypatch):
 @pytest.fixture
 def uid_at_hand(tiny_copy):
     """The run that the examples name by its uid is in the store."""
-    connection = sqlite3.connect(tiny_copy.root / "jsdelta.db")
-    connection.execute("UPDATE evaluation SET uid = '3f9c2b7a51e0d864' WHERE id = 1")
-    connection.commit()
-    connection.close()
+    tell(tiny_copy, "UPDATE evaluation SET uid = '3f9c2b7a51e0d864' WHERE id = 1")
 
 
 def walk(command, words=()):

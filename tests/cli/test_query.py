@@ -10,6 +10,7 @@ import pytest
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.store.migrate import upgrade
 from tests.cli.calls import DEFAULT_KEYS, call, parse_markdown, parse_table, query
+from tests.reading import ask
 
 COUNTED = [
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_bugs",
@@ -72,16 +73,15 @@ def test_counts_belong_together(tiny, capsys):
 def test_counts_are_those_of_the_stored_rows(tiny, capsys):
     """What is printed is what plain SQL counts in the tables."""
     (row,) = query(capsys, tiny, "--eps", "8", "--beta", "0.1")
-    with sqlite3.connect(tiny.root / "jsdelta.db") as connection:
-        found = connection.execute(
-            "SELECT count(*), sum(success), sum(success AND js_delta < 0.1) FROM sample"
-            " JOIN attack ON attack.id = sample.attack_id JOIN evaluation ON evaluation.attack_id = attack.id"
-            " JOIN score ON score.evaluation_id = evaluation.id"
-            " AND score.sample_index = sample.sample_index AND score.requested_target = sample.requested_target"
-            " WHERE eps = ? AND js_delta IS NOT NULL",
-            (8 / 255,),
-        ).fetchone()
-    connection.close()
+    (found,) = ask(
+        tiny,
+        "SELECT count(*), sum(success), sum(success AND js_delta < 0.1) FROM sample"
+        " JOIN attack ON attack.id = sample.attack_id JOIN evaluation ON evaluation.attack_id = attack.id"
+        " JOIN score ON score.evaluation_id = evaluation.id"
+        " AND score.sample_index = sample.sample_index AND score.requested_target = sample.requested_target"
+        " WHERE eps = ? AND js_delta IS NOT NULL",
+        8 / 255,
+    )
     assert (row["n_attempted"], row["n_success"], row["n_bugs"]) == found
 
 
@@ -195,9 +195,7 @@ def test_selection(arguments, eps, tiny, capsys):
 @pytest.mark.parametrize("table", ["attack", "evaluation"])
 def test_attack_selects_by_uid_prefix(table, tiny, capsys):
     """--attack takes any unique start of an attack's or evaluation's uid."""
-    with sqlite3.connect(tiny.root / "jsdelta.db") as connection:
-        (uid,) = connection.execute(f"SELECT uid FROM {table} ORDER BY id DESC LIMIT 1").fetchone()
-    connection.close()
+    ((uid,),) = ask(tiny, f"SELECT uid FROM {table} ORDER BY id DESC LIMIT 1")
     assert {row["eps"] for row in query(capsys, tiny, "--attack", uid[:8])} == {8 / 255}
 
 

@@ -2,10 +2,8 @@
 
 import csv
 import io
-import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +16,8 @@ from jsdelta_db.queries.samples import SAMPLE_KEYS
 from jsdelta_db.queries.stability import STABILITY_KEYS
 from jsdelta_db.queries.transfer import TRANSFER_KEYS
 from jsdelta_db.store.migrate import upgrade
-from tests.cli.calls import DEFAULT_KEYS, call, parse_markdown, parse_table, query
+from tests.cli.calls import DEFAULT_KEYS, call, parse_markdown, parse_table, query, query_json, refused, words
+from tests.reading import ask, tell
 from tests.workspaces import tiny_attacks
 
 KEYS = {
@@ -45,17 +44,10 @@ def looked_at(tiny, tmp_path_factory):
     return resolve_workspace(root)
 
 
-def ask(capsys, workspace, *arguments):
-    """Ask for JSON; return the rows and what stderr says."""
-    code, out, err = call(capsys, workspace, "query", *arguments, "--format", "json")
-    assert (code, err.count("jsdelta:")) == (0, 0), err
-    return json.loads(out), err
-
-
 @pytest.mark.parametrize("name", KEYS)
 def test_keys_are_the_documented_ones(name, looked_at, capsys):
     """Each row has the same keys in JSON and in CSV, in that order."""
-    rows, _ = ask(capsys, looked_at, name, "--eps", "8")
+    rows, _ = query_json(capsys, looked_at, name, "--eps", "8")
     assert rows
     assert {tuple(row) for row in rows} == {tuple(KEYS[name])}
     _, out, _ = call(capsys, looked_at, "query", name, "--eps", "8", "--format", "csv")
@@ -66,7 +58,7 @@ def test_keys_are_the_documented_ones(name, looked_at, capsys):
 @pytest.mark.parametrize(("form", "parse"), [("markdown", parse_markdown), ("table", parse_table)])
 def test_people_get_a_row_for_each(name, form, parse, looked_at, capsys):
     """Tables have as many rows as JSON, uids shortened to eight characters, ε in pixel levels."""
-    rows, _ = ask(capsys, looked_at, name, "--eps", "8")
+    rows, _ = query_json(capsys, looked_at, name, "--eps", "8")
     code, out, _ = call(capsys, looked_at, "query", name, "--eps", "8", "--format", form)
     cells = parse(out)
     assert (code, len(cells)) == (0, len(rows))
@@ -91,32 +83,31 @@ def test_output_file_and_no_header(name, looked_at, tmp_path, capsys):
 def test_store_without_rows_is_no_failure(name, workspace, capsys):
     """An empty store gives an empty list, and a hint on stderr."""
     upgrade(workspace.db_url)
-    rows, err = ask(capsys, workspace, name)
+    rows, err = query_json(capsys, workspace, name)
     assert rows == []
     assert "jsdelta" in err
 
 
 def test_samples_are_the_stored_rows(looked_at, capsys):
     """The rows are those that plain SQL finds, the smallest JSΔ first; the rest is counted on stderr."""
-    rows, err = ask(capsys, looked_at, "samples", "--eps", "8", "--limit", "3")
-    with sqlite3.connect(looked_at.root / "jsdelta.db") as connection:
-        found = connection.execute(
-            "SELECT js_delta, js, confidence FROM sample JOIN score USING (sample_index, requested_target)"
-            " JOIN evaluation ON evaluation.id = evaluation_id AND evaluation.attack_id = sample.attack_id"
-            " JOIN attack ON attack.id = sample.attack_id WHERE eps = ? AND success = 1 ORDER BY js_delta",
-            (8 / 255,),
-        ).fetchall()
-    connection.close()
+    rows, err = query_json(capsys, looked_at, "samples", "--eps", "8", "--limit", "3")
+    found = ask(
+        looked_at,
+        "SELECT js_delta, js, confidence FROM sample JOIN score USING (sample_index, requested_target)"
+        " JOIN evaluation ON evaluation.id = evaluation_id AND evaluation.attack_id = sample.attack_id"
+        " JOIN attack ON attack.id = sample.attack_id WHERE eps = ? AND success = 1 ORDER BY js_delta",
+        8 / 255,
+    )
     assert [(row["js_delta"], row["js"], row["confidence"]) for row in rows] == found[:3]
     assert f"{len(found) - 3} more; --limit 0 lists all" in err
-    everything, err = ask(capsys, looked_at, "samples", "--eps", "8", "--limit", "0")
+    everything, err = query_json(capsys, looked_at, "samples", "--eps", "8", "--limit", "0")
     assert (len(everything), err) == (len(found), "")
 
 
 def test_bugs_among_the_samples_are_those_counted(tiny, capsys):
     """--bugs lists exactly the samples that query bugs counts, largest first on request."""
     (counted,) = query(capsys, tiny, "--eps", "8", "--beta", "0.1")
-    rows, _ = ask(
+    rows, _ = query_json(
         capsys, tiny, "samples", "--eps", "8", "--bugs", "0.1", "--limit", "0", "--sort", "-js_delta"
     )
     values = [row["js_delta"] for row in rows]
@@ -128,11 +119,13 @@ def test_bugs_among_the_samples_are_those_counted(tiny, capsys):
 def test_failed_attempts_and_labels_on_request(tiny, capsys):
     """--all adds the failed attempts; --source and --target keep one label."""
     (counted,) = query(capsys, tiny, "--eps", "3", "--beta", "0.1")
-    rows, _ = ask(capsys, tiny, "samples", "--eps", "3", "--all", "--limit", "0")
+    rows, _ = query_json(capsys, tiny, "samples", "--eps", "3", "--all", "--limit", "0")
     assert len(rows) == counted["n_attempted"] + counted["n_no_baseline"]
     for key in ("source", "target"):
         label = rows[0][f"{key}_label"]
-        kept, _ = ask(capsys, tiny, "samples", "--eps", "3", "--all", "--limit", "0", f"--{key}", label)
+        kept, _ = query_json(
+            capsys, tiny, "samples", "--eps", "3", "--all", "--limit", "0", f"--{key}", label
+        )
         assert kept == [row for row in rows if row[f"{key}_label"] == label]
 
 
@@ -155,18 +148,16 @@ def test_failed_attempts_and_labels_on_request(tiny, capsys):
         (["controls", "--objective", "x"], "unknown objective 'x'; there is: target, margin, bug, feature"),
         (["assumptions", "--library", "x"], "unknown library 'x'; there is: jsdelta"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=words,
 )
 def test_bad_input_is_one_line(arguments, fragment, tiny, capsys):
     """What cannot be asked is a usage error in one line that names what can."""
-    code, out, err = call(capsys, tiny, "query", *arguments)
-    assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert fragment in err
+    refused(capsys, tiny, 2, fragment, "query", *arguments)
 
 
 def test_stability_of_what_was_measured(looked_at, capsys):
     """The measured attack has a row with the attacked model's sharpness; the other is named with what to run."""
-    (row,), err = ask(capsys, looked_at, "stability", "--beta", "0.2")
+    (row,), err = query_json(capsys, looked_at, "stability", "--beta", "0.2")
     assert (row["eps"], row["beta"]) == (8 / 255, 0.2)
     assert (
         row["n_bugs"] + row["n_features"]
@@ -176,23 +167,23 @@ def test_stability_of_what_was_measured(looked_at, capsys):
     assert row["sharpness"] > 0
     assert "run the same jsdelta attack" in err
     assert "--stability" in err
-    assert ask(capsys, looked_at, "stability", "--eps", "8")[1] == ""
+    assert query_json(capsys, looked_at, "stability", "--eps", "8")[1] == ""
 
 
 def test_controls_of_what_was_looked_at(looked_at, capsys):
     """Each control has its verdict; an evaluation without controls is named with what to run."""
-    rows, err = ask(capsys, looked_at, "controls")
+    rows, err = query_json(capsys, looked_at, "controls")
     assert {row["eps"] for row in rows} == {8 / 255}
     verdicts = {row["control"]: row["verdict"] for row in rows}
     assert (verdicts["identity"], verdicts["bug_seeking"]) == ("pass", "shown")
     assert not {name for name in verdicts if name.startswith(("agreement", "accuracy", "invariance"))}
     assert "--controls" in err
-    assert ask(capsys, looked_at, "controls", "--eps", "8")[1] == ""
+    assert query_json(capsys, looked_at, "controls", "--eps", "8")[1] == ""
 
 
 def test_assumptions_explain_what_fails(looked_at, capsys):
     """Agreement is shown for all; a failed invariance is explained in plain words."""
-    rows, err = ask(capsys, looked_at, "assumptions")
+    rows, err = query_json(capsys, looked_at, "assumptions")
     assert [row["assumption"] for row in rows if row["eps"] == 3 / 255] == [
         "agreement_label", "agreement_js", "accuracy_spread",
     ]  # fmt: skip
@@ -204,13 +195,15 @@ def test_assumptions_explain_what_fails(looked_at, capsys):
 def test_population_is_named_and_narrows(tiny, tmp_path, capsys):
     """all-correct counts fewer attempts, leaves the skipped images as they are, and is said on stderr."""
     (plain,) = query(capsys, tiny, "--eps", "8", "--beta", "0.1")
-    (row,), err = ask(capsys, tiny, "bugs", "--eps", "8", "--beta", "0.1", "--population", "all-correct")
-    right, _ = ask(capsys, tiny, "samples", "--eps", "8", "--all", "--limit", "0")
+    (row,), err = query_json(
+        capsys, tiny, "bugs", "--eps", "8", "--beta", "0.1", "--population", "all-correct"
+    )
+    right, _ = query_json(capsys, tiny, "samples", "--eps", "8", "--all", "--limit", "0")
     right = [each for each in right if each["n_right"] == 2 and each["js_delta"] is not None]
     assert (row["n_attempted"], row["n_skipped"]) == (len(right), plain["n_skipped"])
     assert row["n_success"] == sum(each["success"] for each in right)
     assert "population: all-correct" in err
-    assert "population" not in ask(capsys, tiny, "bugs", "--population", "attacked-correct")[1]
+    assert "population" not in query_json(capsys, tiny, "bugs", "--population", "attacked-correct")[1]
     figure = tmp_path / "figure.svg"
     code, _, err = call(
         capsys, tiny, "plot", "histogram", "--eps", "8", "--population", "all-correct", "-o", str(figure)
@@ -224,34 +217,28 @@ def test_population_is_named_and_narrows(tiny, tmp_path, capsys):
 @pytest.mark.parametrize(("form", "parse"), [("markdown", parse_markdown), ("table", parse_table)])
 def test_mixed_evaluators_and_added_models(name, form, parse, tiny_copy, capsys):
     """An added model goes by its name, and a set of evaluators without an ensemble shows a dash."""
-    with sqlite3.connect(tiny_copy.root / "jsdelta.db") as connection:
-        connection.execute("UPDATE evaluation SET ensemble_id = NULL WHERE id = 1")
-        connection.execute("UPDATE model SET name = 'mine' WHERE seed = 0")
-    connection.close()
+    tell(tiny_copy, "UPDATE evaluation SET ensemble_id = NULL WHERE id = 1")
+    tell(tiny_copy, "UPDATE model SET name = 'mine' WHERE seed = 0")
     code, out, _ = call(capsys, tiny_copy, "query", name, "--format", form)
     rows = parse(out)
     assert code == 0
     assert {row["ensemble"] for row in rows} == {"–", "digits"}
     assert {row["attacked"] for row in rows} == {"mine"}
-    rows, _ = ask(capsys, tiny_copy, name)
+    rows, _ = query_json(capsys, tiny_copy, name)
     assert {row["ensemble"] for row in rows} == {None, "digits"}
 
 
 def test_evaluators_that_were_added_go_by_their_names(tiny_copy, capsys):
     """Among the evaluators a seed stands with the start of its uid, an added model by its name."""
-    with sqlite3.connect(tiny_copy.root / "jsdelta.db") as connection:
-        connection.execute("UPDATE model SET name = 'mine' WHERE seed = 2")
-        ((uid,),) = connection.execute("SELECT uid FROM model WHERE seed = 1")
-    connection.close()
+    tell(tiny_copy, "UPDATE model SET name = 'mine' WHERE seed = 2")
+    ((uid,),) = ask(tiny_copy, "SELECT uid FROM model WHERE seed = 1")
     (row,) = query(capsys, tiny_copy, "--by", "evaluators", "--beta", "0.1")
     assert row["evaluators"] == f"1@{uid[:6]} mine"
 
 
 def test_eps_of_another_norm(tiny_copy, capsys):
     """With --norm l2 an ε is as written, and only attacks in that norm are looked at."""
-    with sqlite3.connect(tiny_copy.root / "jsdelta.db") as connection:
-        connection.execute("UPDATE attack SET norm = 'l2', eps = 0.5 WHERE id = 2")
-    connection.close()
+    tell(tiny_copy, "UPDATE attack SET norm = 'l2', eps = 0.5 WHERE id = 2")
     rows = query(capsys, tiny_copy, "--norm", "l2", "--eps", "0.5", "--beta", "0.1")
     assert [(row["norm"], row["eps"]) for row in rows] == [("l2", 0.5)]
     assert query(capsys, tiny_copy, "--norm", "linf", "--eps", "0.5") == []

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cli.calls import call, parse_markdown, parse_table
+from tests.cli.calls import call, parse_markdown, parse_table, refused
 
 ODD = "SELECT NULL AS n, x'00ff' AS b, 1 AS eps, 2 AS eps, 'a|b' AS js, 0.5 AS js_low"
 NAMES = ["n", "b", "eps", "eps_2", "js", "js_low"]
@@ -68,16 +68,12 @@ def test_output_and_no_header(tiny, tmp_path, capsys):
 )
 def test_bad_input_is_one_line(arguments, code, fragment, tiny, capsys):
     """What is wrong is said in one line, and nothing is printed as an answer."""
-    found, out, err = call(capsys, tiny, "query", "sql", *arguments)
-    assert (found, out, len(err.splitlines())) == (code, "", 1)
-    assert fragment in err
+    refused(capsys, tiny, code, fragment, "query", "sql", *arguments)
 
 
 def test_without_a_store(tmp_path, capsys):
     """Exit 3 and the command that makes one, as for the other questions; nothing is made."""
-    code, out, err = call(capsys, tmp_path / "none", "query", "sql", "SELECT 1")
-    assert (code, out) == (3, "")
-    assert "no store at" in err
+    refused(capsys, tmp_path / "none", 3, "no store at", "query", "sql", "SELECT 1")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,11 +1,11 @@
 """``jsdelta train`` and ``jsdelta attack``, in process and tiny."""
 
 import json
-import sqlite3
 
 import pytest
 
-from tests.cli.calls import call, parse_table, query
+from tests.cli.calls import call, parse_table, query, refused, words
+from tests.reading import ask
 from tests.workspaces import TINY_STEPS
 
 TRAIN = ["train", "--members", "2", "--epochs", "1"]
@@ -13,20 +13,11 @@ TINY_TRAIN = ["train", "--members", "3", "--epochs", "3"]  # what the tiny store
 TINY_ATTACK = ["attack", "--steps", str(TINY_STEPS), "--images", "60"]
 
 
-def select(workspace, statement):
-    """Return the rows of one SQL statement."""
-    connection = sqlite3.connect(workspace.root / "jsdelta.db")
-    try:
-        return connection.execute(statement).fetchall()
-    finally:
-        connection.close()
-
-
 def test_train_prints_the_accuracy_of_each_member(workspace, capsys):
     """A first call makes the store, trains seeds SEED and SEED + 1, and prints one row a member."""
     code, out, err = call(capsys, workspace, *TRAIN, "--seed", "5")
     rows = parse_table(out)
-    stored = select(workspace, "SELECT seed, uid, clean_accuracy FROM model ORDER BY seed")
+    stored = ask(workspace, "SELECT seed, uid, clean_accuracy FROM model ORDER BY seed")
     assert code == 0, err
     assert [(int(row["seed"]), row["model"], row["state"]) for row in rows] == [
         (seed, uid, "trained") for seed, uid, _ in stored
@@ -35,16 +26,16 @@ def test_train_prints_the_accuracy_of_each_member(workspace, capsys):
     for row, (_, _, clean_accuracy) in zip(rows, stored, strict=True):
         assert float(row["clean accuracy"]) == pytest.approx(clean_accuracy, abs=1e-3)
     assert "next: jsdelta attack --eps 3" in err
-    assert select(workspace, "SELECT status, count(*) FROM model GROUP BY status") == [("finished", 2)]
+    assert ask(workspace, "SELECT status, count(*) FROM model GROUP BY status") == [("finished", 2)]
 
 
 def test_train_again_finds_the_members(tiny_copy, capsys):
     """The same command trains nothing and shows the same members as found."""
-    before = select(tiny_copy, "SELECT * FROM model")
+    before = ask(tiny_copy, "SELECT * FROM model")
     code, out, _ = call(capsys, tiny_copy, *TINY_TRAIN)
     assert (code, [row["state"] for row in parse_table(out)]) == (0, ["found"] * 3)
-    assert select(tiny_copy, "SELECT * FROM model") == before
-    assert select(tiny_copy, "SELECT count(*) FROM ensemble") == [(1,)]
+    assert ask(tiny_copy, "SELECT * FROM model") == before
+    assert ask(tiny_copy, "SELECT count(*) FROM ensemble") == [(1,)]
 
 
 def test_method_takes_the_data_sets_recipe(workspace, capsys):
@@ -58,7 +49,7 @@ def test_method_takes_the_data_sets_recipe(workspace, capsys):
     assert code == 0, err
     recipes = [
         (method, json.loads(recipe))
-        for method, recipe in select(workspace, "SELECT method, recipe FROM model WHERE seed = 0 ORDER BY id")
+        for method, recipe in ask(workspace, "SELECT method, recipe FROM model WHERE seed = 0 ORDER BY id")
     ]
     assert [method for method, _ in recipes] == ["adversarial", "sam"]
     adversarial, sam = (recipe for _, recipe in recipes)
@@ -82,7 +73,7 @@ def test_a_recipe_file_and_repeated_flags(workspace, tmp_path, capsys):
     assert [(row["ensemble"], row["architecture"]) for row in rows] == [
         ("mine-mixed", "cnn-small"), ("mine-mixed", "resnet8"), ("mine-mixed", "cnn-small"),
     ]  # fmt: skip
-    widths = select(workspace, "SELECT recipe FROM model ORDER BY seed")
+    widths = ask(workspace, "SELECT recipe FROM model ORDER BY seed")
     assert [json.loads(recipe)["width"] for (recipe,) in widths] == [4, 8, 6]
 
 
@@ -115,8 +106,8 @@ def test_finished_members_are_shared_by_ensembles(tiny_copy, capsys):
     rows = parse_table(out)
     assert (code, {row["ensemble"] for row in rows}) == (0, {"pair"})
     assert [(row["seed"], row["state"]) for row in rows] == [("1", "found"), ("2", "found")]
-    assert select(tiny_copy, "SELECT count(*) FROM model") == [(3,)]
-    assert select(tiny_copy, "SELECT name, status FROM ensemble ORDER BY id") == [
+    assert ask(tiny_copy, "SELECT count(*) FROM model") == [(3,)]
+    assert ask(tiny_copy, "SELECT name, status FROM ensemble ORDER BY id") == [
         ("digits", "finished"), ("pair", "finished"),
     ]  # fmt: skip
 
@@ -126,7 +117,7 @@ def test_the_newest_ensemble_is_attacked_by_default(tiny_copy, capsys):
     call(capsys, tiny_copy, "train", "--members", "2", "--epochs", "3", "--seed", "1", "--name", "pair")
     code, out, _ = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8")
     assert (code, {row["ensemble"] for row in parse_table(out)}) == (0, {"pair"})
-    ((uid,),) = select(tiny_copy, "SELECT uid FROM ensemble WHERE name = 'digits'")
+    ((uid,),) = ask(tiny_copy, "SELECT uid FROM ensemble WHERE name = 'digits'")
     for reference in ("digits", uid[:8]):
         code, out, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--ensemble", reference)
         assert (code, {row["ensemble"] for row in parse_table(out)}) == (0, {"digits"})
@@ -136,11 +127,11 @@ def test_the_newest_ensemble_is_attacked_by_default(tiny_copy, capsys):
 def test_attack_again_does_no_work(tiny_copy, capsys):
     """A finished attack is found: no new row, no new run, the same table."""
     tables = ("attack", "evaluation", "sample", "score")
-    before = [select(tiny_copy, f"SELECT * FROM {table}") for table in tables]
+    before = [ask(tiny_copy, f"SELECT * FROM {table}") for table in tables]
     code, out, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "3", "--eps", "8")
     assert code == 0
     assert "nothing was done again" in err
-    assert [select(tiny_copy, f"SELECT * FROM {table}") for table in tables] == before
+    assert [ask(tiny_copy, f"SELECT * FROM {table}") for table in tables] == before
     assert [row["eps"] for row in parse_table(out)] == ["3/255"] * 3 + ["8/255"] * 3
 
 
@@ -151,7 +142,7 @@ def test_eps_is_repeatable_and_stored_exactly(tiny_copy, capsys):
     )
     assert code == 0, err
     assert [row["eps"] for row in parse_table(out)] == ["1.5/255"] * 3 + ["5/255"] * 3 + ["8/255"] * 3
-    assert select(tiny_copy, "SELECT eps FROM attack ORDER BY eps") == [
+    assert ask(tiny_copy, "SELECT eps FROM attack ORDER BY eps") == [
         (1.5 / 255,), (3 / 255,), (5 / 255,), (8 / 255,),
     ]  # fmt: skip
     assert "nothing was done again" not in err
@@ -164,7 +155,7 @@ def test_attacked_chooses_members(attacked, seeds, tiny_copy, capsys):
         capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--attacked", attacked, "--images", "20"
     )
     assert code == 0, err
-    found = select(
+    found = ask(
         tiny_copy,
         "SELECT model.seed, judge.seed FROM attack JOIN model ON model.id = attack.attacked_model_id"
         " JOIN evaluation ON evaluation.attack_id = attack.id"
@@ -180,10 +171,10 @@ def test_targets_decide_the_attempts(targets, count, tiny_copy, capsys):
     """--targets all makes nine attempts an image, next one, a label one where it is not the image's own."""
     code, _, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--images", "20", "--targets", targets)
     assert code == 0, err
-    ((attack_id, n_images, n_skipped, n_attempts),) = select(
+    ((attack_id, n_images, n_skipped, n_attempts),) = ask(
         tiny_copy, "SELECT id, n_images, n_skipped, n_attempts FROM attack WHERE images = 20"
     )
-    rows = select(
+    rows = ask(
         tiny_copy,
         f"SELECT source_label, requested_target, target_label FROM sample WHERE attack_id = {attack_id}",
     )
@@ -215,9 +206,7 @@ def test_what_differs_among_attacks_becomes_a_column(tiny_copy, capsys):
 
 def test_attack_without_a_store_names_the_command(tmp_path, capsys):
     """Without a store there is no ensemble: exit 3, the message names train, nothing is made."""
-    code, out, err = call(capsys, tmp_path / "none", "attack", "--eps", "3")
-    assert (code, out) == (3, "")
-    assert "jsdelta train" in err
+    refused(capsys, tmp_path / "none", 3, "jsdelta train", "attack", "--eps", "3")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -226,18 +215,14 @@ def test_attack_without_an_ensemble_names_the_command(workspace, capsys):
     from jsdelta_db.store.migrate import upgrade
 
     upgrade(workspace.db_url)
-    code, out, err = call(capsys, workspace, "attack", "--eps", "3")
-    assert (code, out) == (1, "")
-    assert "jsdelta train --seed 0" in err
+    refused(capsys, workspace, 1, "jsdelta train --seed 0", "attack", "--eps", "3")
 
 
 def test_one_member_can_not_be_attacked(tiny_copy, capsys):
     """JSΔ needs somebody to judge: an ensemble of one is refused with the command that trains more."""
     call(capsys, tiny_copy, "train", "--members", "1", "--epochs", "3", "--name", "lonely")
-    code, out, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8")
-    assert (code, out) == (2, "")
-    assert "jsdelta train --members" in err
-    assert select(tiny_copy, "SELECT count(*) FROM attack") == [(2,)]
+    refused(capsys, tiny_copy, 2, "jsdelta train --members", *TINY_ATTACK, "--eps", "8")
+    assert ask(tiny_copy, "SELECT count(*) FROM attack") == [(2,)]
 
 
 @pytest.mark.parametrize(
@@ -272,14 +257,14 @@ def test_one_member_can_not_be_attacked(tiny_copy, capsys):
             {"random_start": 0, "step_size": 8 / 255 / 2, "seed": 7, "requested_dtype": "float32"},
         ),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=words,
 )
 def test_options_of_the_attack_are_obeyed(options, facts, tiny_copy, capsys):
     """Each option is recorded with the attack, and the bug table comes out."""
     code, out, err = call(capsys, tiny_copy, "attack", "--steps", "2", "--images", "20", *options)
     assert code == 0, err
     assert len(parse_table(out)) == 3
-    (row,) = select(tiny_copy, f"SELECT {', '.join(facts)} FROM attack WHERE images = 20")
+    (row,) = ask(tiny_copy, f"SELECT {', '.join(facts)} FROM attack WHERE images = 20")
     assert dict(zip(facts, row, strict=True)) == facts
 
 
@@ -290,8 +275,8 @@ def test_surrogates_and_evaluators_are_named(tiny_copy, capsys):
         "--objective", "bug", "--surrogates", "0",
     )  # fmt: skip
     assert code == 0, err
-    assert select(tiny_copy, "SELECT seed FROM attack_surrogate JOIN model ON model.id = model_id") == [(0,)]
-    assert select(
+    assert ask(tiny_copy, "SELECT seed FROM attack_surrogate JOIN model ON model.id = model_id") == [(0,)]
+    assert ask(
         tiny_copy,
         "SELECT seed FROM evaluation_member JOIN model ON model.id = model_id WHERE evaluation_id = 3",
     ) == [(1,)]
@@ -303,22 +288,22 @@ def test_an_ensemble_too_small_to_hold_one_back_says_so(tiny_copy, capsys):
     code, out, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--objective", "feature")
     assert (code, out) == (2, "")
     assert "too few members to hold a surrogate back and still judge" in err
-    assert select(tiny_copy, "SELECT count(*) FROM attack") == [(2,)]
+    assert ask(tiny_copy, "SELECT count(*) FROM attack") == [(2,)]
 
 
 def test_controls_stability_and_temperature_come_with_the_attack(tiny_copy, capsys):
     """The extras of a finished attack are looked at without attacking again."""
-    before = select(tiny_copy, "SELECT * FROM attack")
+    before = ask(tiny_copy, "SELECT * FROM attack")
     code, _, err = call(
         capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--controls", "--stability", "--temperature", "fit"
     )
     assert code == 0, err
-    assert select(tiny_copy, "SELECT * FROM attack") == before
-    assert select(tiny_copy, "SELECT temperature_rule FROM evaluation") == [("1",), ("1",), ("fit",)]
-    assert select(
+    assert ask(tiny_copy, "SELECT * FROM attack") == before
+    assert ask(tiny_copy, "SELECT temperature_rule FROM evaluation") == [("1",), ("1",), ("fit",)]
+    assert ask(
         tiny_copy, "SELECT count(*) FROM control_result WHERE evaluation_id = 3 AND name = 'clean_pairs'"
     ) == [(1,)]
-    ((measured, successes),) = select(
+    ((measured, successes),) = ask(
         tiny_copy, "SELECT count(stability), sum(success) FROM sample WHERE attack_id = 2"
     )
     assert measured == successes > 0

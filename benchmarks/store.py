@@ -1,4 +1,4 @@
-"""The store: attempts written per second, milliseconds of a bug query at any β, bytes per attempt on disk.
+"""Speed of the store: writing attempts, counting bugs at any β; and the bytes of an attempt on disk.
 
 Prints one JSON object. An attempt is its sample row and its score row, with the JS of four evaluators.
 """
@@ -28,7 +28,7 @@ COMMAND_TURNS = 5
 BETAS = (0.0137, 0.05, 0.1, 0.731)
 QUESTIONS = {"bugs": "eps,method", "pairs": "label-pair"}
 TARGET_ROWS = 10_000_000
-# Targets for so many: at least, for the first; at most, for the others.
+# What so many are held against: at least, for the first; at most, for the others.
 TARGETS = {
     "sqlite": {"attempts_per_s": 100_000, "bugs_ms": 100, "pairs_ms": 250, "bytes_per_attempt": 180},
     "postgresql": {"attempts_per_s": 50_000, "bugs_ms": 100, "pairs_ms": 400, "bytes_per_attempt": 300},

@@ -1,4 +1,4 @@
-"""Peers of ``store.py``: other ways to write the same rows, and to count them."""
+"""Peers of the store for ``store.py``: other ways to write the same rows, and to count them."""
 
 import json
 import sqlite3

@@ -90,7 +90,7 @@ def write_run(store: Store, cast: Cast, run: Run, chunk_size: int) -> tuple[floa
 
 
 def plan_run(store: Store, cast: Cast, run: Run, chunk_size: int) -> tuple[Attack, Evaluation]:
-    """Store the rows before the first attempt: attack, evaluation, evaluators, baselines, chunks."""
+    """Enter the rows before the first attempt: attack, evaluation, evaluators, baselines, chunks."""
     ensemble, members = cast.ensembles[run.method][run.ensemble]
     attacked = members[run.attacked]
     evaluators = [member for member in members if member is not attacked]

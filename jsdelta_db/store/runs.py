@@ -54,12 +54,17 @@ def serialize(session: Session, key: str) -> None:
         session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
 
 
+def find_run(session: Session, table: type[RunRow], config_hash: str) -> RunRow | None:
+    """Return the row of a configuration, None if there is none."""
+    return session.scalars(select(table).where(table.config_hash == config_hash).order_by(table.id)).first()
+
+
 def find_or_create(
     session: Session, table: type[RunRow], config_hash: str, make: Callable[[], RunRow]
 ) -> RunRow:
     """Return the row of a configuration; processes that start together share one."""
     serialize(session, config_hash)
-    found = session.scalars(select(table).where(table.config_hash == config_hash).order_by(table.id)).first()
+    found = find_run(session, table, config_hash)
     if found is not None:
         return found
     row = make()

@@ -108,26 +108,41 @@ def plan_row(bench: Workbench, source: Source, work: Work, name: str) -> tuple[D
     if len(work.rows) == len(work.parent.splits["train"]):
         canonical["images"] = None  # all of them, however many were asked for
     key = config_hash(canonical, [source.parent.uid, source.member.uid])
+    with bench.store.read_session() as session:
+        known = _find_row(session, key, name)
+    if known is not None:
+        return known, True
+    facts = _describe(source, work, bench.chunk_size)  # before the lock is taken: the model is loaded for it
     with bench.store.transaction() as session:
         runs.serialize(session, "constructed data sets")
-        rows = session.scalars(select(DatasetRow).where(DatasetRow.kind == CONSTRUCTED)).all()
-        for row in rows:
-            if row.config_hash == key:
-                return row, True
-        for row in rows:
-            if row.name == name:
-                raise UsageError(
-                    f"--name {name!r} is taken by another construction ({row.uid}, {row.status}); "
-                    "choose another name; see jsdelta dataset list"
-                )
+        known = _find_row(session, key, name)
+        if known is not None:
+            return known, True
         row = DatasetRow(
             uid=runs.new_uid(), config_hash=key, created_at=runs.now(), name=name, kind=CONSTRUCTED,
             classes=list(source.root.classes), parent_id=source.parent.id, seed=work.config.seed,
-            construction=_describe(source, work, bench.chunk_size),
+            construction=facts,
         )  # fmt: skip
         session.add(row)
         session.flush()
     return row, False
+
+
+def _find_row(session: Session, config_hash: str, name: str) -> DatasetRow | None:
+    """Return the row of a construction, None if there is none.
+
+    Raises:
+        UsageError: another construction has the name.
+    """
+    rows = session.scalars(select(DatasetRow).where(DatasetRow.kind == CONSTRUCTED)).all()
+    known = next((row for row in rows if row.config_hash == config_hash), None)
+    taken = next((row for row in rows if row.name == name), None)
+    if known is None and taken is not None:
+        raise UsageError(
+            f"--name {name!r} is taken by another construction ({taken.uid}, {taken.status}); "
+            "choose another name; see jsdelta dataset list"
+        )
+    return known
 
 
 def _describe(source: Source, work: Work, chunk_size: int | None) -> dict[str, Any]:

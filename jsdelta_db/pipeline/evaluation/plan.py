@@ -122,9 +122,14 @@ def plan_attack(roles: OpenRoles, config: AttackConfig, *, keeps_samples: bool =
     models = (roles.attacked, *roles.surrogates)
     parents = [roles.dataset_row.uid, *(each.row.uid for each in models)]
     key = config_hash(config.canonical(), parents)
-    with roles.bench.store.transaction() as session:
+    store = roles.bench.store
+    with store.read_session() as session:
+        is_known = runs.find_run(session, Attack, key) is not None
+    # Made before the lock is taken: the model is loaded and probed for it.
+    new = None if is_known else _new_attack(roles, config, aim, keeps_samples)
+    with store.transaction() as session:
         attack = runs.find_or_create(
-            session, Attack, key, lambda: _new_attack(roles, config, aim, keeps_samples)
+            session, Attack, key, lambda: new or _new_attack(roles, config, aim, keeps_samples)
         )
         insert_chunks(session, attack)
         for position, surrogate in enumerate(roles.surrogates):

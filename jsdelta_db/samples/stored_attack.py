@@ -15,7 +15,7 @@ from jsdelta_db.compute import data
 from jsdelta_db.compute.attacks import apply_delta
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.errors import CheckpointError, NothingToDoError, UsageError
+from jsdelta_db.errors import CheckpointError, NothingToDoError
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.runtime.files import read_verified
 from jsdelta_db.samples.chunk_files import Key, StoredFile, gather
@@ -31,6 +31,7 @@ from jsdelta_db.store.schema import (
     Score,
 )
 from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.workbench.datasets import check_fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +111,7 @@ class StoredAttack:
     def _dataset(self) -> Dataset:
         row = self.dataset_row
         dataset = data.load(row.name, self._workspace.data_dir)
-        if dataset.fingerprint() != row.fingerprint:
-            raise UsageError(
-                f"dataset {row.name!r} is not the one that was attacked ({dataset.fingerprint()[:16]}, "
-                f"recorded {row.uid}); check --data-dir"
-            )
+        check_fingerprint(dataset, row, "that was attacked")
         return dataset
 
     def read_rows(self) -> StoredRows:

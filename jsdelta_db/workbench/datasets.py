@@ -84,7 +84,7 @@ def enter_dataset(session: Session, dataset: Dataset) -> DatasetRow:
     )
 
 
-def check_fingerprint(dataset: Dataset, row: DatasetRow) -> None:
+def check_fingerprint(dataset: Dataset, row: DatasetRow, use: str = "the ensemble was trained on") -> None:
     """Refuse other data than a row's.
 
     Raises:
@@ -92,6 +92,6 @@ def check_fingerprint(dataset: Dataset, row: DatasetRow) -> None:
     """
     if dataset.fingerprint() != row.fingerprint:
         raise UsageError(
-            f"dataset {dataset.name!r} is not the one the ensemble was trained on "
+            f"dataset {dataset.name!r} is not the one {use} "
             f"({dataset.fingerprint()[:16]}, recorded {row.uid}); check --data-dir"
         )

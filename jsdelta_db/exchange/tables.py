@@ -8,13 +8,12 @@ here, unless it is listed in ``DERIVED``: those are computed again from the othe
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from graphlib import TopologicalSorter
 from typing import Any
 
 from sqlalchemy import Column, Float, Table
 
 from jsdelta_db.store import relations
-from jsdelta_db.store.schema import DERIVED, Base
+from jsdelta_db.store.schema import DERIVED
 
 LOCAL = ("id", "mlflow_run_id", "owner", "heartbeat_at")  # mean nothing in another store
 PACKED = {"member_js": "<f4", "image_means": "<f8"}  # columns that hold an array each
@@ -98,17 +97,12 @@ def is_float(column: Column[Any]) -> bool:
 def portable_tables() -> dict[str, PortableTable]:
     """Return the tables that travel, each run table before those that point to it, its children behind it."""
     derived = {each.__tablename__ for each in DERIVED}
-    tables = {name: table for name, table in Base.metadata.tables.items() if name not in derived}
-    owners = {name: _owner(table) for name, table in tables.items()}
-    runs = [name for name, owner in owners.items() if owner is None]
-    children = {name: [each for each in tables if owners[each] == name] for name in runs}
-    before = {
-        name: {parent for each in (name, *children[name]) for parent in _parents(tables[each]).values()}
-        - {name}
-        for name in runs
-    }
-    order = [each for name in TopologicalSorter(before).static_order() for each in (name, *children[name])]
-    return {name: _describe(tables[name], owners[name], children.get(name, [])) for name in order}
+    found: dict[str, PortableTable] = {}
+    for name, run in relations.runs().items():
+        children = [part for part in relations.children(run) if part.name not in derived]
+        found[name] = _describe(run, None, [part.name for part in children])
+        found |= {part.name: _describe(part, name, []) for part in children}
+    return found
 
 
 def run_tables() -> list[PortableTable]:
@@ -131,22 +125,8 @@ def definitions() -> list[PortableTable]:
     return found
 
 
-def _parents(table: Table) -> dict[str, str]:
-    """Return, by column, the run table whose id it holds."""
-    links = {link.column.name: link.run.name for link in relations.owners(table)}
-    needed = (need for need in relations.needs() if need.needed_id.table is table)
-    return links | {need.needed_id.name: need.needed.name for need in needed}
-
-
-def _owner(table: Table) -> str | None:
-    if table.name in relations.runs():
-        return None
-    parents = _parents(table)
-    return next(parents[column.name] for column in table.primary_key if column.name in parents)
-
-
 def _describe(table: Table, owner: str | None, children: Sequence[str]) -> PortableTable:
-    parents = _parents(table)
+    parents = {link.column.name: link.run.name for link in relations.links(table)}
     columns = [
         PortableColumn(_portable_name(column.name, parents), column, parents.get(column.name))
         for column in table.columns

@@ -57,7 +57,7 @@ def plan(workspace: Workspace, chunks: int) -> list[str]:
 
 
 def enter_chunks(session: Session, attack: Attack, evaluation: Evaluation | None = None) -> None:
-    """Enter chunks as ``planning.enter_chunks`` does, which would import torch."""
+    """Enter chunks as ``plan.insert_chunks`` does, which would import torch."""
     of = {"attack_id": attack.id} if evaluation is None else {"evaluation_id": evaluation.id}
     table = AttackChunk if evaluation is None else EvaluationChunk
     for position in range(attack.n_attempts // CHUNK_SIZE):

@@ -59,7 +59,7 @@ class Told:
 
 
 def work(told: Told) -> list[tuple[str, int, str]]:
-    """Work off evaluations as ``judging.work_off`` does; return each chunk made, by evaluation and kind."""
+    """Work off evaluations as ``work.finish`` does; return each chunk made, by evaluation and kind."""
     store, made = open_for_writing(told.url), []
     with heartbeat(store):
         for uid in told.evaluations:

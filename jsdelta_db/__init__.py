@@ -12,7 +12,7 @@ Importing this package loads neither torch nor MLflow; the heavy parts load wher
 code, begin with ``pipeline/``: it walks one sample from the data set to its row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,10 +113,13 @@ def attack(
         JsdeltaError: a name or a setting is not valid, or nothing could be attacked.
     """
     from jsdelta_db.config.attack import AttackConfig
+    from jsdelta_db.errors import UsageError
     from jsdelta_db.pipeline.attack import attack_and_score
     from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 
-    radii = [eps] if isinstance(eps, int | float) else eps
+    radii = sorted({float(each) for each in (eps if isinstance(eps, Iterable) else [eps])})
+    if not radii:
+        raise UsageError("eps is empty: must be one radius or more, such as 3 / 255")
     configs = [AttackConfig(eps=each, **settings) for each in radii]
     return attack_and_score(workspace, configs, RoleRequest(ensemble, attacked, evaluators, surrogates))
 

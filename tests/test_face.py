@@ -1,6 +1,10 @@
 """The face of the package: the verbs that a notebook calls."""
 
+import numpy as np
+import pytest
+
 import jsdelta_db
+from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.evaluation.work import Judged
 from tests.reading import ask
 from tests.workspaces import copy_of
@@ -28,6 +32,17 @@ def test_the_verbs_find_what_the_commands_made(tiny, tmp_path):
     assert ask(workspace, "SELECT eps, steps FROM attack WHERE uid = ?", done.attacks[0]) == [(5 / 255, 2)]
     rules = ask(workspace, "SELECT temperature_rule FROM evaluation ORDER BY id DESC LIMIT 2")
     assert rules == [("fit",), ("1",)]
+
+
+def test_radii_are_numbers_of_any_kind_and_at_least_one(tiny, tmp_path):
+    """NumPy's numbers are radii, the same one twice is one attack, and none at all is one line."""
+    workspace = copy_of(tiny, tmp_path / "copy")
+    with jsdelta_db.open_workspace(workspace.root, data_dir=workspace.data_dir) as bench:
+        with pytest.raises(UsageError, match="eps is empty: must be one radius or more"):
+            jsdelta_db.attack(bench, [])
+        once = jsdelta_db.attack(bench, np.float32(0.1), ensemble="digits", steps=2, images=12)
+        twice = jsdelta_db.attack(bench, [0.1, 0.1], ensemble="digits", steps=2, images=12)
+    assert [len(once.attacks), len(twice.attacks)] == [1, 1]
 
 
 def test_an_unknown_name_is_an_attribute_error():

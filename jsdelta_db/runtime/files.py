@@ -123,9 +123,11 @@ def replace_folder(folder: Path) -> Iterator[Path]:
                 if before.exists():
                     before.rename(folder)
                 raise
-            shutil.rmtree(before, ignore_errors=True)
-        finally:
+        except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
+            raise
+        # The name is free again: another process may be filling a folder of its own under it.
+        shutil.rmtree(before, ignore_errors=True)
 
 
 @contextmanager

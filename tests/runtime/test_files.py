@@ -191,3 +191,21 @@ def test_a_lock_ends_with_its_block(tmp_path):
         pass
     with locked(tmp_path, wait=False):
         pass
+
+
+def test_a_folder_that_another_process_fills_next_is_left_alone(tmp_path, monkeypatch):
+    """Once a folder is in place its hidden name belongs to the next process."""
+    place, rename = tmp_path / "export", Path.rename
+
+    def rename_and_begin(path, target):
+        moved = rename(path, target)
+        if path.name == ".export.part":
+            path.mkdir()
+            (path / "begun").touch()
+        return moved
+
+    monkeypatch.setattr(Path, "rename", rename_and_begin)
+    with replace_folder(place) as aside:
+        (aside / "done").touch()
+    assert [file.name for file in place.iterdir()] == ["done"]
+    assert (tmp_path / ".export.part" / "begun").exists()

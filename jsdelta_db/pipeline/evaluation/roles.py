@@ -143,7 +143,6 @@ def open_roles(bench: Workbench, found: Sequence[Roles], device: str) -> list[Op
     Raises:
         UsageError: they are for several data sets, or the data set is not the one that was trained on.
         DataError: the data set's files are missing.
-        ModelError: an image or a checkpoint cannot be used.
     """
     with bench.store.read_session() as session:
         dataset_row = common_dataset(session, found)

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     CheckConstraint,
     DateTime,
     Double,
@@ -32,6 +33,7 @@ __all__ = ["FAILED", "FINISHED", "HEAD_REVISION", "PENDING", "RUNNING", "VERSION
 
 # STRICT tables on SQLite refuse a NumPy integer, which would land as a BLOB; they know few type names.
 Small: TypeEngine[int] = SmallInteger().with_variant(Integer(), "sqlite")
+Checksum: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")  # unsigned, of 32 bits
 Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
 
 
@@ -201,6 +203,7 @@ class Attack(Run, Base):
     threads: Mapped[int]
     artifact_uri: Mapped[str | None]
     keeps_samples: Mapped[bool] = mapped_column(default=True)  # whether its files hold the perturbations
+    prepared_as: Mapped[str | None]  # what gradient steps ran on: the "folded" copy or the "plain" one
 
 
 class AttackSurrogate(Base):
@@ -223,6 +226,7 @@ class AttackChunk(Lease, Base):
     n_attempts: Mapped[int]
     uri: Mapped[str | None]
     sha256: Mapped[str | None]
+    digest: Mapped[str | None]  # of the chunk's rows
 
 
 class Sample(Base):
@@ -294,6 +298,7 @@ class EvaluationChunk(Lease, Base):
     n_attempts: Mapped[int]
     uri: Mapped[str | None]
     sha256: Mapped[str | None]
+    digest: Mapped[str | None]  # of the chunk's rows
 
 
 class RhoBaseline(Base):
@@ -313,6 +318,7 @@ class RhoBaseline(Base):
     n_low: Mapped[int]
     # Float64 means per image, the lower label's first: a set's standard error needs no second pass.
     image_means: Mapped[bytes] = mapped_column(LargeBinary)
+    digest: Mapped[str | None]  # of the row
 
 
 class EvaluationBaseline(Base):
@@ -379,6 +385,7 @@ class ImageCount(Base):
     bits: Mapped[int] = mapped_column(Small)
     success: Mapped[bytes] = mapped_column(LargeBinary)
     failure: Mapped[bytes] = mapped_column(LargeBinary)
+    crc32: Mapped[int | None] = mapped_column(Checksum)  # of the row's own bytes
 
 
 class ScoreSegment(Base):
@@ -403,6 +410,7 @@ class ScoreSegment(Base):
     label_pair: Mapped[bytes] = mapped_column(LargeBinary)  # source label · classes + target label
     n_right: Mapped[bytes] = mapped_column(LargeBinary)
     js_delta: Mapped[bytes] = mapped_column(LargeBinary)
+    crc32: Mapped[int | None] = mapped_column(Checksum)  # of the row's own bytes
 
 
 # Tables whose rows one process at a time owns.

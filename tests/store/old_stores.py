@@ -36,9 +36,21 @@ class OldStore:
         return Path(__file__).parents[1] / "data" / f"store-{self.revision}.db"
 
 
-NEW_TABLES = {"image_count", "score_segment"}  # since the oldest
+NEW_TABLES = {"image_count", "score_segment"}  # since the oldest; made from others
 NEW_IN_VIEW = ("js_attacked", "stability", "objective", "library", "temperature")  # since 0001
+SINCE_0003: Mapping[str, Mapping[str, object]] = {
+    "attack": {"prepared_as": None},
+    "attack_chunk": {"digest": None},
+    "evaluation_chunk": {"digest": None},
+    "rho_baseline": {"digest": None},
+}
+SINCE_0001: Mapping[str, Mapping[str, object]] = {
+    **SINCE_0003,
+    "model": {"name": None},
+    "attack": {"keeps_samples": 1, "prepared_as": None},
+}
 OLD_STORES = (
-    OldStore("0001", (2, 1, 19, 19), {"model": {"name": None}, "attack": {"keeps_samples": 1}}, NEW_IN_VIEW),
-    OldStore("0002", (2, 1, 171, 171), {}, ()),
+    OldStore("0001", (2, 1, 19, 19), SINCE_0001, NEW_IN_VIEW),
+    OldStore("0002", (2, 1, 171, 171), SINCE_0003, ()),
+    OldStore("0003", (2, 1, 171, 171), SINCE_0003, ()),
 )

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from jsdelta_db.errors import StoreError
 from jsdelta_db.exchange.manifest import FILES, Manifest, read_manifest, table_path
@@ -100,7 +101,7 @@ class FolderSource:
     def _check_children(self, known: dict[str, set[str]]) -> dict[str, int]:
         """Check every row that belongs to a run; return how many rows each table has."""
         counts: dict[str, int] = {}
-        attempts: dict[str, dict[str, bytes]] = {}
+        attempts: dict[str, dict[str, Any]] = {}  # by table and run a running hash: batches end anywhere
         of_runs: dict[tuple[str, str], int] = {}
         for table in portable_tables().values():
             if table.is_run:
@@ -113,10 +114,12 @@ class FolderSource:
                 of_runs[table.name, uid] = of_runs.get((table.name, uid), 0) + len(rows)
                 self._check_rows(table, rows, known)
                 if digests is not None:
-                    digests[uid] = _digest(rows, digests.get(uid, b""))
+                    keys = "".join(f"{row[1]}:{row[2]};" for row in rows)
+                    digests.setdefault(uid, hashlib.sha256()).update(keys.encode())
         check_counts(self, lambda table, uid: of_runs.get((table.name, uid), 0))
+        found = {name: {uid: each.digest() for uid, each in some.items()} for name, some in attempts.items()}
         for row in self.runs(portable_tables()["evaluation"]):
-            if attempts["score"].get(row["uid"]) != attempts["sample"].get(row["attack_uid"]):
+            if found["score"].get(row["uid"]) != found["sample"].get(row["attack_uid"]):
                 raise StoreError(
                     f"{self.title}: evaluation {row['uid']} has scores of other samples than its attack's"
                 )
@@ -190,8 +193,3 @@ class _Reader:
             if self._rest:
                 return
 
-
-def _digest(rows: Batch, before: bytes) -> bytes:
-    """Return a digest of the attempts of rows, in their order, continued from earlier rows."""
-    text = ",".join(f"{row[1]}:{row[2]}" for row in rows)
-    return hashlib.sha256(before + text.encode()).digest()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import StoreError, UsageError
+from jsdelta_db.exchange.export_source import FolderSource
 from jsdelta_db.exchange.manifest import (
     FILES,
     MANIFEST,
@@ -38,7 +39,7 @@ class Exported:
 def export_store(
     workspace: Workspace, folder: Path, progress: Progress, *, with_files: bool = True
 ) -> Exported:
-    """Write a store as a folder, whole or not at all.
+    """Write a store as a folder, whole or not at all, and read it back.
 
     Args:
         folder: absent, empty, or an earlier export, which is replaced.
@@ -57,8 +58,21 @@ def export_store(
             (aside / TABLES).mkdir()
             tables = write_tables(source, aside / TABLES, progress)
             write_manifest(aside, Manifest(tables, files))
+            read_back(aside, with_files=with_files)
             check_target(folder)  # somebody may have put another file there meanwhile
         return Exported(sum(table.rows for table in tables.values()), files, source.left_out)
+
+
+def read_back(folder: Path, *, with_files: bool) -> None:
+    """Read an export that was just written as an import would: what cannot be restored is no backup.
+
+    Raises:
+        StoreError: it could not be imported.
+    """
+    try:
+        FolderSource(folder).check(run_tables(), with_files=with_files)
+    except StoreError as error:
+        raise StoreError(f"the export cannot be read back, so none was made: {error}") from error
 
 
 def check_target(folder: Path) -> None:

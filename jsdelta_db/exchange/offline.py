@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.exchange.copying import copy_files, find_missing
-from jsdelta_db.exchange.exporting import write_tables
+from jsdelta_db.exchange.exporting import read_back, write_tables
 from jsdelta_db.exchange.manifest import FILES, MANIFEST, TABLES, Manifest, write_manifest
 from jsdelta_db.exchange.merging import merge
 from jsdelta_db.exchange.open_source import open_as_source, open_source
@@ -129,6 +129,11 @@ def _make_export(place: Workspace, progress: Progress) -> None:
                 tables = write_tables(source, aside, progress)
                 (folder / MANIFEST).unlink(missing_ok=True)  # of the older tables
             write_manifest(folder, Manifest(tables, files))
+            try:
+                read_back(folder, with_files=False)  # their hashes were checked just now
+            except StoreError:
+                (folder / MANIFEST).unlink()
+                raise
     except OSError as error:
         raise StoreError(
             f"{folder} cannot be written ({error.strerror or error}); run the same command again"

@@ -10,6 +10,7 @@ from typing import Any
 from jsdelta_db.errors import StoreError
 from jsdelta_db.exchange.manifest import FILES, Manifest, read_manifest, table_path
 from jsdelta_db.exchange.parquet import read_parquet, read_runs
+from jsdelta_db.exchange.revisions import added_since
 from jsdelta_db.exchange.source import check_counts, check_uri, list_files
 from jsdelta_db.exchange.tables import Batch, PortableTable, Row, portable_tables, run_tables
 from jsdelta_db.runtime.files import sha256_of_file
@@ -33,7 +34,8 @@ class FolderSource:
     def runs(self, table: PortableTable) -> list[Row]:
         """Return the rows of a run table as they were written."""
         if table.name not in self._runs:
-            self._runs[table.name] = read_runs(table_path(self._folder, table.name), table)
+            path = table_path(self._folder, table.name)
+            self._runs[table.name] = read_runs(path, table, self._added(table))
             self._places[table.name] = {row["uid"]: n for n, row in enumerate(self._runs[table.name])}
         return self._runs[table.name]
 
@@ -42,9 +44,15 @@ class FolderSource:
         places = self._places_of(table)
         reader = self._readers.get(table.name)
         if reader is None or reader.is_past(uid):
-            reader = _Reader(table_path(self._folder, table.name), table, places)
+            reader = _Reader(self._read(table), places)
             self._readers[table.name] = reader
         yield from reader.rows_of(uid)
+
+    def _read(self, table: PortableTable) -> Iterator[Batch]:
+        return read_parquet(table_path(self._folder, table.name), table, self._added(table))
+
+    def _added(self, table: PortableTable) -> dict[str, Any]:
+        return added_since(self._manifest.revision, table.name)
 
     def _places_of(self, table: PortableTable) -> dict[str, int]:
         """Return the places of the runs that a table's rows belong to, by uid."""
@@ -132,7 +140,7 @@ class FolderSource:
             StoreError: a run that is not there, or runs in another order than their own table's.
         """
         places, path, last = self._places_of(table), table_path(self._folder, table.name), -1
-        for batch in read_parquet(path, table):
+        for batch in self._read(table):
             for uid, group in groupby(batch, key=lambda row: str(row[0])):
                 if places.get(uid, -1) < last or uid not in places:
                     raise StoreError(
@@ -168,8 +176,8 @@ class FolderSource:
 class _Reader:
     """A table's rows from front to back, handed out run by run."""
 
-    def __init__(self, path: Path, table: PortableTable, places: dict[str, int]) -> None:
-        self._batches, self._places = read_parquet(path, table), places
+    def __init__(self, batches: Iterator[Batch], places: dict[str, int]) -> None:
+        self._batches, self._places = batches, places
         self._rest: Batch = []
         self._reached = -1
 
@@ -192,4 +200,3 @@ class _Reader:
                 yield mine
             if self._rest:
                 return
-

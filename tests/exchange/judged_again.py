@@ -14,7 +14,7 @@ from jsdelta_db.store.derived import write_segments
 from jsdelta_db.store.schema import Attack, AttackChunk, Evaluation, EvaluationChunk
 from tests.stores import CLASSES, add_attack, add_chunks, add_dataset, add_evaluation, add_model
 
-CHUNK = 1500
+CHUNK = 2500
 _PATH = "samples/chunk.npz"
 
 

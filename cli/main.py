@@ -1,6 +1,5 @@
 """The command ``jsdelta``: wires the groups together and turns errors into one line and an exit code."""
 
-import errno
 import os
 import sys
 import traceback
@@ -113,10 +112,13 @@ def run(arguments: list[str]) -> int:
         _drop_output()  # the reader has gone (``| head``)
         return EXIT_FAILURE
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        from jsdelta_db.runtime.reasons import HELP, explain
+
+        if error.errno not in HELP:
             return _report_defect(error)
         _drop_output()
-        _print_error(f"the output cannot be written: {error.strerror}; choose another place")
+        where = f"{error.filename} cannot be used" if error.filename else "the output cannot be written"
+        _print_error(f"{where}: {explain(error, 'choose another place')}")
         return EXIT_FAILURE
     except Exception as error:  # noqa: BLE001 a defect: one line, with the way to its traceback
         return _report_defect(error)

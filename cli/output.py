@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jsdelta_db.config.eps import format_eps
-from jsdelta_db.errors import UsageError
 
 from .options import Format, Output
 from .tables import (
@@ -28,6 +27,9 @@ from .tables import (
 
 if TYPE_CHECKING:
     from jsdelta_db.queries.selection import Selection
+
+
+STDOUT = Path("-")
 
 
 def note(message: str) -> None:
@@ -103,15 +105,12 @@ def write_plain(columns: Sequence[str], rows: Sequence[Sequence[Any]], output: O
 
 
 def _write(text: str, path: Path | None) -> None:
-    if path is None:
+    if path is None or path == STDOUT:
         sys.stdout.write(text)
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"--output {str(path)!r} cannot be written: {error.strerror}; choose another file"
-        ) from error
+    else:
+        from jsdelta_db.runtime.outputs import write_output
+
+        write_output(path, text.encode())
 
 
 def _render_for_machines(rows: Sequence[Row], keys: Sequence[str], output: Output) -> str:

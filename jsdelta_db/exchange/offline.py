@@ -23,6 +23,7 @@ from jsdelta_db.exchange.tables import definitions, run_tables
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest, find_roles
 from jsdelta_db.runtime.files import locked, replace_folder, sha256_of_file
 from jsdelta_db.runtime.progress import Progress
+from jsdelta_db.runtime.reasons import explain
 from jsdelta_db.store.session import open_store, parse_url
 from jsdelta_db.workbench.workbench import Workbench, open_workbench
 
@@ -136,7 +137,7 @@ def _make_export(place: Workspace, progress: Progress) -> None:
                 raise
     except OSError as error:
         raise StoreError(
-            f"{folder} cannot be written ({error.strerror or error}); run the same command again"
+            f"{folder} cannot be written: {explain(error, 'run the same command again')}"
         ) from error
 
 

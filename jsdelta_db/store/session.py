@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool, QueuePool
 
 from jsdelta_db.errors import NoStoreError, StoreError, StoreNotReadyError, UsageError
+from jsdelta_db.runtime.reasons import explain, find_fault
 from jsdelta_db.runtime.redaction import redact
 from jsdelta_db.store.constants import HEAD_REVISION, VERSION_TABLE
 from jsdelta_db.store.sqlite import BUSY_SECONDS, connect_read_only
@@ -254,8 +255,15 @@ def translate(error: SQLAlchemyError, url: URL) -> StoreError:
         return StoreError(f"{show_url(url)} {verb}: {reason}; check JSDELTA_DB_URL and that the server runs")
     if "not a database" in reason or "malformed" in reason:
         return StoreError(f"{path} is damaged or no SQLite file ({reason}); restore a backup")
-    if "full" in reason:
+    fault = find_fault(path) if is_of_the_disk(cause) else None
+    if fault is None and "full" in reason:
         return StoreError(f"{path} cannot grow: {reason}; free some space and run the same command again")
-    return StoreError(
-        f"{path} cannot be opened or written: {reason}; check the file, its folder and its rights"
-    )
+    advice = "check the file, its folder and its rights"
+    why = explain(fault, advice) if fault else f"{reason}; {advice}"
+    return StoreError(f"{path} cannot be opened or written: {why}")
+
+
+def is_of_the_disk(error: BaseException) -> bool:
+    """Return whether SQLite could not use a file without knowing why."""
+    name = str(getattr(error, "sqlite_errorname", ""))
+    return name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_READONLY"))

@@ -4,6 +4,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+# No right or no room for the log and its index, which a reader needs as well.
+CANNOT_WRITE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_IOERR_SHM", "SQLITE_FULL")
 BUSY_SECONDS = 30.0  # how long to wait for another process's write
 
 
@@ -18,7 +20,7 @@ def connect_read_only(path: Path, **options: Any) -> sqlite3.Connection:  # noqa
         connection.execute("SELECT 1 FROM sqlite_master")
     except sqlite3.OperationalError as error:
         connection.close()
-        if not error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        if not error.sqlite_errorname.startswith(CANNOT_WRITE):
             raise
         log = path.with_name(f"{path.name}-wal")
         if log.is_file() and log.stat().st_size:

@@ -7,8 +7,9 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from jsdelta_db.config.locations import Workspace
+from jsdelta_db.runtime.files import locked_file
 from jsdelta_db.runtime.redaction import hide_password, redact
-from jsdelta_db.tracking.environment import lock, quiet
+from jsdelta_db.tracking.environment import quiet
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,7 +76,7 @@ class Connection:
 
     def make_store(self) -> None:
         """Make MLflow's tables, and nothing in them."""
-        with quiet(), lock(self.workspace.root / ".jsdelta.lock"):
+        with quiet(), locked_file(self.workspace.root / ".jsdelta.lock"):
             from mlflow import MlflowClient
 
             MlflowClient(tracking_uri=self.uri).search_experiments(max_results=1)
@@ -88,7 +89,7 @@ class Connection:
 
     def _open(self) -> "MlflowClient":
         if self._client is None:
-            with quiet(), lock(self.workspace.root / ".jsdelta.lock"):
+            with quiet(), locked_file(self.workspace.root / ".jsdelta.lock"):
                 from mlflow import MlflowClient
 
                 client = MlflowClient(tracking_uri=self.uri)

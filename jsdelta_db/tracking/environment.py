@@ -1,6 +1,5 @@
-"""Environment of a run: MLflow's own output silenced, one maker of its store at a time, user, commit."""
+"""Environment of a run: MLflow's own output silenced, user, commit."""
 
-import fcntl
 import getpass
 import logging
 import os
@@ -8,7 +7,6 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 
 @contextmanager
@@ -23,15 +21,6 @@ def quiet() -> Iterator[None]:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Let one process at a time make MLflow's store."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

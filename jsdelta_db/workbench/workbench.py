@@ -13,6 +13,7 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import StoreError
 from jsdelta_db.runtime.leases import UNRETURNED
 from jsdelta_db.runtime.progress import Progress, Silent
+from jsdelta_db.runtime.reasons import explain
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.heartbeat import heartbeat
 from jsdelta_db.store.runs import release_all
@@ -77,7 +78,8 @@ def open_workbench(
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise StoreError(
-            f"a file cannot be written: {error.strerror or error}{where}; what was finished is kept"
+            f"a file cannot be read or written{where}: {explain(error, 'check its rights')}; "
+            "what was finished is kept"
         ) from error
     finally:
         _release(store, workspace.db_url)

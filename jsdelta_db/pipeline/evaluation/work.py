@@ -11,11 +11,12 @@ from jsdelta_db.pipeline.evaluation.judge import judge
 from jsdelta_db.pipeline.evaluation.mlflow_run import forget_run, open_run
 from jsdelta_db.pipeline.evaluation.plan import Plan, find_baselines
 from jsdelta_db.pipeline.evaluation.stability import add_stability
-from jsdelta_db.plots.files import save_figure
+from jsdelta_db.plots.files import draw_bytes
 from jsdelta_db.plots.histogram import draw_histogram
 from jsdelta_db.queries.bugs import js_delta_by_eps, query_bugs, summary_metrics
 from jsdelta_db.queries.selection import Selection
 from jsdelta_db.records import Baselines, Samples
+from jsdelta_db.runtime.files import write_atomically
 from jsdelta_db.samples.chunks import save_samples, save_scores
 from jsdelta_db.store import runs
 from jsdelta_db.store.baselines import write_evaluation_baselines
@@ -148,7 +149,6 @@ def _log_results(bench: Workbench, run: RunLog, plans: Sequence[Plan]) -> None:
         js_delta = js_delta_by_eps(connection, selection)
     for step, metrics in summary_metrics(table.rows).items():
         run.metrics(metrics, step=step)
-    run.folder.mkdir(parents=True, exist_ok=True)
     figure = run.folder / "js_delta.png"
-    save_figure(draw_histogram(js_delta), figure)
+    write_atomically(figure, draw_bytes(draw_histogram(js_delta)))
     run.file(figure)

@@ -3,10 +3,11 @@
 import typer
 
 from . import options
+from .commands import App
 from .groups import with_groups
 from .output import note, write_rows
 
-app = typer.Typer(no_args_is_help=True, help="Maintain the store.")
+app = App(no_args_is_help=True, help="Maintain the store.")
 
 
 @app.callback()

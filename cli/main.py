@@ -31,11 +31,12 @@ from . import (
     train,
     ui,
 )
+from .commands import App
 from .options import CommandContext
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_READY, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-app = typer.Typer(
+app = App(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",

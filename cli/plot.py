@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from . import options
+from .commands import App
 from .groups import with_groups
 from .output import note_pooled, note_population
 
@@ -20,7 +21,7 @@ Source = Annotated[
 Target = Annotated[str | None, typer.Option(metavar="LABEL", help="Only samples that reached this label.")]
 Limit = Annotated[int, options.whole("How many samples, at most.", 1, 40)]
 
-app = typer.Typer(no_args_is_help=True, help="Draw figures.")
+app = App(no_args_is_help=True, help="Draw figures.")
 
 
 @app.callback()

@@ -3,6 +3,8 @@
 import re
 import tomllib
 
+from jsdelta_db.config.checks import NORMS
+from jsdelta_db.config.eps import parse_eps
 from jsdelta_db.config.recipes.recipe import Recipe
 from jsdelta_db.config.training import METHODS, TrainConfig
 from jsdelta_db.errors import UsageError, one_of
@@ -35,8 +37,8 @@ def parse_recipe(name: str, text: str) -> Recipe:
     for key, value in values.items():
         where = _where(name, key, text)
         _check_type(where, key, value)
-        if key in SIZES and isinstance(value, str):
-            values[key] = _fraction(where, key, value)
+        if key in SIZES:
+            values[key] = _read_size(where, key, value, values.get("train_norm"))
     missing = [key for key in REQUIRED if key not in values]
     if missing:
         raise UsageError(f"recipe {name!r} lacks {', '.join(missing)}; see jsdelta recipes show digits")
@@ -70,10 +72,7 @@ def _where(name: str, key: str, text: str) -> str:
     return f"recipe {name!r}, line {next((number for number, line in lines if pattern.match(line)), 1)}"
 
 
-def _fraction(where: str, key: str, text: str) -> float:
-    """Return ``8/255`` as a number: ε is a fraction of pixel levels, which a decimal does not hit."""
-    numerator, slash, divisor = text.partition("/")
-    try:
-        return float(numerator) / float(divisor) if slash else float(numerator)
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{where}: {key} = {text!r} is no size: must be a number or 8/255") from None
+def _read_size(where: str, key: str, value: float | str, norm: object) -> float:
+    """Return a size in its norm's unit, as on the command line: ``8`` and ``"8/255"`` are the same for linf."""
+    known = norm if isinstance(norm, str) and norm in NORMS else "linf"
+    return parse_eps(str(value), known, f"{where}: {key}")

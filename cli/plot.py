@@ -8,7 +8,7 @@ import typer
 from . import options
 from .commands import App
 from .groups import with_groups
-from .output import note_pooled, note_population
+from .output import note_pooled, note_population, say
 
 Figure = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A .png or .svg file.")]
 Attack = Annotated[
@@ -61,7 +61,7 @@ def histogram(
     save_figure(draw_histogram(js_delta, beta or DEFAULT_BETAS), figure)
     note_pooled(pooled)
     note_population(selection)
-    typer.echo(figure)
+    say(figure)
 
 
 @app.command()
@@ -91,4 +91,4 @@ def samples(
     check_figure_path(figure)
     title, pictures = read_pictures(ctx.obj.workspace(data_dir), choice, limit)
     save_figure(draw_samples(pictures, title=title, beta=bugs or features or DEFAULT_BETAS[-1]), figure)
-    typer.echo(figure)
+    say(figure)

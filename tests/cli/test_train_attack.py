@@ -45,7 +45,9 @@ def test_method_takes_the_data_sets_recipe(workspace, capsys):
         capsys, workspace, *TRAIN, "--method", "adversarial", "--train-eps", "8", "--train-steps", "1"
     )
     assert code == 0, err
-    assert {row["ensemble"] for row in parse_table(out)} == {"digits-adversarial"}
+    assert {row["ensemble"] for row in parse_table(out)} == {
+        "digits-adversarial-epochs1-eps8-steps1-stepsize10"
+    }
     code, out, err = call(capsys, workspace, *TRAIN, "--method", "sam", "--sam-rho", "0.2", "--sam-adaptive")
     assert code == 0, err
     recipes = [

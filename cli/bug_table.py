@@ -26,8 +26,8 @@ def write_bugs(table: "Table", output: Output) -> None:
     note_intervals(table.rows, output, kinds or "none", "successes")
 
 
-def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> None:
-    """Print the bugs of some evaluations at the usual thresholds."""
+def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> "Table":
+    """Print the bugs of some evaluations at the usual thresholds, and return them."""
     from jsdelta_db.queries.bugs import query_bugs
     from jsdelta_db.queries.selection import Selection
     from jsdelta_db.store.reading import reading
@@ -35,3 +35,4 @@ def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> None:
     with reading(workspace.db_url) as connection:
         table = query_bugs(connection, DEFAULT_BETAS, selection=Selection(uids=evaluations))
     write_bugs(table, Output())
+    return table

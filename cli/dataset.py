@@ -9,6 +9,7 @@ from jsdelta_db.config.eps import parse_eps
 
 from . import options
 from .bench import open_bench
+from .commands import App
 from .groups import with_groups
 from .output import note, write_rows
 
@@ -34,7 +35,7 @@ Figure = Annotated[
 ]
 Limit = Annotated[int, options.whole("How many images to draw.", 1, 20)]
 
-app = typer.Typer(no_args_is_help=True, help="Construct data sets with a trained model, and show them.")
+app = App(no_args_is_help=True, help="Construct data sets with a trained model, and show them.")
 
 
 @app.callback()

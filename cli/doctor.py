@@ -9,7 +9,7 @@ from jsdelta_db.config.locations import Workspace
 from . import options
 from .bench import open_bench
 from .groups import with_groups
-from .output import write_rows
+from .output import note, write_rows
 
 Repair = Annotated[
     bool,
@@ -49,4 +49,4 @@ def _repair(workspace: Workspace) -> None:
 
     with open_bench(workspace) as bench:
         for line in repair(bench) or ["nothing to repair"]:
-            typer.echo(line, err=True)
+            note(line)

@@ -9,6 +9,7 @@ from jsdelta_db.errors import UsageError
 
 from . import options
 from .bench import open_bench
+from .commands import App
 from .groups import with_groups
 from .output import note, write_rows
 
@@ -29,7 +30,7 @@ Std = Annotated[
 Method = Annotated[str, typer.Option(metavar="NAME", help="How it was trained.")]
 Seed = Annotated[int, options.whole("Its seed, if known.", 0)]
 
-app = typer.Typer(no_args_is_help=True, help="List models, and add your own.")
+app = App(no_args_is_help=True, help="List models, and add your own.")
 
 
 @app.callback()

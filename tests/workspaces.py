@@ -1,6 +1,7 @@
 """Small workspaces: a recipe and attacks that take a second, and copies to change."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,8 @@ def tiny_recipe(**changes):
     """Three members that learn just enough for attacks to have something to break."""
     from jsdelta_db.config.recipes import get_recipe
 
-    return get_recipe("digits").override(**{"members": 3, "epochs": 3, **changes})
+    recipe = get_recipe("digits").override(**{"members": 3, "epochs": 3, **changes})
+    return replace(recipe, written=recipe.train)  # as if it were written so: the ensemble is ``digits``
 
 
 def tiny_attacks(*levels: int, **changes) -> list[AttackConfig]:

@@ -37,7 +37,7 @@ def resolve_workspace(folder: Path | None = None, data_dir: Path | None = None) 
     Raises:
         UsageError: the workspace is not a folder.
     """
-    root = (folder or Path(os.environ.get("JSDELTA_HOME") or ".")).expanduser().resolve()
+    root = _resolve(folder or Path(os.environ.get("JSDELTA_HOME") or "."), "--workspace")
     if root.exists() and not root.is_dir():
         raise UsageError(f"--workspace {root} is not a folder; give a folder (it is made where missing)")
     if "?" in str(root):
@@ -47,5 +47,24 @@ def resolve_workspace(folder: Path | None = None, data_dir: Path | None = None) 
         root=root,
         db_url=os.environ.get("JSDELTA_DB_URL") or f"sqlite:///{root / 'jsdelta.db'}",
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or None,
-        data_dir=data.expanduser().resolve(),
+        data_dir=_resolve(data, "--data-dir"),
     )
+
+
+def _resolve(folder: Path, option: str) -> Path:
+    """Return a folder's absolute path.
+
+    Raises:
+        UsageError: there is none: the current folder is gone, the name is too long, or a home is unknown.
+    """
+    try:
+        path = folder.expanduser().resolve()
+        path.exists()
+    except FileNotFoundError as error:  # of the current folder alone
+        raise UsageError(
+            f"the current folder was deleted; go to another one, or name {option} FOLDER"
+        ) from error
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{option} {str(folder)!r} is no folder: {reason}; choose another") from error
+    return path

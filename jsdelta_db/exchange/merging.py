@@ -17,7 +17,8 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from jsdelta_db.errors import StoreError
+from jsdelta_db.config.names import LONGEST_NAME, check_text
+from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.exchange.completeness import check_attack, check_evaluation
 from jsdelta_db.exchange.conflicts import (
     Pair,
@@ -42,6 +43,8 @@ from jsdelta_db.workbench.workbench import Workbench
 CLASSES: dict[str, type[Any]] = {
     mapper.class_.__tablename__: mapper.class_ for mapper in Base.registry.mappers
 }
+# Columns that people or other tools filled.
+TEXTS, LONGEST_TEXT = ("architecture", "recipe_name", "method", "library", "library_version"), 1_000
 Chunks = Mapping[str, Sequence[Row]]  # a run's, by their table
 
 
@@ -68,6 +71,7 @@ def merge(
     Raises:
         StoreError: something cannot be merged.
     """
+    _check_texts(source, tables)
     with bench.store.reading() as connection:
         refuse_conflicts(connection, source, tables)
         stored = {table.name: find_stored(connection, table) for table in run_tables()}
@@ -88,6 +92,24 @@ def merge(
             "what is unfinished of it shows in no result"
         ) from error
     return merger.outcome
+
+
+def _check_texts(source: Source, tables: Iterable[PortableTable]) -> None:
+    """Refuse names and other texts that cannot be shown in one line.
+
+    Raises:
+        StoreError: names the row; nothing was written.
+    """
+    for table in tables:
+        for row in source.runs(table):
+            names = [row.get("name") or "", *(row.get("classes") or ())]
+            others = [row.get(column) or "" for column in TEXTS]
+            try:
+                for longest, texts in ((LONGEST_NAME, names), (LONGEST_TEXT, others)):
+                    for each in filter(None, texts):
+                        check_text(f"{table.name} {row['uid']} of {source.title}: the text", each, longest)
+            except UsageError as error:
+                raise StoreError(f"{error}; nothing was imported") from error
 
 
 class _Merger:

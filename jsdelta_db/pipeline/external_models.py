@@ -1,6 +1,5 @@
 """External models: networks trained elsewhere, entered as models like any other."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from jsdelta_db.compute.models import save_checkpoint
 from jsdelta_db.compute.models.external import ExternalModel, build_external, load_external
 from jsdelta_db.compute.training import accuracy
 from jsdelta_db.config.hashing import config_hash
+from jsdelta_db.config.names import check_name, check_text
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.runtime.devices import resolve_device
 from jsdelta_db.runtime.files import sha256_of
@@ -26,7 +26,6 @@ from jsdelta_db.workbench.models import check_network
 from jsdelta_db.workbench.workbench import Workbench
 
 Normalization = tuple[float, ...] | str | None
-NAME = re.compile(r"(?!\d+$)[\w.-]+")  # no reference takes it for seeds or part of an ensemble
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +109,8 @@ def open_external(data_dir: Path, request: ExternalRequest) -> ExternalNetwork:
     Raises:
         UsageError, ModelError: see :func:`add_model`.
     """
-    name = request.name
-    if not NAME.fullmatch(name) or name in ("first", "all"):
-        raise UsageError(
-            f"model name {name!r} is not valid; choose another of letters, digits, . _ and -, not a number"
-        )
+    name = check_name("model name", request.name)
+    check_text("--method", request.method)
     if request.dataset not in data.LOADERS:
         raise UnknownNameError("dataset", request.dataset, data.LOADERS)
     dataset = data.load(request.dataset, data_dir)
@@ -154,7 +150,8 @@ def _find_known(session: Session, name: str, key: str) -> Model | None:
     runs.serialize(session, f"model {name}")
     named = session.scalars(select(Model).where(Model.name == name)).first()
     same = session.scalars(select(Model).where(Model.config_hash == key)).first()
-    if session.scalars(select(Ensemble).where(Ensemble.name == name)).first() is not None:
+    ensembles = select(Ensemble).where(Ensemble.name == name, Ensemble.status == FINISHED)
+    if session.scalars(ensembles).first() is not None:
         raise UsageError(f"there is an ensemble {name!r}; choose another name")
     if named is not None and (same is None or named.id != same.id):
         raise UsageError(f"there is another model {name!r} ({named.uid}); choose another name")

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from jsdelta_db.compute.models.zoo import find_factory
 from jsdelta_db.compute.training import find_method
+from jsdelta_db.config.names import check_name
 from jsdelta_db.config.recipes import Recipe
-from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.pipeline.ensembles.ensemble import measure_ensemble, read_robust_accuracies, train_members
-from jsdelta_db.pipeline.ensembles.plan import default_name, plan_ensemble
+from jsdelta_db.pipeline.ensembles.plan import plan_ensemble
 from jsdelta_db.runtime.devices import resolve_device
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FINISHED, Ensemble, Model
@@ -47,19 +48,19 @@ def train_ensemble(
     data set's one attack, and how far they agree is measured at the end.
 
     Args:
-        name: of the ensemble; defaults to the recipe's, with the first seed if that is not 0.
+        name: of the ensemble; defaults to the recipe's, with what differs from it as written.
         download: fetch a data set that is missing.
         jobs: how many members to train at a time, each in a process of its own if more than one.
 
     Raises:
         UnknownNameError: no such data set, architecture or method.
+        UsageError: another ensemble or model has the name.
         DataError: the data set's files are missing.
         TrainingError: a member cannot be trained; the others are trained.
     """
     check_training(recipe, name=name)
     config = recipe.train
     dataset, dataset_row = open_dataset(bench, config.dataset, download=download)
-    name = name or default_name(recipe, seed, dataset_row)
     planned = plan_ensemble(bench, recipe, seed, name, dataset, dataset_row)
     ensemble, to_train = planned.row, [row.seed for row in planned.members if row.status != FINISHED]
     members: Sequence[Model] = planned.members
@@ -97,8 +98,8 @@ def check_training(
     Raises:
         UnknownNameError, UsageError: no such data set, architecture, method or device, or no name.
     """
-    if name is not None and (not name.strip() or name.isdigit() or set(name) & set(":,@")):
-        raise UsageError(f"--name {name!r} is not valid; choose another without : , and @, not a number")
+    if name is not None:
+        check_name("--name", name)
     if known_datasets is not None and recipe.train.dataset not in known_datasets:
         raise UnknownNameError("dataset", recipe.train.dataset, known_datasets)
     for arch in recipe.archs or (recipe.train.arch,):

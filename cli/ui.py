@@ -29,7 +29,7 @@ def ui(ctx: typer.Context, port: Port = 5000, host: Host = "127.0.0.1") -> None:
     if workspace.tracking_uri:
         say(hide_password(workspace.tracking_uri))  # a server of its own shows the runs already
         return
-    if not (workspace.root / "mlflow.db").exists():
+    if not workspace.mlflow_file.exists():
         raise NothingToDoError(f"{workspace.root} has no MLflow runs yet; make some with jsdelta quickstart")
     _check_port(host, port)
     say(f"http://{host}:{port}")
@@ -53,7 +53,8 @@ def _check_port(host: str, port: int) -> None:
 
 def _serve(workspace: Workspace, host: str, port: int) -> None:
     """Run MLflow's server until it is stopped; its failure is the command's."""
-    store = f"sqlite:///{workspace.root / 'mlflow.db'}"
+    # Relative to the workspace, whose name may hold what an address cannot.
+    store = f"sqlite:///{workspace.mlflow_file.name}"
     command = [
         sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store,
         "--default-artifact-root", workspace.runs_dir.as_uri(),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from jsdelta_db.config.locations import Workspace
+from jsdelta_db.config.locations import Workspace, sqlite_url
 from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.exchange.copying import copy_files, find_missing
 from jsdelta_db.exchange.exporting import read_back, write_tables
@@ -78,7 +78,7 @@ def offline_workspace(workspace: Workspace, folder: Path) -> Workspace:
             f"--output {folder} holds {', '.join(sorted(found)[:3]) or 'no folder'}: must be a folder that "
             "is new, empty or of an earlier attack --offline"
         )
-    return Workspace(folder / FILES, f"sqlite:///{folder / STORE}", None, workspace.data_dir)
+    return Workspace(folder / FILES, sqlite_url(folder / STORE), None, workspace.data_dir)
 
 
 @contextmanager

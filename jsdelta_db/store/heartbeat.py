@@ -13,6 +13,7 @@ from jsdelta_db.store.schema import LEASED, RUNNING
 from jsdelta_db.store.session import Store
 
 HEARTBEAT_SECONDS = 15.0
+JOIN_SECONDS = 0.5  # for a beat on its way; one that gets no answer does not hold up the end
 
 
 @contextmanager
@@ -39,4 +40,4 @@ def heartbeat(store: Store) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(JOIN_SECONDS)

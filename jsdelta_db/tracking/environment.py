@@ -8,6 +8,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+HTTP_LIMITS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",  # seconds without a byte
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "60",
+}
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -16,8 +22,9 @@ def quiet() -> Iterator[None]:
     # A failure is an exception, reported in one line; MLflow would print its traceback, too.
     level = os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     logging.getLogger("mlflow").setLevel(level.upper())  # where it was imported before
-    # A server that is down must not hold the work up: MLflow's own default retries for two minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # A server that is down must not hold the work up: MLflow's own defaults try for minutes.
+    for name, value in HTTP_LIMITS.items():
+        os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import StoreError
 from jsdelta_db.runtime.leases import UNRETURNED
+from jsdelta_db.runtime.patience import Limit, LimitedCalls, NoAnswerError
 from jsdelta_db.runtime.progress import Progress, Silent
 from jsdelta_db.runtime.reasons import explain
 from jsdelta_db.store.creating import open_for_writing
@@ -19,6 +20,9 @@ from jsdelta_db.store.heartbeat import heartbeat
 from jsdelta_db.store.runs import release_all
 from jsdelta_db.store.session import Store, parse_url, translate
 from jsdelta_db.tracking import Connection, NullConnection, Tracker
+
+GIVING_BACK = Limit(20, tell=20)
+GIVING_UP = Limit(2, tell=2)  # after an error or Ctrl-C: the store may be what does not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,12 @@ def open_workbench(
     store = open_for_writing(workspace.db_url)
     if workspace.db_url in UNRETURNED:
         _release(store, workspace.db_url)
+    limit = GIVING_UP
     try:
         with heartbeat(store), _terminable():
             connection = Connection(workspace, reporter.report) if is_tracked else NullConnection(workspace)
             yield Workbench(workspace, store, Tracker(connection), reporter, chunk_size)
+        limit = GIVING_BACK
     except SQLAlchemyError as error:
         raise translate(error, url) from error
     except OSError as error:
@@ -82,16 +88,19 @@ def open_workbench(
             "what was finished is kept"
         ) from error
     finally:
-        _release(store, workspace.db_url)
+        _release(store, workspace.db_url, limit)
         store.close()
 
 
-def _release(store: Store, url: str) -> None:
-    try:
+def _release(store: Store, url: str, limit: Limit = GIVING_BACK) -> None:
+    def release() -> None:
         with store.transaction() as session:
             release_all(session)
+
+    try:
+        LimitedCalls("jsdelta-release").make(release, limit, lambda: None)
         UNRETURNED.discard(url)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, NoAnswerError):
         UNRETURNED.add(url)  # the store is gone or full: the next opening gives back, or this process's end
 
 

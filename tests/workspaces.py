@@ -29,10 +29,15 @@ def tiny_attacks(*levels: int, **changes) -> list[AttackConfig]:
     return [AttackConfig(eps=level / 255, **settings) for level in levels]
 
 
+def workspace_at(root: Path) -> Workspace:
+    """Return a workspace with a store of its own, whatever the environment says."""
+    return Workspace(root, f"sqlite:///{root / 'jsdelta.db'}", None, root / "data")
+
+
 def copy_of(workspace: Workspace, root: Path) -> Workspace:
     """Copy a finished workspace to where a test may change it."""
     shutil.copytree(workspace.root, root)
-    return Workspace(root, f"sqlite:///{root / 'jsdelta.db'}", None, root / "data")
+    return workspace_at(root)
 
 
 class Listening(Silent):

@@ -6,7 +6,7 @@ from jsdelta_db.errors import UsageError
 
 from . import attack_options, options
 from .attack_run import run_attack
-from .bug_table import print_summary
+from .bug_table import note_controls, print_summary
 from .groups import with_groups
 from .output import note
 
@@ -46,6 +46,8 @@ def attack(
 
         workspace = offline_workspace(workspace, folder)
     print_summary(workspace, evaluations)
+    if scoring.controls:
+        note_controls(workspace, evaluations)
     if not worked_on:
         note("every one of these attacks was finished before; nothing was done again")
     if folder is not None:

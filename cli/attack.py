@@ -7,7 +7,7 @@ from jsdelta_db.errors import UsageError
 
 from . import attack_options, options
 from .attack_run import run_attack
-from .bug_table import print_summary
+from .bug_table import note_controls, print_summary
 from .commands import App
 from .groups import with_groups
 from .output import note
@@ -52,6 +52,8 @@ def attack(
     if fruitless:
         sizes = ", ".join(format_eps(each, method.norm) for each in fruitless)
         note(f"not one success at eps {sizes}: try a larger --eps or more --steps")
+    if scoring.controls:
+        note_controls(workspace, evaluations)
     if not worked_on:
         note("every one of these attacks was finished before; nothing was done again")
     if folder is not None:

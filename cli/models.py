@@ -29,6 +29,7 @@ Std = Annotated[
 ]
 Method = Annotated[str, typer.Option(metavar="NAME", help="How it was trained.")]
 Seed = Annotated[int, options.whole("Its seed, if known.", 0)]
+Force = Annotated[bool, typer.Option("--force", help="Add it though its accuracy is chance.")]
 
 app = App(no_args_is_help=True, help="List models, and add your own.")
 
@@ -49,6 +50,7 @@ def add(
     std: Std = None,
     method: Method = "external",
     seed: Seed = 0,
+    force: Force = False,
     data_dir: options.DataDir = None,
 ) -> None:
     """Add a network that was trained elsewhere; without --mean and --std it gets images in [0, 1].
@@ -59,7 +61,7 @@ def add(
     from jsdelta_db.pipeline.external_models import ExternalRequest, add_model, open_external
 
     workspace = ctx.obj.workspace(data_dir)
-    request = ExternalRequest(name, factory, checkpoint, dataset, means, stds, method, seed)
+    request = ExternalRequest(name, factory, checkpoint, dataset, means, stds, method, seed, force)
     open_external(workspace.data_dir, request)  # checked before a store is made
     with open_bench(workspace, makes_store=True) as bench:
         row, is_new = add_model(bench, request)

@@ -152,15 +152,19 @@ def transfer(ctx: typer.Context, selection: options.Selecting, output: options.P
 @app.command()
 @with_groups
 def controls(ctx: typer.Context, selection: options.SelectingEvaluations, output: options.Printing) -> None:
-    """Show JSΔ on pairs with a known answer: pass, fail, or just shown.
+    """Show JSΔ on pairs with a known answer, and whether the evaluators may judge: pass, fail, or shown.
+
+    Algebraic identities, which test the code alone, stand apart, below.
 
     Example: jsdelta query controls --eps 8
     """
-    from jsdelta_db.queries.controls import CONTROL_KEYS, OF_EVALUATION, query_controls
+    from jsdelta_db.queries.controls import CONTROL_KEYS, OF_EVALUATION, explain_controls, query_controls
 
     with ctx.obj.read_store() as connection:
         found = query_controls(connection, selection)
     write_rows(found.rows, CONTROL_KEYS, output, facts=OF_EVALUATION)
+    for line in explain_controls(found.rows):
+        note(line)
     _note_missing("controls", "evaluation", found.without)
     if not found.without:
         _note_nothing(found.rows)

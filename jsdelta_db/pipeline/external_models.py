@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from torch import nn
@@ -14,9 +13,10 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import save_checkpoint
 from jsdelta_db.compute.models.external import ExternalModel, build_external, load_external
 from jsdelta_db.compute.training import accuracy
+from jsdelta_db.config.evaluation import lowest_accuracy
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.names import check_name, check_text
-from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.errors import ModelError, UnknownNameError, UsageError
 from jsdelta_db.runtime.devices import resolve_device
 from jsdelta_db.runtime.files import sha256_of
 from jsdelta_db.store import runs
@@ -41,6 +41,7 @@ class ExternalRequest:
         mean, std: normalization of images in [0, 1], per channel; ``dataset`` for the data set's own,
             None for no normalization.
         method, seed: of its training, for people.
+        force: add it though its accuracy is chance.
     """
 
     name: str
@@ -51,16 +52,21 @@ class ExternalRequest:
     std: Normalization = None
     method: str = "external"
     seed: int = 0
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalNetwork:
-    """A network that passed the preflight checks, with the recipe that builds it again."""
+    """A network that passed the preflight checks, with the recipe that builds it again.
+
+    Attributes:
+        accuracy: on the attack split.
+    """
 
     dataset: Dataset
     recipe: dict[str, Any]
     network: nn.Module
-    device: torch.device
+    accuracy: float
 
 
 def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
@@ -71,7 +77,7 @@ def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
 
     Raises:
         UsageError: a name that is taken or does not exist, or a normalization that is not valid.
-        ModelError: the network cannot be built, loaded or used.
+        ModelError: the network cannot be built, loaded or used, or has learned nothing.
     """
     opened = open_external(bench.workspace.data_dir, request)
     name, recipe, origin = request.name, opened.recipe, {"method": request.method, "seed": request.seed}
@@ -85,8 +91,7 @@ def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
     row = Model(
         uid=runs.new_uid(), config_hash=key, created_at=runs.now(), finished_at=runs.now(), name=name,
         dataset_id=dataset_row.id, recipe_name=name, recipe=recipe, architecture=request.factory, **origin,
-        clean_accuracy=accuracy(opened.network, opened.dataset.splits["attack"], opened.device),
-        status=FINISHED,
+        clean_accuracy=opened.accuracy, status=FINISHED,
     )  # fmt: skip
     run = bench.tracker.start(f"model {name}", uid=row.uid, params={**recipe, **origin})
     with run.closing():
@@ -119,7 +124,14 @@ def open_external(data_dir: Path, request: ExternalRequest) -> ExternalNetwork:
     device = resolve_device("auto")
     network.to(device)
     check_network(network, dataset.splits["attack"], device, name)
-    return ExternalNetwork(dataset, recipe, network, device)
+    found = accuracy(network, dataset.splits["attack"], device)
+    needed = lowest_accuracy(len(dataset.classes))
+    if found < needed and not request.force:
+        raise ModelError(
+            f"model {name} has an accuracy of {found:.1%} on {dataset.name!r}, which is chance: must be "
+            f"{needed:.1%} or more; is --mean/--std missing? --force adds it all the same"
+        )
+    return ExternalNetwork(dataset, recipe, network, found)
 
 
 def _normalization(

@@ -8,6 +8,7 @@ from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.evaluation.controls import run_controls
 from jsdelta_db.pipeline.evaluation.judge import judge
+from jsdelta_db.pipeline.evaluation.judges import judge_following
 from jsdelta_db.pipeline.evaluation.mlflow_run import forget_run, open_run
 from jsdelta_db.pipeline.evaluation.plan import Plan, find_baselines
 from jsdelta_db.pipeline.evaluation.stability import add_stability
@@ -66,6 +67,7 @@ def work_on(bench: Workbench, title: str, plans: Sequence[Plan], extras: Extras)
         with parent.closing():
             _finish_all(bench, unfinished, parent)
             _log_results(bench, parent, unfinished)
+    judge_following(plans)
     for each in plans:
         if extras.stability:
             add_stability(each)

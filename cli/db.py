@@ -41,11 +41,15 @@ def check(ctx: typer.Context) -> None:
     """
     from jsdelta_db.errors import StoreError
     from jsdelta_db.maintenance.check import find_problems
+    from jsdelta_db.store.altered import count_without_digest
     from jsdelta_db.store.session import reading_store
 
     workspace = ctx.obj.workspace()
     with reading_store(workspace.db_url) as connection:
         problems = list(find_problems(connection, workspace.root))
+        unchecked = count_without_digest(connection)
+    if unchecked:
+        note(f"{unchecked} rows of an earlier version have no digest; jsdelta doctor --repair adds them")
     for problem in problems:
         say(problem)
     if problems:

@@ -276,7 +276,7 @@ def _finish_chunks(session: Session, child: PortableTable, run_id: int, chunks: 
         session.execute(
             update(child.table)
             .where(child.owner_column == run_id, child.table.c.position == chunk["position"])
-            .values(**released, uri=chunk["uri"], sha256=chunk["sha256"])
+            .values(**released, uri=chunk["uri"], sha256=chunk["sha256"], digest=chunk["digest"])
         )
 
 

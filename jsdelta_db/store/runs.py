@@ -156,10 +156,10 @@ def claim_chunk(session: Session, attack: Attack, evaluation: Evaluation) -> Chu
     return busy
 
 
-def finish_chunk(chunk: AttackChunk | EvaluationChunk, *, uri: str, sha256: str) -> None:
-    """Mark a chunk finished, in the transaction that writes its rows."""
+def finish_chunk(chunk: AttackChunk | EvaluationChunk, *, uri: str, sha256: str, digest: str) -> None:
+    """Mark a chunk finished, in the transaction that writes its rows, whose digest is given."""
     leave(chunk, FINISHED)
-    chunk.uri, chunk.sha256 = uri, sha256
+    chunk.uri, chunk.sha256, chunk.digest = uri, sha256, digest
 
 
 def finish_evaluation(session: Session, attack: Attack, evaluation: Evaluation) -> None:

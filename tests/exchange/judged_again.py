@@ -43,18 +43,18 @@ def _write(session: Session, attack: Attack, samples: Samples, evaluations: Sequ
     for position in range(n_chunks):
         rows = slice(position * CHUNK, (position + 1) * CHUNK)
         part = samples.pick(rows)
-        write_samples(session, attack_id=attack.id, samples=part)
-        _finish(session.get_one(AttackChunk, (attack.id, position)), len(part.attempts))
+        digest = write_samples(session, attack_id=attack.id, samples=part)
+        _finish(session.get_one(AttackChunk, (attack.id, position)), len(part.attempts), digest)
         for evaluation in evaluations:
-            write_scores(session, evaluation_id=evaluation.id, scores=_scores(part.attempts))
-            _finish(session.get_one(EvaluationChunk, (evaluation.id, position)), len(part.attempts))
+            digest = write_scores(session, evaluation_id=evaluation.id, scores=_scores(part.attempts))
+            _finish(session.get_one(EvaluationChunk, (evaluation.id, position)), len(part.attempts), digest)
     for evaluation in evaluations:
         write_segments(session, evaluation.id)
 
 
-def _finish(chunk: AttackChunk | EvaluationChunk, n_attempts: int) -> None:
+def _finish(chunk: AttackChunk | EvaluationChunk, n_attempts: int, digest: str) -> None:
     chunk.n_attempts = n_attempts
-    runs.finish_chunk(chunk, uri=_PATH, sha256="of no file")
+    runs.finish_chunk(chunk, uri=_PATH, sha256="of no file", digest=digest)
 
 
 def _samples(n: int) -> Samples:

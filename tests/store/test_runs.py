@@ -257,7 +257,7 @@ def test_finished_chunk_is_in_nobodys_hands(store, planned):
     _claim(store, planned)
     with store.transaction() as session:
         chunk = session.get_one(AttackChunk, (planned[0].id, 0))
-        runs.finish_chunk(chunk, uri="samples/chunk-00000.npz", sha256="ab")
+        runs.finish_chunk(chunk, uri="samples/chunk-00000.npz", sha256="ab", digest="1:0")
     assert (chunk.status, chunk.owner, chunk.heartbeat_at) == (FINISHED, None, None)
     assert (chunk.uri, chunk.sha256) == ("samples/chunk-00000.npz", "ab")
 

@@ -6,9 +6,8 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.evaluation.foreign import Measured, plan_foreign
-from jsdelta_db.pipeline.evaluation.plan import Plan, PlannedAttack, plan_evaluation
+from jsdelta_db.pipeline.evaluation.plan import Plan, plan_stored
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest, find_evaluators, find_roles, open_roles
-from jsdelta_db.pipeline.evaluation.sources import StoredSamples
 from jsdelta_db.pipeline.evaluation.work import Extras, Judged, work_on
 from jsdelta_db.samples.chunks import check_stored
 from jsdelta_db.samples.foreign_file import ForeignSamples
@@ -56,8 +55,7 @@ def _plan_stored(
         rows = find_evaluators(session, attack, evaluators)
         pairs = list_label_pairs(session, attack_id=attack.id)
     (roles,) = open_roles(bench, [rows], device)
-    source = StoredSamples(bench, attack, roles.dataset, roles.attacked)
-    return plan_evaluation(roles, PlannedAttack(attack, frozenset(pairs), source), rules)
+    return plan_stored(roles, attack, frozenset(pairs), rules)
 
 
 def score_foreign(
@@ -89,6 +87,5 @@ def score_foreign(
         )
     (roles,) = open_roles(bench, found, device)
     samples = check(roles.dataset)
-    planned, measured = plan_foreign(roles, samples)
-    plan = plan_evaluation(roles, planned, rules)
+    plan, measured = plan_foreign(roles, samples, rules)
     return work_on(bench, f"score {samples.library}", [plan], extras), measured

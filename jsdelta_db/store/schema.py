@@ -413,7 +413,7 @@ class ScoreSegment(Base):
     crc32: Mapped[int | None] = mapped_column(Checksum)  # of the row's own bytes
 
 
-# Tables whose rows one process at a time owns.
-LEASED = (Dataset, Model, AttackChunk, EvaluationChunk)
+# Tables whose rows a process owns; an evaluation's owner is one of those that work on it.
+LEASED = (Dataset, Model, Evaluation, AttackChunk, EvaluationChunk)
 # Tables made from others: not exported, made again instead.
 DERIVED = (ImageCount, ScoreSegment)

@@ -121,7 +121,7 @@ class Tracker:
         is_local, root = self.connection.is_local, self.connection.workspace.root
         if not run_ids or (is_local and not (root / "mlflow.db").exists()):
             return 0
-        then = "the rows are gone all the same, delete their runs on MLflow's own pages"
+        then = "the rows are gone all the same, their runs go with the next command that reaches it"
 
         def delete(client: "MlflowClient") -> int:
             parents = [_parent_of(client, run_id) for run_id in run_ids if with_parents]

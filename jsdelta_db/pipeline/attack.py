@@ -10,7 +10,7 @@ from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.config.labels import parse_label
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.evaluation.judges import check_judges
-from jsdelta_db.pipeline.evaluation.plan import plan_attack, plan_evaluation
+from jsdelta_db.pipeline.evaluation.plan import plan_attack
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest, check_models, find_roles, open_roles
 from jsdelta_db.pipeline.evaluation.work import Extras, Judged, work_on
 from jsdelta_db.workbench.workbench import Workbench
@@ -54,8 +54,7 @@ def attack_and_score(
     plans = []
     for roles in opened:
         for config in numbered:
-            planned = plan_attack(roles, config, keeps_samples=keeps_samples)
-            plans.append(plan_evaluation(roles, planned, rules))
+            plans.append(plan_attack(roles, config, rules, keeps_samples=keeps_samples))
     return work_on(bench, f"attack {found[0].title}", plans, extras)
 
 

@@ -7,7 +7,7 @@ from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.evaluation.foreign import Measured, plan_foreign
 from jsdelta_db.pipeline.evaluation.judges import check_judges
-from jsdelta_db.pipeline.evaluation.plan import Plan, PlannedAttack, plan_evaluation
+from jsdelta_db.pipeline.evaluation.plan import Plan, plan_stored
 from jsdelta_db.pipeline.evaluation.roles import (
     OpenRoles,
     RoleRequest,
@@ -15,7 +15,6 @@ from jsdelta_db.pipeline.evaluation.roles import (
     find_roles,
     open_roles,
 )
-from jsdelta_db.pipeline.evaluation.sources import StoredSamples
 from jsdelta_db.pipeline.evaluation.work import Extras, Judged, work_on
 from jsdelta_db.samples.chunks import check_stored
 from jsdelta_db.samples.foreign_file import ForeignSamples
@@ -67,11 +66,9 @@ def _open_stored(bench: Workbench, attack: Attack, evaluators: Sequence[str], de
 
 
 def _plan_stored(roles: OpenRoles, attack: Attack, rules: EvaluationConfig) -> Plan:
-    bench = roles.bench
-    with bench.store.read_session() as session:
+    with roles.bench.store.read_session() as session:
         pairs = list_label_pairs(session, attack_id=attack.id)
-    source = StoredSamples(bench, attack, roles.dataset, roles.attacked)
-    return plan_evaluation(roles, PlannedAttack(attack, frozenset(pairs), source), rules)
+    return plan_stored(roles, attack, frozenset(pairs), rules)
 
 
 def score_foreign(
@@ -104,6 +101,5 @@ def score_foreign(
     (roles,) = open_roles(bench, found, device)
     samples = check(roles.dataset)
     check_judges([roles])
-    planned, measured = plan_foreign(roles, samples)
-    plan = plan_evaluation(roles, planned, rules)
+    plan, measured = plan_foreign(roles, samples, rules)
     return work_on(bench, f"score {samples.library}", [plan], extras), measured

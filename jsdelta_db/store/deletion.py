@@ -56,13 +56,11 @@ class Freed:
     Attributes:
         rows: how many were deleted.
         uris: of files and folders, relative to the workspace.
-        remaining_uris: those that other rows still name.
         mlflow_run_ids: of runs that no row names any more.
     """
 
     rows: int
     uris: frozenset[str]
-    remaining_uris: frozenset[str]
     mlflow_run_ids: frozenset[str]
 
 
@@ -99,8 +97,19 @@ def delete_rows(session: Session, plan: Deletion) -> Freed:
     for table in reversed(Base.metadata.sorted_tables):
         for column, batch in conditions(table, plan.ids):
             n_rows += session.connection().execute(table.delete().where(column.in_(batch))).rowcount
-    remaining = frozenset(_values(session, _uri_columns()))
-    return Freed(n_rows, uris - remaining, remaining, mlflow - set(_values(session, _mlflow_columns())))
+    remaining = list_named(session)
+    return Freed(n_rows, uris - remaining[0], mlflow - remaining[1])
+
+
+def list_named(session: Session) -> tuple[set[str], set[str]]:
+    """Return the files and folders, and the MLflow runs, that rows name."""
+    return set(_values(session, _uri_columns())), set(_values(session, _mlflow_columns()))
+
+
+def is_there(session: Session, uid: str) -> bool:
+    """Return whether a run has its row; waits for whoever may be deleting it, be it for a killed process."""
+    asked = (select(table.c.id).where(table.c.uid == uid).with_for_update() for table in runs().values())
+    return any(session.scalar(each) is not None for each in asked)
 
 
 def name_dependents(plan: Deletion) -> str:

@@ -101,6 +101,12 @@ def take(lease: Lease) -> None:
     lease.status, lease.owner, lease.heartbeat_at = RUNNING, current_owner(), time.time()
 
 
+def hold(lease: Lease) -> None:
+    """Keep a row from being deleted while this process works on it: one of several may hold it for all."""
+    if is_free(lease):
+        take(lease)
+
+
 def leave(lease: Lease, status: str) -> None:
     """Release a row in a given state."""
     lease.status, lease.owner, lease.heartbeat_at = status, None, None
@@ -131,6 +137,7 @@ def claim_chunk(session: Session, attack: Attack, evaluation: Evaluation) -> Chu
         The work; the owner to wait for, if live processes hold all that is left; None if nothing is left.
     """
     serialize(session, f"chunks of {attack.uid}")
+    hold(session.get_one(Evaluation, evaluation.id, populate_existing=True))
     rows = session.execute(
         select(AttackChunk, EvaluationChunk)
         .join(EvaluationChunk, EvaluationChunk.position == AttackChunk.position)

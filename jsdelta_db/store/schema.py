@@ -414,7 +414,7 @@ class ScoreSegment(Base):
     js_delta: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-# Tables whose rows one process at a time owns.
-LEASED = (Dataset, Model, AttackChunk, EvaluationChunk)
+# Tables whose rows a process owns; an evaluation's owner is one of those that work on it.
+LEASED = (Dataset, Model, Evaluation, AttackChunk, EvaluationChunk)
 # Tables made from others: not exported, made again instead.
 DERIVED = (ImageCount, ScoreSegment)

@@ -126,7 +126,7 @@ class Tracker:
         connection = self.connection
         if not run_ids or (connection.is_local and not connection.workspace.mlflow_file.exists()):
             return 0
-        then = "the rows are gone all the same, delete their runs on MLflow's own pages"
+        then = "the rows are gone all the same, their runs go with the next command that reaches it"
 
         def delete(client: "MlflowClient") -> int:
             parents = [_parent_of(client, run_id) for run_id in run_ids if with_parents]

@@ -20,6 +20,7 @@ from jsdelta_db.store.heartbeat import heartbeat
 from jsdelta_db.store.runs import release_all
 from jsdelta_db.store.session import Store, parse_url, translate
 from jsdelta_db.tracking import Connection, NullConnection, Tracker
+from jsdelta_db.workbench.deletions import Leftovers
 
 GIVING_BACK = Limit(20, tell=20)
 GIVING_UP = Limit(2, tell=2)  # after an error or Ctrl-C: the store may be what does not answer
@@ -31,6 +32,7 @@ class Workbench:
 
     Attributes:
         chunk_size: attempts in a chunk of what is planned here; None for as many as the memory takes.
+        finished_deletions: uids of runs whose deletion a kill had cut short, until this workbench opened.
     """
 
     workspace: Workspace
@@ -38,6 +40,12 @@ class Workbench:
     tracker: Tracker
     progress: Progress
     chunk_size: int | None = None
+    finished_deletions: tuple[str, ...] = ()
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """What deletions leave behind."""
+        return Leftovers(self.workspace, self.store, self.tracker)
 
     def relative(self, path: Path) -> str:
         """Return the path by which rows name a file of the workspace, so that the folder can move."""
@@ -77,7 +85,11 @@ def open_workbench(
     try:
         with heartbeat(store), _terminable():
             connection = Connection(workspace, reporter.report) if is_tracked else NullConnection(workspace)
-            yield Workbench(workspace, store, Tracker(connection), reporter, chunk_size)
+            tracker = Tracker(connection)
+            finished = tuple(Leftovers(workspace, store, tracker).finish()) if is_tracked else ()
+            for uid in finished:
+                reporter.report(f"finished the deletion of {uid}, which was cut short")
+            yield Workbench(workspace, store, tracker, reporter, chunk_size, finished)
         limit = GIVING_BACK
     except SQLAlchemyError as error:
         raise translate(error, url) from error

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from jsdelta_db.runtime.escaping import is_text
+
 Context: TypeAlias = Any  # of a module that Typer keeps to itself
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -20,7 +22,7 @@ class Command(TyperCommand):
         """Parse, after a look for options that are given twice."""
         _refuse_repeats(self, ctx, args)
         rest = super().parse_args(ctx, args)
-        _refuse_impossible_paths(ctx)
+        _refuse_impossible_values(ctx)
         return rest
 
 
@@ -31,7 +33,7 @@ class CommandGroup(TyperGroup):
         """Parse, after a look for options that are given twice."""
         _refuse_repeats(self, ctx, args)
         rest = super().parse_args(ctx, args)
-        _refuse_impossible_paths(ctx)
+        _refuse_impossible_values(ctx)
         return rest
 
 
@@ -47,15 +49,18 @@ def _refuse_repeats(command: TyperCommand | TyperGroup, ctx: Context, args: list
             ctx.fail(f"{names} is given {count} times; give it once")
 
 
-def _refuse_impossible_paths(ctx: Context) -> None:
-    """Refuse what no file can be called, before a command trips over it."""
-    for path in ctx.params.values():
-        if isinstance(path, Path):
-            try:
-                path.lstat()
-            except OSError as error:
-                if error.errno == errno.ENAMETOOLONG:
-                    ctx.fail(f"{str(path)!r} is no path: {error.strerror}; choose a shorter one")
+def _refuse_impossible_values(ctx: Context) -> None:
+    """Refuse what no file can be called and what is no text, before a command trips over it."""
+    for given in ctx.params.values():
+        for value in given if isinstance(given, list) else [given]:
+            if isinstance(value, Path):
+                try:
+                    value.lstat()
+                except OSError as error:
+                    if error.errno == errno.ENAMETOOLONG:
+                        ctx.fail(f"{str(value)!r} is no path: {error.strerror}; choose a shorter one")
+            elif isinstance(value, str) and not is_text(value):
+                ctx.fail(f"{value!r} is no text: must be UTF-8")
 
 
 class App(typer.Typer):

@@ -74,6 +74,6 @@ def _tracker(workspace: Workspace) -> Row:
 
 
 def _data(folder: Path, name: str, file: str) -> Row:
-    is_there = (folder / file).exists()
+    is_there = (folder / file).exists() or folder.name == file  # the inner folder is taken, too
     advice = f"not in {folder}; give --data-dir or JSDELTA_DATA_DIR, or train with --download"
     return _row(f"data {name}", "ok" if is_there else "missing", str(folder) if is_there else advice)

@@ -15,3 +15,12 @@ def escape(text: str, longest: int = LONGEST_LINE) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def is_text(value: str) -> bool:
+    """Return whether a value can be written as UTF-8: what the system could not decode cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

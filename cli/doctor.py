@@ -14,7 +14,8 @@ from .output import note, write_rows
 Repair = Annotated[
     bool,
     typer.Option(
-        "--repair", help="Log what MLflow missed, close runs whose process is gone, rebuild columns."
+        "--repair",
+        help="Log what MLflow missed, close runs and release work whose process is gone, rebuild columns.",
     ),
 ]
 

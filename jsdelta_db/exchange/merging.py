@@ -7,7 +7,6 @@ was killed is repeated: finished runs are passed over, rows that are stored stay
 that name them, and none is read or copied inside a write transaction.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from jsdelta_db.exchange.tables import Batch, PortableTable, Row, children_of, p
 from jsdelta_db.runtime.leases import current_owner
 from jsdelta_db.runtime.progress import Task
 from jsdelta_db.store import runs
+from jsdelta_db.store.clock import read_clock
 from jsdelta_db.store.derived import write_segments
 from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.schema import FINISHED, LEASED, PENDING, RUNNING, Base
@@ -196,7 +196,7 @@ class _Merger:
             if "status" in table.names:
                 stored.status = PENDING
             if entity in LEASED:
-                runs.take(stored)
+                runs.take(stored, read_clock(session))
             for name, rows in chunks.items():
                 _claim(session, portable_tables()[name], stored.id, rows)
             return int(stored.id)
@@ -266,7 +266,7 @@ def _claim(session: Session, child: PortableTable, run_id: int, chunks: Sequence
     session.execute(
         update(child.table)
         .where(owner == run_id, child.table.c.status != FINISHED)
-        .values(status=RUNNING, owner=current_owner(), heartbeat_at=time.time())
+        .values(status=RUNNING, owner=current_owner(), heartbeat_at=read_clock(session))
     )
 
 

@@ -11,8 +11,10 @@ from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.pipeline.ensembles.ensemble import measure_ensemble, read_robust_accuracies, train_members
 from jsdelta_db.pipeline.ensembles.plan import plan_ensemble
 from jsdelta_db.runtime.devices import resolve_device
+from jsdelta_db.runtime.files import RESTORE, read_verified
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FINISHED, Ensemble, Model
+from jsdelta_db.tracking import RunLog
 from jsdelta_db.workbench.datasets import open_dataset
 from jsdelta_db.workbench.workbench import Workbench
 
@@ -56,6 +58,7 @@ def train_ensemble(
         UnknownNameError: no such data set, architecture or method.
         UsageError: another ensemble or model has the name.
         DataError: the data set's files are missing.
+        CheckpointError: the weights of a finished member are missing or altered.
         TrainingError: a member cannot be trained; the others are trained.
     """
     check_training(recipe, name=name)
@@ -64,6 +67,7 @@ def train_ensemble(
     planned = plan_ensemble(bench, recipe, seed, name, dataset, dataset_row)
     ensemble, to_train = planned.row, [row.seed for row in planned.members if row.status != FINISHED]
     members: Sequence[Model] = planned.members
+    _check_files(bench, members)
     if ensemble.status != FINISHED:
         run = bench.tracker.start(
             f"train {ensemble.name}", uid=ensemble.uid,
@@ -75,15 +79,38 @@ def train_ensemble(
             run.dataset(name=dataset.name, digest=dataset_row.uid, source=dataset.name, context="training")
             members = train_members(bench, planned, run, jobs)
             measure_ensemble(bench, planned, members)
-            with bench.store.transaction() as session:
-                done = session.get_one(Ensemble, ensemble.id)
-                done.finished_at, done.mlflow_run_id = runs.now(), run.logged_id
-                runs.leave(done, FINISHED)
-            for member in members:
-                run.metrics({"clean_accuracy": member.clean_accuracy}, step=member.seed)
+            if _finish(bench, ensemble, run):
+                for member in members:
+                    run.metrics({"clean_accuracy": member.clean_accuracy}, step=member.seed)
     with bench.store.read_session() as session:
         robust = read_robust_accuracies(session, members, planned.check)
     return TrainedEnsemble(ensemble.name, ensemble.uid, members, to_train, robust)
+
+
+def _check_files(bench: Workbench, members: Iterable[Model]) -> None:
+    """Check that the weights of members that are found, not trained, are there and whole.
+
+    Raises:
+        CheckpointError: names the first that are not.
+    """
+    for row in members:
+        if row.status == FINISHED:
+            again = f"jsdelta db delete {row.uid} --cascade, then train member seed {row.seed} again"
+            read_verified(
+                bench.locate(row.checkpoint_uri or ""), row.checkpoint_sha256, f"{RESTORE}, or {again}"
+            )
+
+
+def _finish(bench: Workbench, ensemble: Ensemble, run: RunLog) -> bool:
+    """Mark an ensemble finished; return whether no other process had: then its results are ours to log."""
+    with bench.store.transaction() as session:
+        runs.serialize(session, f"end of {ensemble.uid}")
+        done = session.get_one(Ensemble, ensemble.id)
+        if done.status == FINISHED:
+            return False
+        done.finished_at, done.mlflow_run_id = runs.now(), run.logged_id
+        runs.leave(done, FINISHED)
+    return True
 
 
 def check_training(

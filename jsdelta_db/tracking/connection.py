@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 LOCK = ".jsdelta.lock"  # beside MLflow's file
 LOG_LATER = "results are stored all the same, log them later with jsdelta doctor --repair"
 
-CALL = Limit(20, tell=5)
-MAKING = Limit(60, tell=15)  # of MLflow's tables, on a busy machine
+SERVER = Limit(20, tell=5)
+FILE = Limit(90, tell=30)  # on a busy machine; MLflow itself gives up one that is locked
 UPLOAD = Limit(86_400, tell=86_400)  # as long as it takes: MLflow's own limits notice a silent server
 CLOSING = Limit(2, tell=2)  # of a run that was interrupted: whoever waits wants to go
 
@@ -68,19 +68,22 @@ class Connection:
         return hide_password(self.uri)
 
     def attempt(
-        self, call: Callable[["MlflowClient"], Result], then: str = LOG_LATER, limit: Limit = CALL
+        self,
+        call: Callable[["MlflowClient"], Result],
+        then: str = LOG_LATER,
+        limit: Limit | None = None,
     ) -> Result | None:
         """Make one MLflow call; after a first failure none is made.
 
         Args:
             then: consequence of a failure for the work, and the next command.
-            limit: on the wait for an answer.
+            limit: on the wait for an answer; None for the usual one.
         """
         if self.failure is not None:
             return None
         try:
             client = self._client or self._open()
-            return self._calls.make(lambda: call(client), limit, self._tell)
+            return self._calls.make(lambda: call(client), limit or self._usual_limit, self._tell)
         except Exception as error:  # noqa: BLE001 whatever MLflow raises, the work goes on
             self.failure = f"MLflow failed ({self._explain(error)})"
             self._report(f"{self.failure}; {then}")
@@ -125,9 +128,12 @@ class Connection:
         with quiet():
             import mlflow  # noqa: F401 takes seconds, in which nobody is waited for
 
-            limit = CALL if self._file is None else MAKING
-            self._client = self._calls.make(self._connect, limit, self._tell)
+            self._client = self._calls.make(self._connect, self._usual_limit, self._tell)
         return self._client
+
+    @property
+    def _usual_limit(self) -> Limit:
+        return SERVER if self._file is None else FILE
 
     @property
     def _file(self) -> Path | None:
@@ -159,7 +165,10 @@ class NullConnection(Connection):
         super().__init__(workspace, lambda line: None)
 
     def attempt(
-        self, call: Callable[["MlflowClient"], Result], then: str = LOG_LATER, limit: Limit = CALL
+        self,
+        call: Callable[["MlflowClient"], Result],
+        then: str = LOG_LATER,
+        limit: Limit | None = None,
     ) -> Result | None:
         """Make no call."""
         del call, then, limit

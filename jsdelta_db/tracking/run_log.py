@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsdelta_db.runtime.patience import Limit
-from jsdelta_db.tracking.connection import CALL, CLOSING, UPLOAD, Connection
+from jsdelta_db.tracking.connection import CLOSING, UPLOAD, Connection
 from jsdelta_db.tracking.experiments import find_run
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class RunLog:
         self.run_id = run_id
         self.folder = folder
 
-    def _log(self, call: Callable[["MlflowClient", str], object], limit: Limit = CALL) -> None:
+    def _log(self, call: Callable[["MlflowClient", str], object], limit: Limit | None = None) -> None:
         """Log something; from a run that MLflow does not have (any more) on, nothing is logged in it."""
         run_id = self.run_id
         if run_id is None:
@@ -107,7 +107,7 @@ class RunLog:
 
     def finish(self, status: str = FINISHED) -> None:
         """Close the run; that of stopped work at once or not at all."""
-        limit = CALL if status == FINISHED else CLOSING
+        limit = None if status == FINISHED else CLOSING
         self._log(lambda client, run_id: client.set_terminated(run_id, status), limit)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Rows that are held against digests of their own, and what an attack's steps ran on.
+"""Rows that are held against digests of their own, keys of images, and what an attack's steps ran on.
 
 All is null in rows from before: ``jsdelta doctor --repair`` fills what it can.
 
@@ -14,6 +14,7 @@ branch_labels = None
 depends_on = None
 
 COLUMNS = (
+    ("attack", "image_keys", sa.LargeBinary()),
     ("attack", "prepared_as", sa.Text()),
     ("attack_chunk", "digest", sa.Text()),
     ("evaluation_chunk", "digest", sa.Text()),

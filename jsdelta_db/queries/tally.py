@@ -64,11 +64,14 @@ def _numbered(evaluation: EvaluationInfo, counts: Counts) -> CountsOfImages:
 
 def _merge_images(parts: Sequence[CountsOfImages]) -> Counts:
     """Return the counts of several sets of images, the same image of two sets counted as one."""
-    counts = np.concatenate([of_set for _, _, of_set in parts], axis=1)
     if all(evaluation.image_set[1] != FILE_SPLIT for evaluation, _, _ in parts):
-        return counts  # images of different splits and data sets
-    numbers = np.concatenate([evaluation.number_images(index) for evaluation, index, _ in parts])
-    _, place = np.unique(numbers, return_inverse=True)
+        # Images of different splits and data sets.
+        return np.concatenate([of_set for _, _, of_set in parts], axis=1)
+    # Bits are stored by the byte, so counts may go on behind the last image.
+    used = [np.flatnonzero(of_set.any(axis=0)) for _, _, of_set in parts]
+    numbers = [part[0].number_images(part[1][some]) for part, some in zip(parts, used, strict=True)]
+    counts = np.concatenate([part[2][:, some] for part, some in zip(parts, used, strict=True)], axis=1)
+    _, place = np.unique(np.concatenate(numbers), return_inverse=True)
     return np.stack([np.bincount(place, row) for row in counts])
 
 

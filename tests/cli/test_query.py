@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 
+from cli.output import note_pooled
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.store.migrate import upgrade
 from tests.cli.calls import DEFAULT_KEYS, call, parse_markdown, parse_table, query
@@ -104,6 +105,33 @@ def test_pooling_counts_images_and_is_named_on_stderr(tiny, capsys):
     (row,) = json.loads(out)
     assert (code, row["interval"]) == (0, "cluster-robust")
     assert "pooled over eps" in err
+
+
+def test_many_pooled_values_are_counted(capsys):
+    """The note on stderr is short, however many values a row pools and however long they are."""
+    note_pooled({"attack": tuple(f"{n:016x}" for n in range(2_032)), "eps": (3 / 255, 8 / 255)})
+    many, few = capsys.readouterr().err.splitlines()
+    assert many == f"pooled over attack: {', '.join(f'{n:016x}' for n in range(4))} and 2,028 more"
+    assert few == "pooled over eps: 3/255, 8/255"
+    note_pooled({"evaluators": ("0@abcdef " * 1_000, "1@abcdef " * 1_000)})
+    assert len(capsys.readouterr().err) < 200
+
+
+def test_attack_judged_twice_is_said(four, capsys):
+    """Where an attack was judged twice, or on fewer images, a line says how it counts once."""
+    code, _, err = call(capsys, four, "query", "bugs", "--by", "eps", "--format", "json")
+    assert (code, err.count("also by ensemble: the same attempts")) == (0, 1)
+    rows = query(capsys, four, "--by", "eps", "--ensemble", "digits", "--beta", "0.1")
+    assert {"ensemble"}.isdisjoint(rows[0])
+
+
+def test_a_histogram_of_attempts_judged_twice_is_refused(four, tmp_path, capsys):
+    """A figure has no column to tell judgements apart: it asks for a choice instead of drawing them twice."""
+    place = str(tmp_path / "twice.png")
+    code, out, err = call(capsys, four, "plot", "histogram", "-o", place)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "they differ in ensemble (digits, four); choose with --ensemble" in err
+    assert call(capsys, four, "plot", "histogram", "-o", place, "--ensemble", "four")[0] == 0
 
 
 def test_nothing_is_pooled_by_default(tiny, capsys):

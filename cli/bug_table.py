@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 BUG_KEYS = (
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_bugs",
     "bug_fraction", "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high",
-    "interval", "too_few",
+    "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
 )  # fmt: skip
 
 
@@ -22,8 +22,8 @@ def write_bugs(table: "Table", output: Output) -> None:
     """Write the rows of ``query bugs`` and, for people, explain the marks."""
     facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline"} - {"eps"}
     write_rows(table.rows, [*table.keys, *BUG_KEYS], output, facts=facts, norm=table.norm)
-    kinds = ", ".join(sorted({row["interval"] for row in table.rows if row["interval"]}))
-    note_intervals(table.rows, output, kinds or "none", "successes")
+    few = "fewer than 30 images with a success, or than 5 with a bug or with a non-bug"
+    note_intervals(table.rows, output, few)
 
 
 def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> "Table":

@@ -27,10 +27,12 @@ from .tables import (
 )
 
 if TYPE_CHECKING:
+    from jsdelta_db.queries.grouping import Table
     from jsdelta_db.queries.selection import Selection
 
 
 STDOUT = Path("-")
+MOST_VALUES, LONGEST_VALUE = 4, 60  # of a pooled fact
 
 
 def note(message: str) -> None:
@@ -44,14 +46,25 @@ def say(line: object) -> None:
 
 
 def note_pooled(pooled: Mapping[str, Sequence[Any]], norm: str = "linf") -> None:
-    """Name, on stderr, the facts that differ among the attacks behind each row or panel.
+    """Name, on stderr, the facts that differ among the attacks behind a row or panel, and some values.
 
     Args:
         norm: of every ε; "" if there are several.
     """
     for key, values in pooled.items():
-        shown = (format_eps(value, norm) if key == "eps" else format_value(value) for value in values)
-        note(f"pooled over {key}: {', '.join(shown)}")
+        shown = [format_eps(v, norm) if key == "eps" else format_value(v) for v in values[:MOST_VALUES]]
+        more = f" and {len(values) - MOST_VALUES:,} more" if len(values) > MOST_VALUES else ""
+        note(f"pooled over {key}: {', '.join(value[:LONGEST_VALUE] for value in shown)}{more}")
+
+
+def note_counted_once(table: "Table") -> None:
+    """Say, on stderr, what kept attempts from counting twice."""
+    if table.separated:
+        note(
+            f"also by {', '.join(table.separated)}: the same attempts were judged or aimed at more than once"
+        )
+    if table.n_left_out:
+        note(f"counted once: attempts of {table.n_left_out:,} attacks that larger ones contain")
 
 
 def note_population(selection: "Selection") -> None:
@@ -60,11 +73,15 @@ def note_population(selection: "Selection") -> None:
         note(f"population: {selection.population}, the images that every evaluator classifies correctly, too")
 
 
-def note_intervals(rows: Sequence[Row], output: Output, kinds: str, counted: str) -> None:
-    """Explain, on stderr, a table's intervals and the marks of rows with few of ``counted``."""
+def note_intervals(rows: Sequence[Row], output: Output, few: str) -> None:
+    """Explain, on stderr, a table's intervals and the marks of rows with few images.
+
+    Args:
+        few: what is marked.
+    """
     if output.is_for_people and rows:
-        marked = f" * fewer than 30 {counted}." if any(row["too_few"] for row in rows) else ""
-        note(f"95 % intervals: {kinds}.{marked}")
+        marked = f" * {few}." if any(row["too_few"] for row in rows) else ""
+        note(f"95 % intervals over images, not over models.{marked}")
 
 
 def write_rows(

@@ -21,6 +21,8 @@ Source = Annotated[
 Target = Annotated[str | None, typer.Option(metavar="LABEL", help="Only samples that reached this label.")]
 Limit = Annotated[int, options.whole("How many samples, at most.", 1, 40)]
 
+PANELS = ("norm", "eps")  # what the histogram's panels tell apart
+
 app = App(no_args_is_help=True, help="Draw figures.")
 
 
@@ -47,13 +49,14 @@ def histogram(
     from jsdelta_db.plots.files import check_figure_path, save_figure
     from jsdelta_db.plots.histogram import draw_histogram
     from jsdelta_db.queries.bugs import js_delta_by_eps
-    from jsdelta_db.queries.grouping import find_pooled
+    from jsdelta_db.queries.pooling import count_once, find_pooled
     from jsdelta_db.queries.selection import list_evaluations
 
     check_figure_path(figure)
     with ctx.obj.read_store() as connection:
         js_delta = js_delta_by_eps(connection, selection)
-        pooled = find_pooled(list_evaluations(connection, selection), ("norm", "eps"))
+        counted = count_once(list_evaluations(connection, selection), PANELS)
+    pooled = find_pooled(counted, PANELS)
     if not js_delta:
         raise NothingToDoError(
             "no finished attack matches, so there is nothing to draw; run jsdelta attack --eps 3"

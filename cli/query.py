@@ -10,7 +10,7 @@ from .bug_table import write_bugs
 from .commands import App
 from .groups import with_groups
 from .options import Output
-from .output import note, note_intervals, note_pooled, note_population, write_rows
+from .output import note, note_counted_once, note_intervals, note_pooled, note_population, write_rows
 from .tables import SHORT_UID, Row
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def bugs(
         unfinished = count_unfinished(connection)
         table = query_bugs(connection, beta or DEFAULT_BETAS, keys, selection)
     write_bugs(table, output)
+    note_counted_once(table)
     note_pooled(table.pooled, table.norm)
     note_population(selection)
     if unfinished:
@@ -125,7 +126,8 @@ def stability(
         found = query_stability(connection, beta or (DEFAULT_BETA,), selection)
     _write_table(found.table, STABILITY_KEYS, output, facts=("sharpness",))
     note_population(selection)
-    note_intervals(found.table.rows, output, "bootstrap over images", "bugs or features")
+    few = "fewer than 30 images, or than 5 with a bug or with a feature"
+    note_intervals(found.table.rows, output, few)
     _note_missing("stability", "attack", found.unmeasured)
     if not found.unmeasured:
         _note_nothing(found.table.rows)
@@ -144,8 +146,7 @@ def transfer(ctx: typer.Context, selection: options.Selecting, output: options.P
         table = query_transfer(connection, selection)
     _write_table(table, TRANSFER_KEYS, output)
     note_population(selection)
-    kinds = "bootstrap over images; Wilson for shares if each image appears once"
-    note_intervals(table.rows, output, kinds, "successes")
+    note_intervals(table.rows, output, "fewer than 30 images with a success")
     _note_nothing(table.rows)
 
 

@@ -203,6 +203,7 @@ class Attack(Run, Base):
     threads: Mapped[int]
     artifact_uri: Mapped[str | None]
     keeps_samples: Mapped[bool] = mapped_column(default=True)  # whether its files hold the perturbations
+    image_keys: Mapped[bytes | None] = mapped_column(LargeBinary)  # of images from a file; ``image_keys.py``
     prepared_as: Mapped[str | None]  # what gradient steps ran on: the "folded" copy or the "plain" one
 
 

@@ -22,9 +22,10 @@ from jsdelta_db.pipeline.evaluation.plan import (
 )
 from jsdelta_db.pipeline.evaluation.roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.sources import GivenSamples
-from jsdelta_db.records import UNTARGETED, Samples
+from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Samples
 from jsdelta_db.samples.foreign_file import ForeignSamples
 from jsdelta_db.store import runs
+from jsdelta_db.store.image_keys import pack_keys
 from jsdelta_db.store.schema import Attack
 from jsdelta_db.workbench.models import LoadedModel
 
@@ -83,6 +84,8 @@ def plan_foreign(roles: OpenRoles, samples: ForeignSamples, rules: EvaluationCon
     temperatures = find_temperatures(roles, rules)
     with roles.bench.store.transaction() as session:
         attack = runs.find_or_create(session, Attack, key, lambda: _new_attack(roles, samples, described))
+        if attack.split == FILE_SPLIT:
+            attack.image_keys = pack_keys(samples.image_keys)  # also of a row of an earlier version
         insert_chunks(session, attack)
         evaluation = store_evaluation(session, roles, attack, rules, temperatures)
     pairs = possible_pairs(described.attempts, len(roles.dataset.classes))

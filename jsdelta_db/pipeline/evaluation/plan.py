@@ -21,6 +21,7 @@ from jsdelta_db.pipeline.evaluation.sources import AttackedSamples, SampleSource
 from jsdelta_db.records import UNTARGETED, Attempts, Baselines, LabelPair, Samples, label_pair
 from jsdelta_db.runtime.version import installed_version
 from jsdelta_db.store import runs
+from jsdelta_db.store.clock import read_clock
 from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.schema import (
     FINISHED,
@@ -233,7 +234,7 @@ def store_evaluation(
                 temperature=temperature,
             )
         )  # fmt: skip
-    runs.hold(evaluation)
+    runs.hold(evaluation, read_clock(session))
     return evaluation
 
 

@@ -29,6 +29,19 @@ class Workspace:
         return self.root / "mlruns"
 
 
+def as_path(name: str, value: object) -> Path | None:
+    """Return a folder that a caller names; None for None or nothing.
+
+    Raises:
+        UsageError: neither text nor a path.
+    """
+    if value is None or (isinstance(value, str) and not value):
+        return None
+    if not isinstance(value, str | Path):
+        raise UsageError(f"{name} {value!r} is not valid: must be a folder's path")
+    return Path(value)
+
+
 def resolve_workspace(folder: Path | None = None, data_dir: Path | None = None) -> Workspace:
     """Return the workspace; creates nothing.
 

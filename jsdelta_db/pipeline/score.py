@@ -19,6 +19,7 @@ from jsdelta_db.pipeline.evaluation.sources import StoredSamples
 from jsdelta_db.pipeline.evaluation.work import Extras, Judged, work_on
 from jsdelta_db.samples.chunks import check_stored
 from jsdelta_db.samples.foreign_file import ForeignSamples
+from jsdelta_db.samples.origins import remark_on_images
 from jsdelta_db.store.attempts import list_label_pairs
 from jsdelta_db.store.references import get_attack
 from jsdelta_db.store.schema import Attack
@@ -104,6 +105,8 @@ def score_foreign(
     (roles,) = open_roles(bench, found, device)
     samples = check(roles.dataset)
     check_judges([roles])
+    for line in (*samples.remarks, *remark_on_images(samples.x, samples.split, roles.dataset)):
+        bench.progress.report(line)
     planned, measured = plan_foreign(roles, samples)
     plan = plan_evaluation(roles, planned, rules)
     return work_on(bench, f"score {samples.library}", [plan], extras), measured

@@ -38,6 +38,19 @@ class Workspace:
         return self.root / "mlruns"
 
 
+def as_path(name: str, value: object) -> Path | None:
+    """Return a folder that a caller names; None for None or nothing.
+
+    Raises:
+        UsageError: neither text nor a path.
+    """
+    if value is None or (isinstance(value, str) and not value):
+        return None
+    if not isinstance(value, str | Path):
+        raise UsageError(f"{name} {value!r} is not valid: must be a folder's path")
+    return Path(value)
+
+
 def sqlite_url(file: Path) -> str:
     """Return the address of a SQLite file."""
     return f"sqlite:///{file}"

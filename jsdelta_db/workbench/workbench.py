@@ -10,7 +10,7 @@ from types import FrameType
 from sqlalchemy.exc import SQLAlchemyError
 
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.errors import StoreError
+from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.runtime.leases import UNRETURNED
 from jsdelta_db.runtime.patience import Limit, LimitedCalls, NoAnswerError
 from jsdelta_db.runtime.progress import Progress, Silent
@@ -54,6 +54,19 @@ class Workbench:
     def locate(self, uri: str) -> Path:
         """Return the place of a file that a row names."""
         return self.workspace.root / uri
+
+
+def check_open(workspace: object) -> None:
+    """Check that a caller hands over an open workspace, not its name.
+
+    Raises:
+        UsageError: says how one is opened.
+    """
+    if not isinstance(workspace, Workbench):
+        raise UsageError(
+            f"workspace {workspace!r} is not an open one: must come from "
+            "with jsdelta_db.open_workspace(folder) as workspace"
+        )
 
 
 @contextmanager

@@ -79,11 +79,12 @@ def write_run(store: Store, cast: Cast, run: Run, chunk_size: int) -> tuple[floa
     attack, evaluation = plan_run(store, cast, run, chunk_size)
     for position, (samples, scores) in enumerate(chunks):
         with store.transaction() as session:
-            write_samples(session, attack_id=attack.id, samples=samples)
-            _finish(session.get_one(AttackChunk, (attack.id, position)), attack.uid, "samples")
+            digest = write_samples(session, attack_id=attack.id, samples=samples)
+            _finish(session.get_one(AttackChunk, (attack.id, position)), attack.uid, ("samples", digest))
         with store.transaction() as session:
-            write_scores(session, evaluation_id=evaluation.id, scores=scores)
-            _finish(session.get_one(EvaluationChunk, (evaluation.id, position)), evaluation.uid, "scores")
+            digest = write_scores(session, evaluation_id=evaluation.id, scores=scores)
+            chunk = session.get_one(EvaluationChunk, (evaluation.id, position))
+            _finish(chunk, evaluation.uid, ("scores", digest))
     with store.transaction() as session:
         runs.finish_evaluation(session, attack, evaluation)
     return time.perf_counter() - begun, time.process_time() - cpu_begun
@@ -136,9 +137,10 @@ def plan_run(store: Store, cast: Cast, run: Run, chunk_size: int) -> tuple[Attac
     return attack, evaluation
 
 
-def _finish(chunk: AttackChunk | EvaluationChunk, run: str, kind: str) -> None:
+def _finish(chunk: AttackChunk | EvaluationChunk, run: str, rows: tuple[str, str]) -> None:
+    kind, digest = rows
     uri = f"mlruns/1/{run}{run}/artifacts/{kind}/chunk-{chunk.position:05d}.npz"
-    runs.finish_chunk(chunk, uri=uri, sha256=sha256(uri))
+    runs.finish_chunk(chunk, uri=uri, sha256=sha256(uri), digest=digest)
 
 
 def sha256(text: str) -> str:

@@ -6,7 +6,7 @@ from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.config.locations import Workspace
 
 from .options import Output
-from .output import note_intervals, write_rows
+from .output import note, note_intervals, write_rows
 
 if TYPE_CHECKING:
     from jsdelta_db.queries.grouping import Table
@@ -26,8 +26,8 @@ def write_bugs(table: "Table", output: Output) -> None:
     note_intervals(table.rows, output, few)
 
 
-def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> None:
-    """Print the bugs of some evaluations at the usual thresholds."""
+def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> "Table":
+    """Print the bugs of some evaluations at the usual thresholds, and return them."""
     from jsdelta_db.queries.bugs import query_bugs
     from jsdelta_db.queries.selection import Selection
     from jsdelta_db.store.reading import reading
@@ -35,3 +35,16 @@ def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> None:
     with reading(workspace.db_url) as connection:
         table = query_bugs(connection, DEFAULT_BETAS, selection=Selection(uids=evaluations))
     write_bugs(table, Output())
+    return table
+
+
+def note_controls(workspace: Workspace, evaluations: tuple[str, ...]) -> None:
+    """Say, on stderr, how the controls of some evaluations came out, those that can fail first."""
+    from jsdelta_db.queries.controls import query_controls, summarize_controls
+    from jsdelta_db.queries.selection import Selection
+    from jsdelta_db.store.reading import reading
+
+    with reading(workspace.db_url) as connection:
+        found = query_controls(connection, Selection(uids=evaluations))
+    for line in summarize_controls(found.rows):
+        note(f"{line}; see jsdelta query controls")

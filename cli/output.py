@@ -1,4 +1,4 @@
-"""Data on stdout in the format asked for; notes on stderr."""
+"""Data on stdout in the format asked for; notes on stderr. Text for people is escaped here, and only here."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jsdelta_db.config.eps import format_eps
-from jsdelta_db.errors import UsageError
+from jsdelta_db.runtime.escaping import LONGEST_CELL, escape
 
 from .options import Format, Output
 from .tables import (
@@ -31,12 +31,18 @@ if TYPE_CHECKING:
     from jsdelta_db.queries.selection import Selection
 
 
+STDOUT = Path("-")
 MOST_VALUES, LONGEST_VALUE = 4, 60  # of a pooled fact
 
 
 def note(message: str) -> None:
     """Print a line beside the data, on stderr."""
-    typer.echo(message, err=True)
+    typer.echo(escape(message), err=True)
+
+
+def say(line: object) -> None:
+    """Print a line that is the command's answer, on stdout."""
+    typer.echo(escape(str(line)))
 
 
 def note_pooled(pooled: Mapping[str, Sequence[Any]], norm: str = "linf") -> None:
@@ -114,23 +120,22 @@ def write_plain(columns: Sequence[str], rows: Sequence[Sequence[Any]], output: O
         names.append(next(name for name in chain([column], numbered) if name not in names))
     if output.is_for_people:
         render = render_markdown if output.form is Format.MARKDOWN else render_table
-        cells = [[" ".join(format_value(value).splitlines()) for value in row] for row in rows]
-        text = render(names, cells, output.header)
+        cells = [
+            [escape(" ".join(format_value(value).split("\n")), LONGEST_CELL) for value in row] for row in rows
+        ]
+        text = render([escape(name, LONGEST_CELL) for name in names], cells, output.header)
     else:
         text = _render_for_machines([dict(zip(names, row, strict=True)) for row in rows], names, output)
     _write(text, output.path)
 
 
 def _write(text: str, path: Path | None) -> None:
-    if path is None:
+    if path is None or path == STDOUT:
         sys.stdout.write(text)
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"--output {str(path)!r} cannot be written: {error.strerror}; choose another file"
-        ) from error
+    else:
+        from jsdelta_db.runtime.outputs import write_output
+
+        write_output(path, text.encode())
 
 
 def _render_for_machines(rows: Sequence[Row], keys: Sequence[str], output: Output) -> str:
@@ -152,7 +157,7 @@ def _render_for_people(
 ) -> str:
     """Return rows as a table of short cells; a heading names the facts that all rows share."""
     columns = list_columns(keys)
-    cells = [{key: format_cell(row, key, norm) for key in columns} for row in rows]
+    cells = [{key: escape(format_cell(row, key, norm), LONGEST_CELL) for key in columns} for row in rows]
     if output.form is Format.MARKDOWN:
         shown = [list(line.values()) for line in cells]
         return render_markdown(list(map(title_of, columns)), shown, output.header)

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from . import options
+from .commands import App
 from .groups import with_groups
-from .output import note_pooled, note_population
+from .output import note_pooled, note_population, say
 
 Figure = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A .png or .svg file.")]
 Attack = Annotated[
@@ -22,7 +23,7 @@ Limit = Annotated[int, options.whole("How many samples, at most.", 1, 40)]
 
 PANELS = ("norm", "eps")  # what the histogram's panels tell apart
 
-app = typer.Typer(no_args_is_help=True, help="Draw figures.")
+app = App(no_args_is_help=True, help="Draw figures.")
 
 
 @app.callback()
@@ -63,7 +64,7 @@ def histogram(
     save_figure(draw_histogram(js_delta, beta or DEFAULT_BETAS), figure)
     note_pooled(pooled)
     note_population(selection)
-    typer.echo(figure)
+    say(figure)
 
 
 @app.command()
@@ -93,4 +94,4 @@ def samples(
     check_figure_path(figure)
     title, pictures = read_pictures(ctx.obj.workspace(data_dir), choice, limit)
     save_figure(draw_samples(pictures, title=title, beta=bugs or features or DEFAULT_BETAS[-1]), figure)
-    typer.echo(figure)
+    say(figure)

@@ -7,6 +7,7 @@ import typer
 
 from . import options
 from .bug_table import write_bugs
+from .commands import App
 from .groups import with_groups
 from .options import Output
 from .output import note, note_counted_once, note_intervals, note_pooled, note_population, write_rows
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 MOST_NAMED = 5  # uids in one note
 
 By = Annotated[
-    str | None,
-    typer.Option(metavar="KEY,KEY…", help="Group by these, such as eps,method,attacked,label-pair."),
+    list[str] | None,
+    typer.Option(
+        metavar="KEY,KEY…", help="Group by these, such as eps,method,attacked,label-pair (repeatable)."
+    ),
 ]
 BugsBelow = Annotated[float | None, options.threshold("Only successes with JSΔ below this.")]
 Failures = Annotated[bool, typer.Option("--all", help="Failed attempts, too.")]
@@ -30,7 +33,7 @@ Target = Annotated[
 Sort = Annotated[str, typer.Option(metavar="KEY|-KEY", help="Column to sort by; -KEY: the largest first.")]
 Limit = Annotated[int, options.whole("How many at most; 0: all.", 0)]
 
-app = typer.Typer(no_args_is_help=True, help="Query the store.")
+app = App(no_args_is_help=True, help="Query the store.")
 
 
 @app.callback()
@@ -56,7 +59,7 @@ def bugs(
     from jsdelta_db.queries.bugs import query_bugs
     from jsdelta_db.queries.selection import count_unfinished
 
-    keys = [key.strip() for key in by.split(",")] if by else []
+    keys = [key.strip() for text in by or () for key in text.split(",")]
     with ctx.obj.read_store() as connection:
         unfinished = count_unfinished(connection)
         table = query_bugs(connection, beta or DEFAULT_BETAS, keys, selection)
@@ -150,15 +153,19 @@ def transfer(ctx: typer.Context, selection: options.Selecting, output: options.P
 @app.command()
 @with_groups
 def controls(ctx: typer.Context, selection: options.SelectingEvaluations, output: options.Printing) -> None:
-    """Show JSΔ on pairs with a known answer: pass, fail, or just shown.
+    """Show JSΔ on pairs with a known answer, and whether the evaluators may judge: pass, fail, or shown.
+
+    Algebraic identities, which test the code alone, stand apart, below.
 
     Example: jsdelta query controls --eps 8
     """
-    from jsdelta_db.queries.controls import CONTROL_KEYS, OF_EVALUATION, query_controls
+    from jsdelta_db.queries.controls import CONTROL_KEYS, OF_EVALUATION, explain_controls, query_controls
 
     with ctx.obj.read_store() as connection:
         found = query_controls(connection, selection)
     write_rows(found.rows, CONTROL_KEYS, output, facts=OF_EVALUATION)
+    for line in explain_controls(found.rows):
+        note(line)
     _note_missing("controls", "evaluation", found.without)
     if not found.without:
         _note_nothing(found.rows)

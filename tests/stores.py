@@ -247,10 +247,13 @@ def add_scores(session: Session, evaluation: Evaluation, rows: Sequence[HandRow]
     session.flush()
 
 
-def add_chunks(session: Session, attack: Attack, evaluation: Evaluation, chunks: int) -> None:
-    """Add pending chunks to an attack and its evaluation."""
+def add_chunks(
+    session: Session, attack: Attack, evaluation: Evaluation, chunks: int, *, with_attack: bool = True
+) -> None:
+    """Add pending chunks to an attack, if it has none yet, and its evaluation."""
     for position in range(chunks):
-        session.add(AttackChunk(attack_id=attack.id, position=position, n_attempts=attack.chunk_size))
+        if with_attack:
+            session.add(AttackChunk(attack_id=attack.id, position=position, n_attempts=attack.chunk_size))
         session.add(
             EvaluationChunk(evaluation_id=evaluation.id, position=position, n_attempts=attack.chunk_size)
         )

@@ -5,10 +5,12 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from jsdelta_db.errors import StoreError
 from jsdelta_db.exchange.manifest import FILES, Manifest, read_manifest, table_path
 from jsdelta_db.exchange.parquet import read_parquet, read_runs
+from jsdelta_db.exchange.revisions import added_since
 from jsdelta_db.exchange.source import check_counts, check_uri, list_files
 from jsdelta_db.exchange.tables import Batch, PortableTable, Row, portable_tables, run_tables
 from jsdelta_db.runtime.files import sha256_of_file
@@ -32,7 +34,8 @@ class FolderSource:
     def runs(self, table: PortableTable) -> list[Row]:
         """Return the rows of a run table as they were written."""
         if table.name not in self._runs:
-            self._runs[table.name] = read_runs(table_path(self._folder, table.name), table)
+            path = table_path(self._folder, table.name)
+            self._runs[table.name] = read_runs(path, table, self._added(table))
             self._places[table.name] = {row["uid"]: n for n, row in enumerate(self._runs[table.name])}
         return self._runs[table.name]
 
@@ -41,9 +44,15 @@ class FolderSource:
         places = self._places_of(table)
         reader = self._readers.get(table.name)
         if reader is None or reader.is_past(uid):
-            reader = _Reader(table_path(self._folder, table.name), table, places)
+            reader = _Reader(self._read(table), places)
             self._readers[table.name] = reader
         yield from reader.rows_of(uid)
+
+    def _read(self, table: PortableTable) -> Iterator[Batch]:
+        return read_parquet(table_path(self._folder, table.name), table, self._added(table))
+
+    def _added(self, table: PortableTable) -> dict[str, Any]:
+        return added_since(self._manifest.revision, table.name)
 
     def _places_of(self, table: PortableTable) -> dict[str, int]:
         """Return the places of the runs that a table's rows belong to, by uid."""
@@ -100,7 +109,7 @@ class FolderSource:
     def _check_children(self, known: dict[str, set[str]]) -> dict[str, int]:
         """Check every row that belongs to a run; return how many rows each table has."""
         counts: dict[str, int] = {}
-        attempts: dict[str, dict[str, bytes]] = {}
+        attempts: dict[str, dict[str, Any]] = {}  # by table and run a running hash: batches end anywhere
         of_runs: dict[tuple[str, str], int] = {}
         for table in portable_tables().values():
             if table.is_run:
@@ -113,10 +122,12 @@ class FolderSource:
                 of_runs[table.name, uid] = of_runs.get((table.name, uid), 0) + len(rows)
                 self._check_rows(table, rows, known)
                 if digests is not None:
-                    digests[uid] = _digest(rows, digests.get(uid, b""))
+                    keys = "".join(f"{row[1]}:{row[2]};" for row in rows)
+                    digests.setdefault(uid, hashlib.sha256()).update(keys.encode())
         check_counts(self, lambda table, uid: of_runs.get((table.name, uid), 0))
+        found = {name: {uid: each.digest() for uid, each in some.items()} for name, some in attempts.items()}
         for row in self.runs(portable_tables()["evaluation"]):
-            if attempts["score"].get(row["uid"]) != attempts["sample"].get(row["attack_uid"]):
+            if found["score"].get(row["uid"]) != found["sample"].get(row["attack_uid"]):
                 raise StoreError(
                     f"{self.title}: evaluation {row['uid']} has scores of other samples than its attack's"
                 )
@@ -129,7 +140,7 @@ class FolderSource:
             StoreError: a run that is not there, or runs in another order than their own table's.
         """
         places, path, last = self._places_of(table), table_path(self._folder, table.name), -1
-        for batch in read_parquet(path, table):
+        for batch in self._read(table):
             for uid, group in groupby(batch, key=lambda row: str(row[0])):
                 if places.get(uid, -1) < last or uid not in places:
                     raise StoreError(
@@ -165,8 +176,8 @@ class FolderSource:
 class _Reader:
     """A table's rows from front to back, handed out run by run."""
 
-    def __init__(self, path: Path, table: PortableTable, places: dict[str, int]) -> None:
-        self._batches, self._places = read_parquet(path, table), places
+    def __init__(self, batches: Iterator[Batch], places: dict[str, int]) -> None:
+        self._batches, self._places = batches, places
         self._rest: Batch = []
         self._reached = -1
 
@@ -189,9 +200,3 @@ class _Reader:
                 yield mine
             if self._rest:
                 return
-
-
-def _digest(rows: Batch, before: bytes) -> bytes:
-    """Return a digest of the attempts of rows, in their order, continued from earlier rows."""
-    text = ",".join(f"{row[1]}:{row[2]}" for row in rows)
-    return hashlib.sha256(before + text.encode()).digest()

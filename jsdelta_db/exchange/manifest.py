@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jsdelta_db.errors import StoreError, StoreNotReadyError
+from jsdelta_db.errors import StoreError
+from jsdelta_db.exchange.revisions import check_revision
 from jsdelta_db.exchange.tables import portable_tables
 from jsdelta_db.runtime.files import write_atomically
 from jsdelta_db.runtime.version import installed_version
@@ -29,15 +30,17 @@ class Manifest:
 
     Attributes:
         files: how many files of the workspace it holds; None if they were left out.
+        revision: of the schema that its tables follow.
     """
 
     tables: dict[str, TableFile]
     files: int | None
+    revision: str = HEAD_REVISION
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest: from now on the export is whole."""
-    facts = {"format": FORMAT, "version": VERSION, "revision": HEAD_REVISION, "jsdelta": installed_version()}
+    facts = {"format": FORMAT, "version": VERSION, "jsdelta": installed_version()}
     content = json.dumps({**facts, **asdict(manifest)}, indent=2) + "\n"
     write_atomically(folder / MANIFEST, content.encode())
 
@@ -50,11 +53,28 @@ def is_export(folder: Path) -> bool:
         return False
 
 
+def list_foreign(folder: Path) -> list[str]:
+    """Return what an export's folder holds beside the export: names at the top, paths further down.
+
+    Of the files its manifest gives only the number, so that one more is told, but not which.
+    """
+    manifest = _load(folder)
+    names = {path.name for path in folder.iterdir()} - {MANIFEST, TABLES, FILES}
+    tables = manifest["tables"] if isinstance(manifest.get("tables"), dict) else {}
+    ours = {table_file(name) for name in tables}
+    names |= {f"{TABLES}/{path.name}" for path in (folder / TABLES).glob("*") if path.name not in ours}
+    files = [path for path in (folder / FILES).rglob("*") if not path.is_dir()]
+    number = manifest["files"] if isinstance(manifest.get("files"), int) else 0
+    if len(files) > number:
+        names.add(f"{len(files)} instead of {number} files in {FILES}")
+    return sorted(names)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of an export.
 
     Raises:
-        StoreNotReadyError: it is of another schema revision.
+        StoreNotReadyError: it is of a newer schema revision.
         StoreError: it is no manifest of ours, or tables are missing or unknown.
     """
     found = _load(folder)
@@ -63,7 +83,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder / MANIFEST}: format {found.get('format')!r}, version {found.get('version')!r}; "
             f"this version reads {FORMAT!r}, {VERSION}"
         )
-    _check_revision(folder, found.get("revision"))
+    revision = check_revision(f"export {folder}", found.get("revision"))
     try:
         tables = {
             str(name): TableFile(int(facts["rows"]), str(facts["sha256"]))
@@ -76,7 +96,7 @@ def read_manifest(folder: Path) -> Manifest:
     if set(tables) != wanted:
         differing = ", ".join(sorted(set(tables) ^ wanted))
         raise StoreError(f"{folder / MANIFEST}: tables missing or unknown: {differing}; export again")
-    return Manifest(tables, files)
+    return Manifest(tables, files, revision)
 
 
 def _load(folder: Path) -> dict[str, Any]:
@@ -87,19 +107,6 @@ def _load(folder: Path) -> dict[str, Any]:
             f"{folder / MANIFEST} cannot be read ({type(error).__name__}); export again"
         ) from None
     return found if isinstance(found, dict) else {}
-
-
-def _check_revision(folder: Path, revision: object) -> None:
-    if revision == HEAD_REVISION:
-        return
-    if isinstance(revision, str) and revision < HEAD_REVISION:
-        raise StoreNotReadyError(
-            f"export {folder} has schema {revision}, this version needs {HEAD_REVISION}; where it came from, "
-            "run jsdelta db upgrade with this version and jsdelta db export again"
-        )
-    raise StoreNotReadyError(
-        f"export {folder} has schema {revision}, newer than this version's {HEAD_REVISION}; update jsdelta"
-    )
 
 
 def table_path(folder: Path, name: str) -> Path:

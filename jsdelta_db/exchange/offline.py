@@ -10,10 +10,10 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from jsdelta_db.config.locations import Workspace
+from jsdelta_db.config.locations import Workspace, sqlite_url
 from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.exchange.copying import copy_files, find_missing
-from jsdelta_db.exchange.exporting import write_tables
+from jsdelta_db.exchange.exporting import read_back, write_tables
 from jsdelta_db.exchange.manifest import FILES, MANIFEST, TABLES, Manifest, write_manifest
 from jsdelta_db.exchange.merging import merge
 from jsdelta_db.exchange.open_source import open_as_source, open_source
@@ -23,6 +23,7 @@ from jsdelta_db.exchange.tables import definitions, run_tables
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest, find_roles
 from jsdelta_db.runtime.files import locked, replace_folder, sha256_of_file
 from jsdelta_db.runtime.progress import Progress
+from jsdelta_db.runtime.reasons import explain
 from jsdelta_db.store.session import open_store, parse_url
 from jsdelta_db.workbench.workbench import Workbench, open_workbench
 
@@ -77,7 +78,7 @@ def offline_workspace(workspace: Workspace, folder: Path) -> Workspace:
             f"--output {folder} holds {', '.join(sorted(found)[:3]) or 'no folder'}: must be a folder that "
             "is new, empty or of an earlier attack --offline"
         )
-    return Workspace(folder / FILES, f"sqlite:///{folder / STORE}", None, workspace.data_dir)
+    return Workspace(folder / FILES, sqlite_url(folder / STORE), None, workspace.data_dir)
 
 
 @contextmanager
@@ -129,9 +130,14 @@ def _make_export(place: Workspace, progress: Progress) -> None:
                 tables = write_tables(source, aside, progress)
                 (folder / MANIFEST).unlink(missing_ok=True)  # of the older tables
             write_manifest(folder, Manifest(tables, files))
+            try:
+                read_back(folder, with_files=False)  # their hashes were checked just now
+            except StoreError:
+                (folder / MANIFEST).unlink()
+                raise
     except OSError as error:
         raise StoreError(
-            f"{folder} cannot be written ({error.strerror or error}); run the same command again"
+            f"{folder} cannot be written: {explain(error, 'run the same command again')}"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Portable rows as Parquet: plain columns of fixed types, checked value by value when they are read."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,13 @@ ROW_GROUP = 50_000  # rows that lie together in a file
 
 def arrow_schema(table: PortableTable) -> "pa.Schema":
     """Return the columns and types of a table's file."""
+    return _schema_of(table.columns)
+
+
+def _schema_of(columns: Iterable[PortableColumn]) -> "pa.Schema":
     import pyarrow as pa
 
-    return pa.schema([pa.field(each.name, _arrow_type(each), _may_be_null(each)) for each in table.columns])
+    return pa.schema([pa.field(each.name, _arrow_type(each), _may_be_null(each)) for each in columns])
 
 
 def _arrow_type(column: PortableColumn) -> "pa.DataType":
@@ -81,15 +85,15 @@ def _as_text(value: object) -> str | None:
     return None if value is None else json.dumps(value)
 
 
-def read_runs(path: Path, table: PortableTable) -> list[Row]:
-    """Return the rows of a run table's file.
+def read_runs(path: Path, table: PortableTable, added: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of a run table's file; arguments as for :func:`read_parquet`.
 
     Raises:
         StoreError: the file cannot be read, or has other columns, types or values than it should.
     """
     documents = [each.name for each in table.columns if isinstance(each.column.type, JSON)]
     rows = []
-    for batch in read_parquet(path, table):
+    for batch in read_parquet(path, table, added):
         for values in batch:
             row = dict(zip(table.names, values, strict=True))
             row |= {name: _from_text(path, name, row[name]) for name in documents}
@@ -107,8 +111,11 @@ def _from_text(path: Path, name: str, text: str | None) -> Any:  # noqa: ANN401 
         raise StoreError(f"{path}: column {name} holds no valid JSON ({error}); export again") from None
 
 
-def read_parquet(path: Path, table: PortableTable) -> Iterator[Batch]:
+def read_parquet(path: Path, table: PortableTable, added: Mapping[str, Any]) -> Iterator[Batch]:
     """Yield the rows of a table's file, a few thousand at a time.
+
+    Args:
+        added: columns that the file does not have yet, with their values.
 
     Raises:
         StoreError: the file cannot be read, or has other columns, types or values than it should.
@@ -117,7 +124,8 @@ def read_parquet(path: Path, table: PortableTable) -> Iterator[Batch]:
     import pyarrow.parquet as pq
 
     with _reporting(path), pq.ParquetFile(path) as file:
-        found, wanted = file.schema_arrow, arrow_schema(table)
+        columns = [each for each in table.columns if each.name not in added]
+        found, wanted = file.schema_arrow, _schema_of(columns)
         for name in [*wanted.names, *found.names]:
             if wanted.names.count(name) != found.names.count(name):
                 what = "is missing" if name in wanted.names else "is unknown"
@@ -129,9 +137,11 @@ def read_parquet(path: Path, table: PortableTable) -> Iterator[Batch]:
                 )
         for batch in file.iter_batches(BATCH_ROWS, columns=wanted.names):
             arrays: Sequence[pa.Array] = [batch.column(name) for name in wanted.names]
-            for column, array in zip(table.columns, arrays, strict=True):
+            for column, array in zip(columns, arrays, strict=True):
                 _check_values(path, column, array)
-            yield list(zip(*(array.to_pylist() for array in arrays), strict=True))
+            lists = {each.name: array.to_pylist() for each, array in zip(columns, arrays, strict=True)}
+            same = {name: [value] * len(batch) for name, value in added.items()}
+            yield list(zip(*((lists | same)[name] for name in table.names), strict=True))
 
 
 @contextmanager

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import Connection, func, select, text
+from sqlalchemy.orm import Session
 
 from jsdelta_db.runtime.files import sha256_of_file
+from jsdelta_db.store.altered import KINDS, list_altered, list_altered_baselines
 from jsdelta_db.store.derived import differs
 from jsdelta_db.store.schema import (
     FINISHED,
@@ -27,7 +29,7 @@ def find_problems(connection: Connection, root: Path) -> Iterator[str]:
     """Yield one line for each inconsistency.
 
     Checks the database's own integrity, evaluators against the attacked models, chunks and rows against
-    their plan, scores against samples, columns against rows, and files against their hashes.
+    their plan, scores against samples, columns against rows, and rows and files against their hashes.
 
     Args:
         root: the workspace that file paths are relative to.
@@ -42,6 +44,7 @@ def find_problems(connection: Connection, root: Path) -> Iterator[str]:
     yield from _check_chunks(connection)
     yield from _check_samples(connection)
     yield from _check_evaluations(connection)
+    yield from _check_digests(connection)
     yield from _check_files(connection, root)
 
 
@@ -143,6 +146,22 @@ def _check_evaluations(connection: Connection) -> Iterator[str]:
             )
         elif differs(connection, evaluation_id):
             yield f"evaluation {uid}: its columns are not those of its rows; run jsdelta doctor --repair"
+
+
+def _check_digests(connection: Connection) -> Iterator[str]:
+    """Yield attacks, evaluations and models whose rows are not those that were stored."""
+    for kind in KINDS:
+        for _, uid in list_altered(connection, kind):
+            yield (
+                f"{kind.runs.__tablename__} {uid}: its {kind.title} are not those that were stored; "
+                "run jsdelta doctor --repair"
+            )
+    with Session(connection) as session:
+        for row, uid in list_altered_baselines(session):
+            yield (
+                f"model {uid}: its baseline of labels {row.label_low} and {row.label_high} is not the one "
+                "that was stored; run jsdelta doctor --repair"
+            )
 
 
 def _check_files(connection: Connection, root: Path) -> Iterator[str]:

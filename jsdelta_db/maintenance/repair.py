@@ -1,4 +1,4 @@
-"""Repair after an outage of MLflow or a killed process: ``jsdelta doctor --repair``.
+"""Repair after an outage of MLflow, a killed process or a fault of the disk: ``jsdelta doctor --repair``.
 
 Rows without an MLflow id are those whose logging is not complete: each is logged anew, as a whole.
 """
@@ -11,17 +11,30 @@ from sqlalchemy import select, update
 
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
+from jsdelta_db.maintenance.leases import break_leases
 from jsdelta_db.queries import bugs
 from jsdelta_db.queries.selection import FACT_KEYS, Selection, list_evaluations
+from jsdelta_db.samples.restoring import add_digests, restore_rows
+from jsdelta_db.store.altered import KINDS, list_altered, list_altered_baselines
+from jsdelta_db.store.baselines import stored_digest
 from jsdelta_db.store.constants import ROBUST_ACCURACY
 from jsdelta_db.store.derived import list_differing, write_segments
-from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Evaluation, Model, ModelMetric, Run
+from jsdelta_db.store.schema import (
+    FINISHED,
+    Attack,
+    Dataset,
+    Evaluation,
+    Model,
+    ModelMetric,
+    RhoBaseline,
+    Run,
+)
 from jsdelta_db.tracking import RunLog
 from jsdelta_db.workbench.workbench import Workbench
 
 
 def repair(bench: Workbench) -> list[str]:
-    """Log finished rows that MLflow lacks, close runs of ended processes, rebuild segments.
+    """Release leases, close runs of ended processes, restore rows, rebuild segments, log what MLflow lacks.
 
     Returns:
         One line for each repair.
@@ -29,8 +42,10 @@ def repair(bench: Workbench) -> list[str]:
     abandoned = bench.tracker.close_abandoned()
     _forget_runs(bench, abandoned)
     return [
+        *break_leases(bench),
         *(f"closed run {run_id} of a process that is gone" for run_id in abandoned),
         *(f"logged member seed {seed}" for seed in _log_models(bench)),
+        *_restore(bench),
         *(f"logged evaluation {uid}" for uid in _log_evaluations(bench)),
         *(f"rebuilt the columns of evaluation {uid}" for uid in _rebuild_segments(bench)),
         *(f"logged data set {name}" for name in _log_datasets(bench)),
@@ -93,6 +108,31 @@ def _log_evaluations(bench: Workbench) -> Iterator[str]:
             run.metrics(metrics, step=step)
         if _finish(bench, run, bench.locate(evaluation.artifact_uri or ""), evaluation, attack):
             yield evaluation.uid
+
+
+def _restore(bench: Workbench) -> Iterator[str]:
+    """Take altered rows from their files again, drop altered baselines, and add digests that are missing."""
+    for kind in KINDS:
+        with bench.store.reading() as connection:
+            altered = list_altered(connection, kind)
+            runs = connection.execute(select(kind.runs.id).order_by(kind.runs.id)).scalars().all()
+        for run_id, uid in altered:
+            title = f"the {kind.title} of {kind.runs.__tablename__} {uid}"
+            if restore_rows(bench, kind, run_id):
+                yield f"took {title} from their files again"
+            else:
+                yield f"{title} are altered, and their files cannot give them back; restore a backup"
+        if n_rows := sum(add_digests(bench, kind, run_id) for run_id in runs):
+            yield f"added the digests of {n_rows} {kind.title}"
+    with bench.store.transaction() as session:
+        for row, uid in list(list_altered_baselines(session)):
+            session.delete(row)  # computed again where it is needed
+            yield f"dropped an altered baseline of model {uid}"
+        without = session.scalars(select(RhoBaseline).where(RhoBaseline.digest.is_(None))).all()
+        for row in without:
+            row.digest = stored_digest(session, row)
+    if without:
+        yield f"added the digests of {len(without)} baselines"
 
 
 def _rebuild_segments(bench: Workbench) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from jsdelta_db.queries.selection import EvaluationInfo
+from jsdelta_db.store.checksums import checksum, raise_altered
 from jsdelta_db.store.image_counts import ImageCounts, count_images
 from jsdelta_db.store.reading import Reader, fetch, fetch_many
 from jsdelta_db.store.segments import Segment, fetch_segments, make_segments, rounded_up
@@ -24,7 +25,7 @@ def read_segments(
         betas: thresholds for which ``count_below`` must work; ``js_delta`` is loaded where it needs that.
     """
     wanted = "success = 1" if successes_only else "1 = 1"
-    stored = fetch_segments(reader, list_stored(reader, evaluations), names, betas=betas, wanted=wanted)
+    stored = fetch_segments(reader, find_stored(reader, evaluations), names, betas=betas, wanted=wanted)
     for each in evaluations:
         segments = stored.get(each.id)
         if segments is None:
@@ -42,10 +43,10 @@ def make_segments_of(reader: Reader, evaluation: EvaluationInfo) -> list[Segment
     )
 
 
-def list_stored(reader: Reader, evaluations: Iterable[EvaluationInfo]) -> list[int]:
-    """Return the ids of those evaluations that are stored as columns."""
-    stored = {evaluation_id for (evaluation_id,) in fetch(reader, "SELECT evaluation_id FROM image_count")}
-    return [each.id for each in evaluations if each.id in stored]
+def find_stored(reader: Reader, evaluations: Iterable[EvaluationInfo]) -> dict[int, int]:
+    """Return the ids of those evaluations that are stored as columns, with their segments' checksum."""
+    stored = dict(fetch(reader, "SELECT evaluation_id, segments_crc32 FROM image_count"))
+    return {each.id: stored[each.id] for each in evaluations if each.id in stored}
 
 
 class Counted(NamedTuple):
@@ -66,20 +67,34 @@ def read_counted(
     """Yield the counts of evaluations, in order; counts that are not stored are made from rows."""
     counts = _fetch_counts(reader, [each.id for each in evaluations])
     below = f"success = 1 AND js_delta_min < {rounded_up(max(betas))!r}"
-    segments = fetch_segments(reader, counts, ["sample_index"], betas=betas, wanted=below)
+    checksums = {evaluation_id: of_segments for evaluation_id, (_, of_segments) in counts.items()}
+    segments = fetch_segments(reader, checksums, ["sample_index"], betas=betas, wanted=below)
     for each in evaluations:
         if each.id in counts:
-            yield Counted(each, counts[each.id], segments[each.id])
+            yield Counted(each, counts[each.id][0], segments[each.id])
         else:
             made = make_segments_of(reader, each)
             yield Counted(each, count_images(made), [segment for segment in made if segment.success])
 
 
-def _fetch_counts(reader: Reader, ids: Collection[int]) -> dict[int, ImageCounts]:
+def _fetch_counts(reader: Reader, ids: Collection[int]) -> dict[int, tuple[ImageCounts, int]]:
+    """Return the stored counts by image, each with the checksum of the evaluation's segments.
+
+    Raises:
+        StoreError: one of them is altered.
+    """
     if not ids:
         return {}
     statement = (
-        f"SELECT evaluation_id, {', '.join(ImageCounts._fields)} FROM image_count "  # noqa: S608 numbers of ours
+        f"SELECT evaluation_id, {', '.join(ImageCounts._fields)}, crc32, segments_crc32 "  # noqa: S608 ours
+        f"FROM image_count "
         f"WHERE evaluation_id IN ({', '.join(map(str, ids))})"
     )
-    return {evaluation_id: ImageCounts(*values) for evaluation_id, *values in fetch_many(reader, statement)}
+    found = {}
+    for evaluation_id, *values, crc32, of_segments in fetch_many(reader, statement):
+        counts = ImageCounts(*values)
+        numbers = evaluation_id, counts.n_undefined, counts.bits
+        if checksum(numbers, (counts.success, counts.failure)) != crc32:
+            raise_altered(evaluation_id)
+        found[evaluation_id] = counts, of_segments
+    return found

@@ -1,6 +1,7 @@
 """Chunks of samples and of scores: one batch, one file each, and the rows that rest on it.
 
-The file comes first: one without committed rows is written again. Equal arrays give equal bytes.
+The file comes first: one without committed rows is written again. Equal arrays give equal bytes. A file
+holds the columns of its rows too, so that altered rows can be taken from it again (``restoring.py``).
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,13 @@ from jsdelta_db.errors import CheckpointError, UsageError
 from jsdelta_db.records import FILE_SPLIT, Attempts, Samples, Scores
 from jsdelta_db.samples.chunk_files import Arrays, read_chunk_file, write_chunk_file
 from jsdelta_db.store import runs
-from jsdelta_db.store.attempts import read_samples, write_samples, write_scores
+from jsdelta_db.store.attempts import (
+    read_samples,
+    sample_columns,
+    score_columns,
+    write_samples,
+    write_scores,
+)
 from jsdelta_db.store.schema import (
     FINISHED,
     Attack,
@@ -39,7 +46,7 @@ class JudgedChunk:
 
 def save_samples(bench: Workbench, attack: Attack, position: int, samples: Samples, run: RunLog) -> None:
     """Save one chunk of samples."""
-    arrays: Arrays = _keys(samples.attempts) | {"logits": samples.logits}
+    arrays: Arrays = {**sample_columns(samples), "logits": samples.logits}
     if attack.keeps_samples:
         arrays["delta"] = samples.delta
     if attack.split == FILE_SPLIT:  # no data set has these images
@@ -48,9 +55,9 @@ def save_samples(bench: Workbench, attack: Attack, position: int, samples: Sampl
     # Perturbations shrink to half of their size for a few per mille of the time; logits do not.
     sha256 = write_chunk_file(path, arrays, compressed=attack.keeps_samples)
     with bench.store.transaction() as session:
-        write_samples(session, attack_id=attack.id, samples=samples)
+        digest = write_samples(session, attack_id=attack.id, samples=samples)
         chunk = session.get_one(AttackChunk, (attack.id, position))
-        runs.finish_chunk(chunk, uri=bench.relative(path), sha256=sha256)
+        runs.finish_chunk(chunk, uri=bench.relative(path), sha256=sha256, digest=digest)
     run.file(path, "samples")
 
 
@@ -101,15 +108,15 @@ def save_scores(
 ) -> None:
     """Save one chunk of scores with the evaluators' logits."""
     scores = judged.scores
-    arrays: Arrays = _keys(scores.attempts) | {"logits": scores.logits}
+    arrays: Arrays = {**score_columns(scores), "logits": scores.logits}
     if attack.split == FILE_SPLIT:  # of a data set's own splits they are stored once a model
         arrays["clean_logits"] = judged.clean_logits
     path = run.folder / "scores" / f"chunk-{position:05d}.npz"
     sha256 = write_chunk_file(path, arrays)
     with bench.store.transaction() as session:
-        write_scores(session, evaluation_id=evaluation.id, scores=scores)
+        digest = write_scores(session, evaluation_id=evaluation.id, scores=scores)
         chunk = session.get_one(EvaluationChunk, (evaluation.id, position))
-        runs.finish_chunk(chunk, uri=bench.relative(path), sha256=sha256)
+        runs.finish_chunk(chunk, uri=bench.relative(path), sha256=sha256, digest=digest)
     run.file(path, "scores")
 
 
@@ -145,7 +152,3 @@ def load_known_logits(bench: Workbench, attack: Attack, position: int) -> dict[i
                 name: arrays[name][row.position] for name in ("logits", "clean_logits") if name in arrays
             }
     return known
-
-
-def _keys(attempts: Attempts) -> Arrays:
-    return {"sample_index": attempts.sample_index, "requested_target": attempts.requested_target}

@@ -16,6 +16,7 @@ from jsdelta_db.compute.attacks import BALLS
 from jsdelta_db.compute.attacks.preflight import check_attempts, check_images
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.data.dataset import as_unit_range
+from jsdelta_db.config.names import check_text
 from jsdelta_db.errors import DataError, UsageError, one_of
 from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Attempts
 from jsdelta_db.store.image_keys import SPLITS, Keys, content_key, split_keys
@@ -97,6 +98,7 @@ def check_samples(
     """
     if norm not in BALLS:
         raise UsageError(f"--norm {norm!r} is not valid: must be {one_of(BALLS)}")
+    check_text("--library", library)
     arrays = {name: given[name] for name in ARRAYS if name in given}
     arrays.setdefault("target_label", np.full(np.shape(given["label"]), UNTARGETED))
     _check_shapes(arrays, dataset)

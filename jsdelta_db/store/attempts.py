@@ -11,21 +11,17 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.errors import StoreError
 from jsdelta_db.records import Attempts, LabelPair, Samples, Scores, label_pair
+from jsdelta_db.store.digests import Columns, digest_of
 from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.schema import Base, Sample, Score
 
 MOST_IMAGES = 1 << 26  # of a split, as queries make an array of that size; ImageNet has fifty times fewer
 
 
-def write_samples(session: Session, *, attack_id: int, samples: Samples) -> None:
-    """Store one chunk of attempts.
-
-    Raises:
-        StoreError: a value is not finite.
-    """
+def sample_columns(samples: Samples) -> Columns:
+    """Return a chunk of attempts as the columns that are stored."""
     attempts = samples.attempts
-    _check_image_numbers(attempts.sample_index)
-    columns = {
+    return {
         "sample_index": attempts.sample_index,
         "requested_target": attempts.requested_target,
         "source_label": attempts.source_label,
@@ -35,6 +31,26 @@ def write_samples(session: Session, *, attack_id: int, samples: Samples) -> None
         "linf": samples.linf,
         "l2": samples.l2,
     }
+
+
+def write_samples(session: Session, *, attack_id: int, samples: Samples) -> str:
+    """Store one chunk of attempts, and return its digest.
+
+    Raises:
+        StoreError: a value is not finite.
+    """
+    columns = sample_columns(samples)
+    insert_samples(session, attack_id, columns)
+    return digest_of("sample", columns)
+
+
+def insert_samples(session: Session, attack_id: int, columns: Columns) -> None:
+    """Insert samples as :func:`sample_columns` gives them.
+
+    Raises:
+        StoreError: a value is not finite.
+    """
+    _check_image_numbers(columns["sample_index"])
     _insert_arrays(session, Sample, {"attack_id": attack_id}, columns)
 
 
@@ -49,31 +65,46 @@ def _check_image_numbers(sample_index: NDArray[np.int64]) -> None:
         raise StoreError(f"sample_index {wrong[0]} is not valid: must be 0 to {MOST_IMAGES - 1}")
 
 
-def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> None:
-    """Store one chunk of scores; a missing JSΔ (NaN) becomes NULL.
-
-    Raises:
-        StoreError: another value is not finite.
-    """
-    columns = {
+def score_columns(scores: Scores) -> Columns:
+    """Return a chunk of scores as the columns that are stored; a missing JSΔ is NaN."""
+    return {
         "sample_index": scores.attempts.sample_index,
         "requested_target": scores.attempts.requested_target,
         "js": scores.js,
         "js_of_mean": scores.js_of_mean,
+        "js_delta": scores.js_delta,
         "js_attacked": scores.js_attacked,
         "n_right": scores.n_right,
         "n_at_target": scores.n_at_target,
         "n_at_target_adv": scores.n_at_target_adv,
+        "member_js": scores.member_js,
     }
-    attempts = scores.attempts.sample_index
+
+
+def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> str:
+    """Store one chunk of scores, and return its digest.
+
+    Raises:
+        StoreError: a value that must be finite is not.
+    """
+    columns = score_columns(scores)
+    insert_scores(session, evaluation_id, columns)
+    return digest_of("score", columns)
+
+
+def insert_scores(session: Session, evaluation_id: int, columns: Columns) -> None:
+    """Insert scores as :func:`score_columns` gives them; a missing JSΔ becomes NULL.
+
+    Raises:
+        StoreError: another value is not finite.
+    """
+    plain = dict(columns)
+    js_delta, member_js, attempts = plain.pop("js_delta"), plain.pop("member_js"), plain["sample_index"]
     # NaN alone means undefined; and in the packed column no constraint would see a member's NaN.
-    _check_finite(Score, "js_delta", np.nan_to_num(scores.js_delta, posinf=np.inf, neginf=-np.inf), attempts)
-    _check_finite(Score, "member_js", scores.member_js.sum(axis=1), attempts)
-    lists: dict[str, list[Any]] = {
-        "js_delta": _with_nulls(scores.js_delta),
-        "member_js": _packed(scores.member_js),
-    }
-    _insert_arrays(session, Score, {"evaluation_id": evaluation_id}, columns, lists)
+    _check_finite(Score, "js_delta", np.nan_to_num(js_delta, posinf=np.inf, neginf=-np.inf), attempts)
+    _check_finite(Score, "member_js", member_js.sum(axis=1), attempts)
+    lists: dict[str, list[Any]] = {"js_delta": _with_nulls(js_delta), "member_js": _packed(member_js)}
+    _insert_arrays(session, Score, {"evaluation_id": evaluation_id}, plain, lists)
 
 
 def read_samples(

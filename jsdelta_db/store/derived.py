@@ -11,14 +11,15 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, text
 from sqlalchemy.orm import Session
 
+from jsdelta_db.store.checksums import checksum, checksum_rows, pack_checksums
 from jsdelta_db.store.image_counts import ImageCounts, count_images
 from jsdelta_db.store.inserting import driver_connection, insert_rows, is_sqlite
 from jsdelta_db.store.reading import Reader
 from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Evaluation, ImageCount, ScoreSegment
-from jsdelta_db.store.segments import BLOBS, Segment, make_segments
+from jsdelta_db.store.segments import BLOBS, NUMBERS, Segment, make_segments
 
-OF_SEGMENT = ("n", "success", "js_delta_min", "js_delta_max", *BLOBS)
-OF_COUNTS = ImageCounts._fields
+OF_SEGMENT = (*NUMBERS, "checksums", *BLOBS)
+OF_COUNTS = (*ImageCounts._fields, "crc32", "segments_crc32")
 
 
 def write_segments(session: Session, evaluation_id: int) -> int:
@@ -33,10 +34,10 @@ def write_segments(session: Session, evaluation_id: int) -> int:
     segments, counts = _make(session.connection(), reader, evaluation_id)
     for table in (ScoreSegment, ImageCount):
         session.execute(delete(table).where(table.evaluation_id == evaluation_id))
-    rows = [(evaluation_id, position, *row) for position, row in enumerate(segments)]
-    insert_rows(session, ScoreSegment, ("evaluation_id", "position", *OF_SEGMENT), rows)
+    rows = [(evaluation_id, *row) for row in segments]
+    insert_rows(session, ScoreSegment, ("evaluation_id", *OF_SEGMENT), rows)
     insert_rows(session, ImageCount, ("evaluation_id", *OF_COUNTS), [(evaluation_id, *counts)])
-    return sum(row[0] for row in segments)
+    return sum(row[NUMBERS.index("n")] for row in segments)
 
 
 def list_without_segments(connection: Connection) -> list[int]:
@@ -85,10 +86,14 @@ def _make(
     )
     attack_id, classes = connection.execute(statement).one()
     made = make_segments(reader, evaluation_id=evaluation_id, attack_id=attack_id, n_classes=len(classes))
-    return [_row(segment) for segment in made], tuple(count_images(made))
+    segments, counts = [_row(*each) for each in enumerate(made)], count_images(made)
+    crc32 = checksum((evaluation_id, counts.n_undefined, counts.bits), (counts.success, counts.failure))
+    of_segments = checksum_rows(row[: len(NUMBERS)] for row in segments)
+    return segments, (*counts, crc32, of_segments)
 
 
-def _row(segment: Segment) -> tuple[Any, ...]:
+def _row(position: int, segment: Segment) -> tuple[Any, ...]:
     """Return a segment as a row of its table, in the order of ``OF_SEGMENT``."""
-    blobs = (getattr(segment, name).tobytes() for name in BLOBS)
-    return segment.n, int(segment.success), segment.low, segment.high, *blobs
+    blobs = [getattr(segment, name).tobytes() for name in BLOBS]
+    numbers = position, segment.n, int(segment.success), segment.low, segment.high
+    return *numbers, pack_checksums(blobs), *blobs

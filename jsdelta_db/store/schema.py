@@ -386,7 +386,8 @@ class ImageCount(Base):
     bits: Mapped[int] = mapped_column(Small)
     success: Mapped[bytes] = mapped_column(LargeBinary)
     failure: Mapped[bytes] = mapped_column(LargeBinary)
-    crc32: Mapped[int | None] = mapped_column(Checksum)  # of the row's own bytes
+    crc32: Mapped[int] = mapped_column(Checksum)  # of the row's own values
+    segments_crc32: Mapped[int] = mapped_column(Checksum)  # of the segments' values that are no blobs
 
 
 class ScoreSegment(Base):
@@ -405,16 +406,16 @@ class ScoreSegment(Base):
     success: Mapped[int] = mapped_column(Small)
     js_delta_min: Mapped[float | None]  # null where the segment's label pairs have no usable baseline
     js_delta_max: Mapped[float | None]
+    checksums: Mapped[bytes] = mapped_column(LargeBinary)  # a CRC-32 of each of the blobs, in their order
     # One value per attempt, little-endian: unsigned integers as narrow as possible, and doubles. The widest
     # comes last: SQLite reads a row from its front.
     sample_index: Mapped[bytes] = mapped_column(LargeBinary)
     label_pair: Mapped[bytes] = mapped_column(LargeBinary)  # source label · classes + target label
     n_right: Mapped[bytes] = mapped_column(LargeBinary)
     js_delta: Mapped[bytes] = mapped_column(LargeBinary)
-    crc32: Mapped[int | None] = mapped_column(Checksum)  # of the row's own bytes
 
 
-# Tables whose rows one process at a time owns.
-LEASED = (Dataset, Model, AttackChunk, EvaluationChunk)
+# Tables whose rows a process owns; an evaluation's owner is one of those that work on it.
+LEASED = (Dataset, Model, Evaluation, AttackChunk, EvaluationChunk)
 # Tables made from others: not exported, made again instead.
 DERIVED = (ImageCount, ScoreSegment)

@@ -6,18 +6,20 @@ only one that β falls into is opened. So the numbers are exact for every β. Gr
 ``--population`` count attempt by attempt (``queries/tally.py``).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jsdelta_db.store.checksums import check_blobs, checksum_rows, raise_altered
 from jsdelta_db.store.reading import Reader, fetch_batches, fetch_many
 
 SEGMENT_ROWS = 1024  # of successes with a JSΔ: 8 kB of it are read where β falls into a segment
 UNDIVIDED_ROWS = 1 << 16  # of other attempts, into which no β falls
 BLOBS = ("sample_index", "label_pair", "n_right", "js_delta")
+NUMBERS = ("position", "n", "success", "js_delta_min", "js_delta_max")
 KEY = ("sample_index", "requested_target")
 OF_SAMPLE = (*KEY, "source_label", "target_label", "success", "confidence", "linf", "l2", "stability")
 OF_SCORE = ("js", "js_of_mean", "js_delta", "js_attacked", "n_right", "n_at_target", "n_at_target_adv")
@@ -138,20 +140,24 @@ def make_segments(reader: Reader, *, evaluation_id: int, attack_id: int, n_class
 
 def fetch_segments(
     reader: Reader,
-    ids: Collection[int],
+    stored: Mapping[int, int],
     names: Collection[str],
     *,
     betas: Sequence[float] = (),
     wanted: str = "1 = 1",
 ) -> dict[int, list[Segment]]:
-    """Return the stored segments of evaluations, by id.
+    """Return the stored segments of evaluations, by id; what is read is checked.
 
     Args:
+        stored: the evaluations' ids, with the checksum of their segments' numbers.
         names: columns to load, of ``BLOBS``.
         betas: thresholds for which ``count_below`` must work; ``js_delta`` is loaded where it needs that.
-        wanted: a condition in SQL, without values from outside.
+        wanted: which segments are returned: a condition in SQL, without values from outside.
+
+    Raises:
+        StoreError: one of them is altered or missing.
     """
-    found: dict[int, list[Segment]] = {evaluation_id: [] for evaluation_id in ids}
+    found: dict[int, list[Segment]] = {evaluation_id: [] for evaluation_id in stored}
     if not found:
         return found
     inside = " OR ".join(
@@ -161,12 +167,24 @@ def fetch_segments(
     js_delta = f"CASE WHEN success = 1 AND ({inside}) THEN js_delta END" if inside else "NULL"
     columns = [name if name in names else "NULL" for name in BLOBS[:-1]]
     columns.append("js_delta" if "js_delta" in names else js_delta)
+    blobs = [f"CASE WHEN {wanted} THEN {column} END" for column in columns]
     statement = (
-        f"SELECT evaluation_id, n, success, js_delta_min, js_delta_max, {', '.join(columns)} "  # noqa: S608
-        f"FROM score_segment WHERE evaluation_id IN ({', '.join(map(str, found))}) AND {wanted} "
+        f"SELECT evaluation_id, {', '.join(NUMBERS)}, {wanted}, checksums, {', '.join(blobs)} "  # noqa: S608
+        f"FROM score_segment WHERE evaluation_id IN ({', '.join(map(str, found))}) "
         "ORDER BY evaluation_id, position"
     )
-    for evaluation_id, n, success, low, high, image, pair, n_right, js_delta in fetch_many(reader, statement):
+    rows = fetch_many(reader, statement)
+    numbers: dict[int, list[tuple[float | int | None, ...]]] = {each: [] for each in stored}
+    for row in rows:
+        numbers[row[0]].append(row[1 : 1 + len(NUMBERS)])
+    for evaluation_id, expected in stored.items():
+        if checksum_rows(numbers[evaluation_id]) != expected:
+            raise_altered(evaluation_id)
+    for evaluation_id, _, n, success, low, high, is_wanted, checksums, *loaded in rows:
+        if not is_wanted:
+            continue
+        check_blobs(evaluation_id, checksums, loaded)
+        image, pair, n_right, js_delta = loaded
         segment = Segment(
             n, success == 1, low, high, _whole(image, n), _whole(pair, n), _whole(n_right, n),
             None if js_delta is None else np.frombuffer(js_delta, DOUBLE),

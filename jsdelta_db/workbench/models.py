@@ -27,9 +27,9 @@ from jsdelta_db.records import ImageMeans, LabelPair
 from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
 from jsdelta_db.runtime.files import read_verified, write_atomically
 from jsdelta_db.store import runs
-from jsdelta_db.store.baselines import write_model_baselines
+from jsdelta_db.store.baselines import read_model_baselines, write_model_baselines
 from jsdelta_db.store.schema import Dataset as DatasetRow
-from jsdelta_db.store.schema import Model, ModelLogits, ModelMetric, RhoBaseline
+from jsdelta_db.store.schema import Model, ModelLogits, ModelMetric
 from jsdelta_db.workbench.datasets import check_fingerprint
 from jsdelta_db.workbench.workbench import Workbench
 
@@ -149,11 +149,7 @@ class LoadedModel:
         }  # fmt: skip
         wanted = set(pairs)
         with self._bench.store.read_session() as session:
-            rows = session.query(RhoBaseline).filter_by(**key).all()
-        means = {}
-        for row in rows:
-            values = np.frombuffer(row.image_means, dtype="<f8")
-            means[row.label_low, row.label_high] = ImageMeans(values[: row.n_low], values[row.n_low :])
+            means = read_model_baselines(session, key=key)
         missing = sorted(wanted - set(means))
         if missing:
             logits = self.logits("baseline") / np.float32(self.temperature(temperature_rule))

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sqlite3
+import subprocess
 
 import pytest
 
@@ -11,6 +12,7 @@ from cli.output import note_pooled
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.store.migrate import upgrade
 from tests.cli.calls import DEFAULT_KEYS, call, parse_markdown, parse_table, query
+from tests.faults.attacks import JSDELTA
 from tests.reading import ask
 
 COUNTED = [
@@ -190,6 +192,20 @@ def test_output_file_holds_what_stdout_would(form, tiny, tmp_path, capsys):
     code, out, _ = call(capsys, tiny, "query", "bugs", "--format", form, "-o", str(tmp_path / "bugs"))
     assert (code, out) == (0, "")
     assert (tmp_path / "bugs").read_text() == expected
+
+
+def test_output_to_stdout_is_a_part_of_a_pipe(tiny, tmp_path, monkeypatch, capsys):
+    """-o - and -o /dev/stdout print, and leave no file of that name."""
+    monkeypatch.chdir(tmp_path)
+    question = ("query", "bugs", "--format", "csv")
+    printed = call(capsys, tiny, *question)
+    assert call(capsys, tiny, *question, "-o", "-") == printed
+    done = subprocess.run(
+        [JSDELTA, "-w", tiny.root, *question, "-o", "/dev/stdout"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == printed[1]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("form", "lines"), [("csv", 1), ("table", 2), ("markdown", 2)])

@@ -100,9 +100,11 @@ def _work_off(store: Store, told: Told, uid: str) -> list[tuple[str, int, str]]:
             )
             reach("a sample file is written")
             with store.transaction() as session:
-                write_samples(session, attack_id=attack.id, samples=samples)
+                digest = write_samples(session, attack_id=attack.id, samples=samples)
                 chunk = session.get_one(AttackChunk, (attack.id, position))
-                runs.finish_chunk(chunk, uri=path.relative_to(told.root).as_posix(), sha256=sha256)
+                runs.finish_chunk(
+                    chunk, uri=path.relative_to(told.root).as_posix(), sha256=sha256, digest=digest
+                )
                 session.flush()
                 reach("sample rows are written")
             reach("sample rows are committed")
@@ -112,9 +114,11 @@ def _work_off(store: Store, told: Told, uid: str) -> list[tuple[str, int, str]]:
         sha256 = _write_file(path, scores.logits.tobytes(), lambda: reach("half a score file is written"))
         reach("a score file is written")
         with store.transaction() as session:
-            write_scores(session, evaluation_id=evaluation.id, scores=scores)
+            digest = write_scores(session, evaluation_id=evaluation.id, scores=scores)
             judged = session.get_one(EvaluationChunk, (evaluation.id, position))
-            runs.finish_chunk(judged, uri=path.relative_to(told.root).as_posix(), sha256=sha256)
+            runs.finish_chunk(
+                judged, uri=path.relative_to(told.root).as_posix(), sha256=sha256, digest=digest
+            )
             session.flush()
             reach("score rows are written")
         reach("score rows are committed")

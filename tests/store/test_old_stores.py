@@ -1,6 +1,5 @@
 """Stores of past releases: upgraded, queried, and taken back."""
 
-import contextlib
 import shutil
 import sqlite3
 from contextlib import closing
@@ -114,7 +113,10 @@ def test_an_old_store_can_be_queried(old_store, old):
 
 
 def test_back_to_an_old_revision_and_forward_again(old_store, old):
-    """The downgrade takes away what is new and nothing else; the old view is back, and so is the way on."""
+    """The downgrade takes away what is new and nothing else; the old view is back, and so is the way on.
+
+    Tables made from others may be empty then, and are made again.
+    """
     before, view = _tables(old_store), _view(old_store)
     url = f"sqlite:///{old_store}"
     upgrade(url)
@@ -122,7 +124,11 @@ def test_back_to_an_old_revision_and_forward_again(old_store, old):
     engine = make_engine(parse_url(url))
     run(engine, command.downgrade, old.revision)
     engine.dispose()
-    assert _tables(old_store) == before
+    downgraded = _tables(old_store)
+    assert downgraded.keys() == before.keys()
+    assert {name: rows for name, rows in downgraded.items() if name not in NEW_TABLES} == {
+        name: rows for name, rows in before.items() if name not in NEW_TABLES
+    }
     assert _view(old_store) == view
     upgrade(url)
     assert _tables(old_store) == upgraded
@@ -130,12 +136,11 @@ def test_back_to_an_old_revision_and_forward_again(old_store, old):
 
 def test_an_interrupted_filling_is_gone_on_with(old_store, old, monkeypatch):
     """Killed between the migration and its last column segments: the next upgrade fills the rest."""
-    has_segments = "score_segment" in _tables(old_store)
     url = f"sqlite:///{old_store}"
     with monkeypatch.context() as patch:
         patch.setattr(migrate, "write_segments", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
-        with contextlib.suppress(KeyboardInterrupt) if has_segments else pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
             upgrade(url)
-    assert (_tables(old_store)["score_segment"] != []) == has_segments
+    assert _tables(old_store)["score_segment"] == []
     assert upgrade(url) == (HEAD_REVISION, None)
     assert sum(row["n"] for row in _tables(old_store)["score_segment"]) == old.rows[-1]

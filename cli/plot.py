@@ -55,7 +55,7 @@ def histogram(
     check_figure_path(figure)
     with ctx.obj.read_store() as connection:
         js_delta = js_delta_by_eps(connection, selection)
-        counted = count_once(list_evaluations(connection, selection), PANELS)
+        _, counted = count_once(list_evaluations(connection, selection), PANELS)
     pooled = find_pooled(counted, PANELS)
     if not js_delta:
         raise NothingToDoError(

@@ -23,6 +23,8 @@ reading their text.
 
 from collections.abc import Iterable
 
+MOST_NAMES = 50  # listed in a message: a store may have thousands
+
 
 class JsdeltaError(Exception):
     """Base of everything jsdelta raises on purpose."""
@@ -41,10 +43,12 @@ class UsageError(JsdeltaError):
 
 
 class UnknownNameError(UsageError):
-    """A name that does not exist; the message lists those that do."""
+    """A name that does not exist; the message lists those that do, the first of many."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        choices = ", ".join(known) or "none"
+        names = list(known)
+        more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+        choices = ", ".join(names[:MOST_NAMES]) + more or "none"
         super().__init__(f"unknown {what} {name!r}; there is: {choices}{'; ' + hint if hint else ''}")
 
 

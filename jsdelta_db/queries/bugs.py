@@ -1,7 +1,7 @@
 """Bugs: the share of successful attacks with JSΔ below β, by group.
 
 They read segments and counts by image, not rows. A count below β is a sum over segments, of which only those
-that β falls into are opened, so it is exact; the intervals resample the counts by image, which hold for any
+that β falls into are opened, so it is exact; the intervals come from the counts by image, which hold for any
 β. Groups by label, and ``--population``, count attempt by attempt.
 """
 
@@ -22,7 +22,7 @@ from jsdelta_db.queries.grouping import (
     resolve_keys,
     sort_key,
 )
-from jsdelta_db.queries.pooling import check_counted_once, count_once, find_pooled, separate
+from jsdelta_db.queries.pooling import check_counted_once, count_once, find_pooled
 from jsdelta_db.queries.selection import (
     ALL_CORRECT,
     ATTACKED_CORRECT,
@@ -65,8 +65,7 @@ def query_bugs(
         raise UsageError("no β is given; give at least one, such as 0.1")
     evaluations = list_evaluations(reader, selection)
     asked = resolve_keys(by, evaluations)
-    keys = separate(evaluations, asked)
-    counted = count_once(evaluations, keys)
+    keys, counted = count_once(evaluations, asked)
     groups = _tally_groups(reader, counted, keys, betas, selection.population)
     rows = [
         row for facts, tallied, n_skipped in groups for row in _count_bugs(facts, tallied, betas, n_skipped)

@@ -23,62 +23,59 @@ OF_ATTEMPTS = (
 # Who judged and how, the fact that people choose by first.
 OF_JUDGES = ("ensemble", "temperature", "baseline", "evaluators")
 
+MOST_NAMES = 3  # in a message
+
 Facts = tuple[Any, ...]
 pick_recorded, pick_attempts = itemgetter(*RECORDED), itemgetter(*OF_ATTEMPTS)
 
 
-def separate(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys, and those that keep a row from holding different answers to one attempt.
+def count_once(
+    evaluations: Sequence[EvaluationInfo], keys: Sequence[str]
+) -> tuple[tuple[str, ...], list[EvaluationInfo]]:
+    """Return keys and evaluations of rows that count no attempt twice.
 
     Evaluators and the rules that they judged by become keys where a row has the same attempts judged twice,
-    target rules where two of them may aim an image at the same label.
+    target rules where two of them may aim an image at the same label. Evaluations whose attempts are then all
+    among another's of the same row are left out.
     """
     found = tuple(keys)
+    alike = _list_alike(evaluations, found)
     for key in (*OF_JUDGES, "targets"):
-        if key not in found and any(_clash(key, alike) for alike in _list_alike(evaluations, found)):
+        if key not in found and any(_clash(key, some) for some in alike):
             found = (*found, key)
-    return found
-
-
-def count_once(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> list[EvaluationInfo]:
-    """Return the evaluations without those whose attempts are all among another's of the same row.
-
-    Args:
-        keys: as :func:`separate` returns them.
-    """
+            alike = _divide(alike, key)
+    # Smaller sets of images are subsets of larger ones. (Labels and untargeted attacks may share a row.)
     left_out = set()
-    for alike in _list_alike(evaluations, keys):
-        by_rule: dict[object, list[EvaluationInfo]] = {}
-        for each in alike:
-            by_rule.setdefault(each.facts["targets"], []).append(each)
-        for same in by_rule.values():
-            # Smaller sets of images are subsets of larger ones.
-            largest = max(same, key=lambda each: each.facts["n_images"])
-            left_out |= {each.id for each in same if each is not largest}
-    return [each for each in evaluations if each.id not in left_out]
+    for same in _divide(alike, "targets"):
+        largest = max(same, key=lambda each: each.facts["n_images"])
+        left_out |= {each.id for each in same if each is not largest}
+    return found, [each for each in evaluations if each.id not in left_out]
 
 
 def check_counted_once(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> list[EvaluationInfo]:
-    """Return what :func:`count_once` returns, for figures, whose panels are what they are.
+    """Return the evaluations that :func:`count_once` does, for figures, whose panels are what they are.
 
     Raises:
         UsageError: a panel would hold different answers to one attempt.
     """
-    more = separate(evaluations, keys)[len(keys) :]
-    if more:
-        names = dict.fromkeys(str(each.facts[more[0]]) for each in evaluations)
+    found, counted = count_once(evaluations, keys)
+    if len(found) > len(keys):
+        key = found[len(keys)]
+        names = list(dict.fromkeys(str(each.facts[key]) for each in evaluations))
         raise UsageError(
-            f"the same attempts would count more than once: they differ in {more[0]} "
-            f"({', '.join(list(names)[:3])}{', …' if len(names) > 3 else ''}); choose with --ensemble, "
-            "--temperature or --attack"
+            f"the same attempts would count more than once: they differ in {key} "
+            f"({', '.join(names[:MOST_NAMES])}{', …' if names[MOST_NAMES:] else ''}); "
+            "choose with --ensemble, --temperature or --attack"
         )
-    return count_once(evaluations, keys)
+    return counted
 
 
 def find_pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Return the facts that differ within a row though they are no key, with their values in such rows."""
     found: dict[str, dict[Any, None]] = {}
     for row in _group(evaluations, keys):
+        if len(row) == 1:
+            continue
         # Column by column: with thousands of evaluations this is most of a query's own work.
         recorded = [pick_recorded(each.facts) for each in row]
         columns = dict(zip(RECORDED, zip(*recorded, strict=True), strict=True))
@@ -105,13 +102,17 @@ def _group(evaluations: Iterable[EvaluationInfo], keys: Sequence[str]) -> Iterab
     return groups.values()
 
 
-def _list_alike(evaluations: Iterable[EvaluationInfo], keys: Sequence[str]) -> Iterable[list[EvaluationInfo]]:
+def _list_alike(evaluations: Iterable[EvaluationInfo], keys: Sequence[str]) -> list[list[EvaluationInfo]]:
     """Return the evaluations of each row whose attempts are the same, as far as both have them."""
     groups: dict[Facts, list[EvaluationInfo]] = {}
     for each in evaluations:
         made = pick_attempts(each.facts) if each.facts["steps"] else (each.attack_id,)  # elsewhere: unknown
         groups.setdefault((*(each.facts.get(key) for key in keys), made), []).append(each)
     return [alike for alike in groups.values() if len(alike) > 1]
+
+
+def _divide(alike: Iterable[list[EvaluationInfo]], key: str) -> list[list[EvaluationInfo]]:
+    return [part for some in alike for part in _group(some, (key,))]
 
 
 def _clash(key: str, alike: Sequence[EvaluationInfo]) -> bool:

@@ -94,13 +94,14 @@ def shares(hits: Floats, trials: Floats) -> list[Share]:
         trials: rows that count below the line, hits among them, ``(images,)``.
     """
     n_trials, n_images = int(trials.sum()), int(np.count_nonzero(trials))
-    sums = zip(
-        hits.sum(1), (hits * hits).sum(1), hits @ trials,
-        np.count_nonzero(hits, axis=1), np.count_nonzero(hits < trials, axis=1), strict=True,
-    )  # fmt: skip
+    n = hits.sum(1)
+    columns = (n, n, n, n, n_trials - n)
+    if n_images < n_trials:
+        of_kind = (np.count_nonzero(mask, axis=1) for mask in (hits, hits < trials))
+        columns = (n, (hits * hits).sum(1), hits @ trials, *of_kind)
     trials_squared = int(trials @ trials)
     found = []
-    for each in sums:
+    for each in zip(*columns, strict=True):
         n_hits, hits_squared, hits_by_trials, *n_of = map(int, each)
         bounds: tuple[float | None, float | None] = (None, None)
         kind = None

@@ -1,6 +1,6 @@
 """Counts by image: how many attempts and successes each image of a finished evaluation has, for any β.
 
-Intervals of bug fractions resample images, so a query needs these counts. Summing them anew reads as many
+Intervals of bug fractions count images, so a query needs these counts. Summing them anew reads as many
 numbers as there are attempts; counted once, most evaluations need one bit per image.
 """
 

@@ -2,15 +2,17 @@
 
 import typer
 
+from jsdelta_db.config.eps import format_eps
 from jsdelta_db.errors import UsageError
 
 from . import attack_options, options
 from .attack_run import run_attack
-from .bug_table import print_summary
+from .bug_table import note_controls, print_summary
+from .commands import App
 from .groups import with_groups
 from .output import note
 
-app = typer.Typer(invoke_without_command=True)
+app = App(invoke_without_command=True)
 
 
 @app.callback()
@@ -45,7 +47,13 @@ def attack(
         from jsdelta_db.exchange.offline import offline_workspace
 
         workspace = offline_workspace(workspace, folder)
-    print_summary(workspace, evaluations)
+    table = print_summary(workspace, evaluations)
+    fruitless = sorted({row["eps"] for row in table.rows if row["n_success"] == 0})
+    if fruitless:
+        sizes = ", ".join(format_eps(each, method.norm) for each in fruitless)
+        note(f"not one success at eps {sizes}: try a larger --eps or more --steps")
+    if scoring.controls:
+        note_controls(workspace, evaluations)
     if not worked_on:
         note("every one of these attacks was finished before; nothing was done again")
     if folder is not None:

@@ -6,7 +6,7 @@ from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.config.locations import Workspace
 
 from .options import Output
-from .output import note_intervals, write_rows
+from .output import note, note_intervals, write_rows
 
 if TYPE_CHECKING:
     from jsdelta_db.queries.grouping import Table
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 BUG_KEYS = (
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_bugs",
     "bug_fraction", "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high",
-    "interval", "too_few",
+    "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
 )  # fmt: skip
 
 
@@ -22,12 +22,12 @@ def write_bugs(table: "Table", output: Output) -> None:
     """Write the rows of ``query bugs`` and, for people, explain the marks."""
     facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline"} - {"eps"}
     write_rows(table.rows, [*table.keys, *BUG_KEYS], output, facts=facts, norm=table.norm)
-    kinds = ", ".join(sorted({row["interval"] for row in table.rows if row["interval"]}))
-    note_intervals(table.rows, output, kinds or "none", "successes")
+    few = "fewer than 30 images with a success, or than 5 with a bug or with a non-bug"
+    note_intervals(table.rows, output, few)
 
 
-def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> None:
-    """Print the bugs of some evaluations at the usual thresholds."""
+def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> "Table":
+    """Print the bugs of some evaluations at the usual thresholds, and return them."""
     from jsdelta_db.queries.bugs import query_bugs
     from jsdelta_db.queries.selection import Selection
     from jsdelta_db.store.reading import reading
@@ -35,3 +35,16 @@ def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> None:
     with reading(workspace.db_url) as connection:
         table = query_bugs(connection, DEFAULT_BETAS, selection=Selection(uids=evaluations))
     write_bugs(table, Output())
+    return table
+
+
+def note_controls(workspace: Workspace, evaluations: tuple[str, ...]) -> None:
+    """Say, on stderr, how the controls of some evaluations came out, those that can fail first."""
+    from jsdelta_db.queries.controls import query_controls, summarize_controls
+    from jsdelta_db.queries.selection import Selection
+    from jsdelta_db.store.reading import reading
+
+    with reading(workspace.db_url) as connection:
+        found = query_controls(connection, Selection(uids=evaluations))
+    for line in summarize_controls(found.rows):
+        note(f"{line}; see jsdelta query controls")

@@ -5,10 +5,11 @@ from dataclasses import asdict
 import typer
 
 from . import options
+from .commands import App
 from .groups import with_groups
 from .output import write_rows
 
-app = typer.Typer(no_args_is_help=True, help="Show the settings.")
+app = App(no_args_is_help=True, help="Show the settings.")
 
 
 @app.callback()

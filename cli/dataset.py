@@ -9,10 +9,9 @@ from jsdelta_db.config.eps import parse_eps
 
 from . import options
 from .bench import open_bench
+from .commands import App
 from .groups import with_groups
 from .output import note, write_rows
-
-LARGEST_SEED = 2**31 - 1
 
 Kind = Annotated[str, typer.Argument(metavar="robust|nonrobust|rand|det", help="Which construction.")]
 Ensemble = Annotated[
@@ -26,7 +25,7 @@ StepSize = Annotated[
     float | None, typer.Option(metavar="X", help="Length of a step, l2, in pixel units of [0, 1].")
 ]
 Eps = Annotated[str | None, typer.Option(metavar="X", help="Radius of the l2 ball; rand and det only.")]
-Seed = Annotated[int, options.whole("Seed of starts and random labels.", 0, LARGEST_SEED)]
+Seed = Annotated[int, options.whole("Seed of starts and random labels.", 0)]
 Name = Annotated[str, typer.Argument(help="Name or uid of a data set.")]
 Figure = Annotated[
     Path | None,
@@ -34,7 +33,7 @@ Figure = Annotated[
 ]
 Limit = Annotated[int, options.whole("How many images to draw.", 1, 20)]
 
-app = typer.Typer(no_args_is_help=True, help="Construct data sets with a trained model, and show them.")
+app = App(no_args_is_help=True, help="Construct data sets with a trained model, and show them.")
 
 
 @app.callback()

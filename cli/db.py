@@ -3,10 +3,11 @@
 import typer
 
 from . import options
+from .commands import App
 from .groups import with_groups
-from .output import note, write_rows
+from .output import note, say, write_rows
 
-app = typer.Typer(no_args_is_help=True, help="Maintain the store.")
+app = App(no_args_is_help=True, help="Maintain the store.")
 
 
 @app.callback()
@@ -25,9 +26,9 @@ def upgrade(ctx: typer.Context) -> None:
 
     before, backup = upgrade_store(ctx.obj.workspace().db_url)
     if before == HEAD_REVISION:
-        typer.echo(f"schema {HEAD_REVISION}: up to date")
+        say(f"schema {HEAD_REVISION}: up to date")
         return
-    typer.echo(f"schema {before or 'none'} -> {HEAD_REVISION}")
+    say(f"schema {before or 'none'} -> {HEAD_REVISION}")
     if backup is not None:
         note(f"the store as it was: {backup}")
 
@@ -50,12 +51,12 @@ def check(ctx: typer.Context) -> None:
     if unchecked:
         note(f"{unchecked} rows of an earlier version have no digest; jsdelta doctor --repair adds them")
     for problem in problems:
-        typer.echo(problem)
+        say(problem)
     if problems:
         raise StoreError(
             f"{len(problems)} found; restore files from a backup, or run the attack again elsewhere"
         )
-    typer.echo("ok")
+    say("ok")
 
 
 @app.command()

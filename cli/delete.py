@@ -31,6 +31,8 @@ def delete(ctx: typer.Context, uid: Uid, cascade: Cascade = False, yes: Yes = Fa
 
     workspace = ctx.obj.workspace()
     with open_bench(workspace) as bench:
+        if any(each.startswith(uid) for each in bench.finished_deletions):
+            return
         plan = find_deletion(bench, uid, cascade=cascade)
         write_rows(list(map(asdict, plan.runs)), ("kind", "uid", "name", "rows"))
         if cascade and not yes:

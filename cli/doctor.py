@@ -9,12 +9,13 @@ from jsdelta_db.config.locations import Workspace
 from . import options
 from .bench import open_bench
 from .groups import with_groups
-from .output import write_rows
+from .output import note, write_rows
 
 Repair = Annotated[
     bool,
     typer.Option(
-        "--repair", help="Log what MLflow missed, close runs whose process is gone, rebuild columns."
+        "--repair",
+        help="Log what MLflow missed, close runs and release work whose process is gone, rebuild columns.",
     ),
 ]
 
@@ -49,4 +50,4 @@ def _repair(workspace: Workspace) -> None:
 
     with open_bench(workspace) as bench:
         for line in repair(bench) or ["nothing to repair"]:
-            typer.echo(line, err=True)
+            note(line)

@@ -8,7 +8,7 @@ import typer
 from jsdelta_db.errors import UsageError
 
 from . import options
-from .output import note
+from .output import note, say
 
 Destination = Annotated[
     Path,
@@ -49,5 +49,5 @@ def export(
 
     choice = SampleChoice(attack, evaluation, bugs, only_successes=successes is not False)
     count = export_samples(ctx.obj.workspace(data_dir), output, choice, form=form, force=force)
-    typer.echo(output)
+    say(output)
     note(f"{count:,} samples")

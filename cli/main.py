@@ -1,6 +1,6 @@
 """The command ``jsdelta``: wires the groups together and turns errors into one line and an exit code."""
 
-import errno
+import io
 import os
 import sys
 import traceback
@@ -31,11 +31,13 @@ from . import (
     train,
     ui,
 )
+from .commands import App
 from .options import CommandContext
+from .output import note
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_READY, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-app = typer.Typer(
+app = App(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
@@ -93,7 +95,18 @@ def configure(ctx: typer.Context, workspace: Root = None, version: Version = Fal
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    _prepare_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _prepare_streams() -> None:
+    """Give every stream somewhere to go, and every character something to be written as."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed: its number must not become a database's
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 for the whole process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def run(arguments: list[str]) -> int:
@@ -113,11 +126,7 @@ def run(arguments: list[str]) -> int:
         _drop_output()  # the reader has gone (``| head``)
         return EXIT_FAILURE
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            return _report_defect(error)
-        _drop_output()
-        _print_error(f"the output cannot be written: {error.strerror}; choose another place")
-        return EXIT_FAILURE
+        return _report_system_error(error)
     except Exception as error:  # noqa: BLE001 a defect: one line, with the way to its traceback
         return _report_defect(error)
     if code == EXIT_INTERRUPTED:
@@ -130,6 +139,19 @@ def run(arguments: list[str]) -> int:
 def _drop_output() -> None:
     """Discard buffered output, so that an output that is gone or full does not fail at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _report_system_error(error: OSError) -> int:
+    """Report in one line what the operating system refused, and of which file."""
+    from jsdelta_db.runtime.reasons import HELP, explain
+
+    if error.errno is None or (error.filename is None and error.errno not in HELP):
+        return _report_defect(error)
+    if error.errno in HELP:
+        _drop_output()
+    where = f"{str(error.filename)!r} cannot be used" if error.filename else "the output cannot be written"
+    _print_error(f"{where}: {explain(error, 'choose another place')}")
+    return EXIT_FAILURE
 
 
 def _report_defect(error: Exception) -> int:
@@ -155,4 +177,4 @@ def _report_usage(error: typer.TyperException) -> int:
 
 
 def _print_error(message: str) -> None:
-    typer.echo(f"jsdelta: {' '.join(message.split())}", err=True)
+    note(f"jsdelta: {' '.join(message.split())}")

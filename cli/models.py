@@ -9,6 +9,7 @@ from jsdelta_db.errors import UsageError
 
 from . import options
 from .bench import open_bench
+from .commands import App
 from .groups import with_groups
 from .output import note, write_rows
 
@@ -28,8 +29,9 @@ Std = Annotated[
 ]
 Method = Annotated[str, typer.Option(metavar="NAME", help="How it was trained.")]
 Seed = Annotated[int, options.whole("Its seed, if known.", 0)]
+Force = Annotated[bool, typer.Option("--force", help="Add it though its accuracy is chance.")]
 
-app = typer.Typer(no_args_is_help=True, help="List models, and add your own.")
+app = App(no_args_is_help=True, help="List models, and add your own.")
 
 
 @app.callback()
@@ -48,6 +50,7 @@ def add(
     std: Std = None,
     method: Method = "external",
     seed: Seed = 0,
+    force: Force = False,
     data_dir: options.DataDir = None,
 ) -> None:
     """Add a network that was trained elsewhere; without --mean and --std it gets images in [0, 1].
@@ -58,7 +61,7 @@ def add(
     from jsdelta_db.pipeline.external_models import ExternalRequest, add_model, open_external
 
     workspace = ctx.obj.workspace(data_dir)
-    request = ExternalRequest(name, factory, checkpoint, dataset, means, stds, method, seed)
+    request = ExternalRequest(name, factory, checkpoint, dataset, means, stds, method, seed, force)
     open_external(workspace.data_dir, request)  # checked before a store is made
     with open_bench(workspace, makes_store=True) as bench:
         row, is_new = add_model(bench, request)

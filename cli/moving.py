@@ -7,7 +7,7 @@ import typer
 
 from . import options
 from .groups import with_groups
-from .output import note, write_rows
+from .output import note, say, write_rows
 from .progress import TerminalProgress
 
 IMPORT_KEYS = ("kind", "found", "new")
@@ -42,7 +42,7 @@ def export(ctx: typer.Context, output: Destination, files: ExportFiles = True) -
     from jsdelta_db.exchange.exporting import export_store
 
     done = export_store(ctx.obj.workspace(), output, TerminalProgress(), with_files=files)
-    typer.echo(output)
+    say(output)
     _note_left_out(done.left_out)
     files_too = "no files" if done.files is None else f"{done.files:,} files"
     note(f"{done.rows:,} rows, {files_too}; jsdelta db import reads them")

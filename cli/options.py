@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from jsdelta_db.store.reading import Reader
 
 
+LARGEST_WHOLE = 2**31 - 1  # what every column and every generator of random numbers takes
+
+
 @dataclass(frozen=True, slots=True)
 class CommandContext:
     """The options given before the command."""
@@ -41,16 +44,16 @@ class CommandContext:
         return resolve_workspace(self.folder, data_dir)
 
 
-def whole(help: str, low: int, high: int | None = None, metavar: str = "N") -> OptionInfo:
+def whole(help: str, low: int, high: int = LARGEST_WHOLE, metavar: str = "N") -> OptionInfo:
     """Return an option for a whole number; its error names the value and the range."""
-    valid = f"a whole number from {low}" + (f" to {high}" if high is not None else "")
+    valid = f"a whole number from {low} to {high}"
 
     def parse(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             raise typer.BadParameter(f"{text!r} is not valid: must be {valid}") from None
-        if number < low or (high is not None and number > high):
+        if not low <= number <= high:
             raise typer.BadParameter(f"{number} is out of range: must be {valid}")
         return number
 

@@ -1,4 +1,4 @@
-"""Data on stdout in the format asked for; notes on stderr."""
+"""Data on stdout in the format asked for; notes on stderr. Text for people is escaped here, and only here."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jsdelta_db.config.eps import format_eps
-from jsdelta_db.errors import UsageError
+from jsdelta_db.runtime.escaping import LONGEST_CELL, escape
 
 from .options import Format, Output
 from .tables import (
@@ -27,23 +27,44 @@ from .tables import (
 )
 
 if TYPE_CHECKING:
+    from jsdelta_db.queries.grouping import Table
     from jsdelta_db.queries.selection import Selection
+
+
+STDOUT = Path("-")
+MOST_VALUES, LONGEST_VALUE = 4, 60  # of a pooled fact
 
 
 def note(message: str) -> None:
     """Print a line beside the data, on stderr."""
-    typer.echo(message, err=True)
+    typer.echo(escape(message), err=True)
+
+
+def say(line: object) -> None:
+    """Print a line that is the command's answer, on stdout."""
+    typer.echo(escape(str(line)))
 
 
 def note_pooled(pooled: Mapping[str, Sequence[Any]], norm: str = "linf") -> None:
-    """Name, on stderr, the facts that differ among the attacks behind each row or panel.
+    """Name, on stderr, the facts that differ among the attacks behind a row or panel, and some values.
 
     Args:
         norm: of every ε; "" if there are several.
     """
     for key, values in pooled.items():
-        shown = (format_eps(value, norm) if key == "eps" else format_value(value) for value in values)
-        note(f"pooled over {key}: {', '.join(shown)}")
+        shown = [format_eps(v, norm) if key == "eps" else format_value(v) for v in values[:MOST_VALUES]]
+        more = f" and {len(values) - MOST_VALUES:,} more" if len(values) > MOST_VALUES else ""
+        note(f"pooled over {key}: {', '.join(value[:LONGEST_VALUE] for value in shown)}{more}")
+
+
+def note_counted_once(table: "Table") -> None:
+    """Say, on stderr, what kept attempts from counting twice."""
+    if table.separated:
+        note(
+            f"also by {', '.join(table.separated)}: the same attempts were judged or aimed at more than once"
+        )
+    if table.n_left_out:
+        note(f"counted once: attempts of {table.n_left_out:,} attacks that larger ones contain")
 
 
 def note_population(selection: "Selection") -> None:
@@ -52,11 +73,15 @@ def note_population(selection: "Selection") -> None:
         note(f"population: {selection.population}, the images that every evaluator classifies correctly, too")
 
 
-def note_intervals(rows: Sequence[Row], output: Output, kinds: str, counted: str) -> None:
-    """Explain, on stderr, a table's intervals and the marks of rows with few of ``counted``."""
+def note_intervals(rows: Sequence[Row], output: Output, few: str) -> None:
+    """Explain, on stderr, a table's intervals and the marks of rows with few images.
+
+    Args:
+        few: what is marked.
+    """
     if output.is_for_people and rows:
-        marked = f" * fewer than 30 {counted}." if any(row["too_few"] for row in rows) else ""
-        note(f"95 % intervals: {kinds}.{marked}")
+        marked = f" * {few}." if any(row["too_few"] for row in rows) else ""
+        note(f"95 % intervals over images, not over models.{marked}")
 
 
 def write_rows(
@@ -95,23 +120,22 @@ def write_plain(columns: Sequence[str], rows: Sequence[Sequence[Any]], output: O
         names.append(next(name for name in chain([column], numbered) if name not in names))
     if output.is_for_people:
         render = render_markdown if output.form is Format.MARKDOWN else render_table
-        cells = [[" ".join(format_value(value).splitlines()) for value in row] for row in rows]
-        text = render(names, cells, output.header)
+        cells = [
+            [escape(" ".join(format_value(value).split("\n")), LONGEST_CELL) for value in row] for row in rows
+        ]
+        text = render([escape(name, LONGEST_CELL) for name in names], cells, output.header)
     else:
         text = _render_for_machines([dict(zip(names, row, strict=True)) for row in rows], names, output)
     _write(text, output.path)
 
 
 def _write(text: str, path: Path | None) -> None:
-    if path is None:
+    if path is None or path == STDOUT:
         sys.stdout.write(text)
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"--output {str(path)!r} cannot be written: {error.strerror}; choose another file"
-        ) from error
+    else:
+        from jsdelta_db.runtime.outputs import write_output
+
+        write_output(path, text.encode())
 
 
 def _render_for_machines(rows: Sequence[Row], keys: Sequence[str], output: Output) -> str:
@@ -133,7 +157,7 @@ def _render_for_people(
 ) -> str:
     """Return rows as a table of short cells; a heading names the facts that all rows share."""
     columns = list_columns(keys)
-    cells = [{key: format_cell(row, key, norm) for key in columns} for row in rows]
+    cells = [{key: escape(format_cell(row, key, norm), LONGEST_CELL) for key in columns} for row in rows]
     if output.form is Format.MARKDOWN:
         shown = [list(line.values()) for line in cells]
         return render_markdown(list(map(title_of, columns)), shown, output.header)

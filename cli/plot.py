@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from . import options
+from .commands import App
 from .groups import with_groups
-from .output import note_pooled, note_population
+from .output import note_pooled, note_population, say
 
 Figure = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A .png or .svg file.")]
 Attack = Annotated[
@@ -20,7 +21,9 @@ Source = Annotated[
 Target = Annotated[str | None, typer.Option(metavar="LABEL", help="Only samples that reached this label.")]
 Limit = Annotated[int, options.whole("How many samples, at most.", 1, 40)]
 
-app = typer.Typer(no_args_is_help=True, help="Draw figures.")
+PANELS = ("norm", "eps")  # what the histogram's panels tell apart
+
+app = App(no_args_is_help=True, help="Draw figures.")
 
 
 @app.callback()
@@ -46,13 +49,14 @@ def histogram(
     from jsdelta_db.plots.files import check_figure_path, save_figure
     from jsdelta_db.plots.histogram import draw_histogram
     from jsdelta_db.queries.bugs import js_delta_by_eps
-    from jsdelta_db.queries.grouping import find_pooled
+    from jsdelta_db.queries.pooling import count_once, find_pooled
     from jsdelta_db.queries.selection import list_evaluations
 
     check_figure_path(figure)
     with ctx.obj.read_store() as connection:
         js_delta = js_delta_by_eps(connection, selection)
-        pooled = find_pooled(list_evaluations(connection, selection), ("norm", "eps"))
+        counted = count_once(list_evaluations(connection, selection), PANELS)
+    pooled = find_pooled(counted, PANELS)
     if not js_delta:
         raise NothingToDoError(
             "no finished attack matches, so there is nothing to draw; run jsdelta attack --eps 3"
@@ -60,7 +64,7 @@ def histogram(
     save_figure(draw_histogram(js_delta, beta or DEFAULT_BETAS), figure)
     note_pooled(pooled)
     note_population(selection)
-    typer.echo(figure)
+    say(figure)
 
 
 @app.command()
@@ -90,4 +94,4 @@ def samples(
     check_figure_path(figure)
     title, pictures = read_pictures(ctx.obj.workspace(data_dir), choice, limit)
     save_figure(draw_samples(pictures, title=title, beta=bugs or features or DEFAULT_BETAS[-1]), figure)
-    typer.echo(figure)
+    say(figure)

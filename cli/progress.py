@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from jsdelta_db.runtime.escaping import escape
 from jsdelta_db.runtime.progress import Task
 
 from .output import note
@@ -18,7 +19,7 @@ class TerminalProgress:
 
     def report(self, message: str) -> None:
         """Print one message."""
-        self._console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(escape(message), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Task]:
@@ -27,16 +28,16 @@ class TerminalProgress:
 
         last = ""
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(), TextColumn("{task.fields[note]}", style="dim", markup=False),
         )  # fmt: skip
         terminal = self._console.is_terminal
         with Progress(*columns, console=self._console, disable=not terminal) as progress:
-            bar = progress.add_task(label, total=total, note="")
+            bar = progress.add_task(escape(label), total=total, note="")
 
             def advance(done: int = 1, note: str = "") -> None:
                 nonlocal last
-                last = note or last
+                last = escape(note) or last
                 progress.update(bar, advance=done, note=last)
 
             yield advance

@@ -7,9 +7,10 @@ import typer
 
 from . import options
 from .bug_table import write_bugs
+from .commands import App
 from .groups import with_groups
 from .options import Output
-from .output import note, note_intervals, note_pooled, note_population, write_rows
+from .output import note, note_counted_once, note_intervals, note_pooled, note_population, write_rows
 from .tables import SHORT_UID, Row
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 MOST_NAMED = 5  # uids in one note
 
 By = Annotated[
-    str | None,
-    typer.Option(metavar="KEY,KEY…", help="Group by these, such as eps,method,attacked,label-pair."),
+    list[str] | None,
+    typer.Option(
+        metavar="KEY,KEY…", help="Group by these, such as eps,method,attacked,label-pair (repeatable)."
+    ),
 ]
 BugsBelow = Annotated[float | None, options.threshold("Only successes with JSΔ below this.")]
 Failures = Annotated[bool, typer.Option("--all", help="Failed attempts, too.")]
@@ -30,7 +33,7 @@ Target = Annotated[
 Sort = Annotated[str, typer.Option(metavar="KEY|-KEY", help="Column to sort by; -KEY: the largest first.")]
 Limit = Annotated[int, options.whole("How many at most; 0: all.", 0)]
 
-app = typer.Typer(no_args_is_help=True, help="Query the store.")
+app = App(no_args_is_help=True, help="Query the store.")
 
 
 @app.callback()
@@ -56,11 +59,12 @@ def bugs(
     from jsdelta_db.queries.bugs import query_bugs
     from jsdelta_db.queries.selection import count_unfinished
 
-    keys = [key.strip() for key in by.split(",")] if by else []
+    keys = [key.strip() for text in by or () for key in text.split(",")]
     with ctx.obj.read_store() as connection:
         unfinished = count_unfinished(connection)
         table = query_bugs(connection, beta or DEFAULT_BETAS, keys, selection)
     write_bugs(table, output)
+    note_counted_once(table)
     note_pooled(table.pooled, table.norm)
     note_population(selection)
     if unfinished:
@@ -122,7 +126,8 @@ def stability(
         found = query_stability(connection, beta or (DEFAULT_BETA,), selection)
     _write_table(found.table, STABILITY_KEYS, output, facts=("sharpness",))
     note_population(selection)
-    note_intervals(found.table.rows, output, "bootstrap over images", "bugs or features")
+    few = "fewer than 30 images, or than 5 with a bug or with a feature"
+    note_intervals(found.table.rows, output, few)
     _note_missing("stability", "attack", found.unmeasured)
     if not found.unmeasured:
         _note_nothing(found.table.rows)
@@ -141,23 +146,26 @@ def transfer(ctx: typer.Context, selection: options.Selecting, output: options.P
         table = query_transfer(connection, selection)
     _write_table(table, TRANSFER_KEYS, output)
     note_population(selection)
-    kinds = "bootstrap over images; Wilson for shares if each image appears once"
-    note_intervals(table.rows, output, kinds, "successes")
+    note_intervals(table.rows, output, "fewer than 30 images with a success")
     _note_nothing(table.rows)
 
 
 @app.command()
 @with_groups
 def controls(ctx: typer.Context, selection: options.SelectingEvaluations, output: options.Printing) -> None:
-    """Show JSΔ on pairs with a known answer: pass, fail, or just shown.
+    """Show JSΔ on pairs with a known answer, and whether the evaluators may judge: pass, fail, or shown.
+
+    Algebraic identities, which test the code alone, stand apart, below.
 
     Example: jsdelta query controls --eps 8
     """
-    from jsdelta_db.queries.controls import CONTROL_KEYS, OF_EVALUATION, query_controls
+    from jsdelta_db.queries.controls import CONTROL_KEYS, OF_EVALUATION, explain_controls, query_controls
 
     with ctx.obj.read_store() as connection:
         found = query_controls(connection, selection)
     write_rows(found.rows, CONTROL_KEYS, output, facts=OF_EVALUATION)
+    for line in explain_controls(found.rows):
+        note(line)
     _note_missing("controls", "evaluation", found.without)
     if not found.without:
         _note_nothing(found.rows)

@@ -11,7 +11,7 @@ from .attack_options import RoleOptions
 from .attack_run import run_attack
 from .bench import open_bench
 from .bug_table import print_summary
-from .output import note
+from .output import note, say
 
 EPS_255 = (1, 3, 5, 8)  # the paper's
 
@@ -36,7 +36,8 @@ def quickstart(ctx: typer.Context) -> None:
     note("2/3  attacking the first towards every wrong label; the other four evaluate")
     configs = [AttackConfig(eps=levels / 255, targets="all") for levels in EPS_255]
     evaluations, _ = run_attack(workspace, configs, RoleOptions(ensemble.uid))
-    note("3/3  querying the store\n")
+    note("3/3  querying the store")
+    typer.echo(err=True)
     print_summary(workspace, evaluations)
     with ctx.obj.read_store() as connection:
         js_delta = js_delta_by_eps(connection, Selection(uids=evaluations))
@@ -45,7 +46,8 @@ def quickstart(ctx: typer.Context) -> None:
     typer.echo("\nJSΔ of the successful samples, share by range:\n")
     columns = shutil.get_terminal_size().columns  # 80 where there is no terminal
     typer.echo("\n".join(text_histogram(js_delta, columns)))
-    typer.echo(f"\nfigure: {_short(figure)}")
+    typer.echo()
+    say(f"figure: {_short(figure)}")
     typer.echo(
         "\nJSΔ near 0: no other model noticed, a blind spot of the one attacked. Near 1: features moved.\n"
         "next:  jsdelta query bugs --beta 0.01 --by eps,label-pair\n"

@@ -5,10 +5,11 @@ from typing import Annotated
 import typer
 
 from . import options
+from .commands import App
 from .groups import with_groups
 from .output import write_rows
 
-app = typer.Typer(no_args_is_help=True, help="Show the training recipes.")
+app = App(no_args_is_help=True, help="Show the training recipes.")
 
 
 @app.callback()

@@ -9,7 +9,7 @@ from jsdelta_db.errors import UsageError
 
 from . import options
 from .bench import open_bench
-from .bug_table import print_summary
+from .bug_table import note_controls, print_summary
 from .groups import with_groups
 from .output import note
 
@@ -73,6 +73,8 @@ def score(
             )  # fmt: skip
             _note_measured(measured, norm)
     print_summary(workspace, tuple(result.evaluations))
+    if scoring.controls:
+        note_controls(workspace, tuple(result.evaluations))
     if not result.worked_on:
         note("these evaluations were finished before; nothing was done again")
 

@@ -12,6 +12,7 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, UsageError
 
 from . import options
+from .output import say
 
 Port = Annotated[int, options.whole("Port to listen on.", 1, 65535)]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -26,12 +27,12 @@ def ui(ctx: typer.Context, port: Port = 5000, host: Host = "127.0.0.1") -> None:
 
     workspace: Workspace = ctx.obj.workspace()
     if workspace.tracking_uri:
-        typer.echo(hide_password(workspace.tracking_uri))  # a server of its own shows the runs already
+        say(hide_password(workspace.tracking_uri))  # a server of its own shows the runs already
         return
-    if not (workspace.root / "mlflow.db").exists():
+    if not workspace.mlflow_file.exists():
         raise NothingToDoError(f"{workspace.root} has no MLflow runs yet; make some with jsdelta quickstart")
     _check_port(host, port)
-    typer.echo(f"http://{host}:{port}")
+    say(f"http://{host}:{port}")
     sys.stdout.flush()  # the server takes over from here
     _serve(workspace, host, port)
 
@@ -46,11 +47,14 @@ def _check_port(host: str, port: int) -> None:
             raise UsageError(
                 f"--port {port} on {host} cannot be used ({error.strerror}); try --port {port + 1}"
             ) from error
+        except UnicodeError as error:
+            raise UsageError(f"--host {host!r} is no host name; try --host 127.0.0.1") from error
 
 
 def _serve(workspace: Workspace, host: str, port: int) -> None:
     """Run MLflow's server until it is stopped; its failure is the command's."""
-    store = f"sqlite:///{workspace.root / 'mlflow.db'}"
+    # Relative to the workspace, whose name may hold what an address cannot.
+    store = f"sqlite:///{workspace.mlflow_file.name}"
     command = [
         sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store,
         "--default-artifact-root", workspace.runs_dir.as_uri(),

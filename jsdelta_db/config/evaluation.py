@@ -11,6 +11,16 @@ DEFAULT_BETA = 0.10
 DEFAULT_BETAS = (0.01, 0.05, DEFAULT_BETA)  # strict, middling, borderline
 
 TEMPERATURE_ONE, TEMPERATURE_FIT = TEMPERATURES = ("1", "fit")
+USUAL_TEMPERATURES = (0.5, 2.0)  # fitted ones; beyond them outputs say far more or less than they know
+
+# Of the evaluators on clean images: beyond these their verdict fails.
+LOWEST_AGREEMENT = 0.6  # share of equal labels
+LARGEST_SPREAD = 0.20  # of accuracies
+
+
+def lowest_accuracy(n_classes: int) -> float:
+    """Return the accuracy below which a network has learned nothing, as far as one can tell."""
+    return min(2 / n_classes, 1 / n_classes + 0.10)
 
 
 def check_beta(beta: float) -> float:

@@ -1,4 +1,8 @@
-"""Locations: the workspace and its addresses, from flags, environment variables and defaults."""
+"""Locations: the workspace and its addresses, from flags, environment variables and defaults.
+
+A SQLite file's address is ``sqlite:///`` and the file's name as the system has it: nothing in it is quoted,
+and nothing is decoded, so that a folder may have any name.
+"""
 
 import os
 from dataclasses import dataclass
@@ -24,9 +28,26 @@ class Workspace:
     data_dir: Path
 
     @property
+    def mlflow_file(self) -> Path:
+        """MLflow's own store, where no server is named."""
+        return self.root / "mlflow.db"
+
+    @property
     def runs_dir(self) -> Path:
         """Folder of the artifacts, where MLflow itself puts it."""
         return self.root / "mlruns"
+
+
+def sqlite_url(file: Path) -> str:
+    """Return the address of a SQLite file."""
+    return f"sqlite:///{file}"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file that an address names; None if it is not SQLite's, or names none."""
+    scheme, found, name = url.partition(":///")
+    is_file = found and scheme.partition("+")[0] == "sqlite" and name not in ("", ":memory:")
+    return Path(name) if is_file else None
 
 
 def resolve_workspace(folder: Path | None = None, data_dir: Path | None = None) -> Workspace:
@@ -37,15 +58,32 @@ def resolve_workspace(folder: Path | None = None, data_dir: Path | None = None) 
     Raises:
         UsageError: the workspace is not a folder.
     """
-    root = (folder or Path(os.environ.get("JSDELTA_HOME") or ".")).expanduser().resolve()
+    root = _resolve(folder or Path(os.environ.get("JSDELTA_HOME") or "."), "--workspace")
     if root.exists() and not root.is_dir():
         raise UsageError(f"--workspace {root} is not a folder; give a folder (it is made where missing)")
-    if "?" in str(root):
-        raise UsageError(f"--workspace {root} holds a '?', which a database's address cannot; choose another")
     data = data_dir or Path(os.environ.get("JSDELTA_DATA_DIR") or root / "data")
     return Workspace(
         root=root,
-        db_url=os.environ.get("JSDELTA_DB_URL") or f"sqlite:///{root / 'jsdelta.db'}",
+        db_url=os.environ.get("JSDELTA_DB_URL") or sqlite_url(root / "jsdelta.db"),
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or None,
-        data_dir=data.expanduser().resolve(),
+        data_dir=_resolve(data, "--data-dir"),
     )
+
+
+def _resolve(folder: Path, option: str) -> Path:
+    """Return a folder's absolute path.
+
+    Raises:
+        UsageError: there is none: the current folder is gone, the name is too long, or a home is unknown.
+    """
+    try:
+        path = folder.expanduser().resolve()
+        path.exists()
+    except FileNotFoundError as error:  # of the current folder alone
+        raise UsageError(
+            f"the current folder was deleted; go to another one, or name {option} FOLDER"
+        ) from error
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{option} {str(folder)!r} is no folder: {reason}; choose another") from error
+    return path

@@ -10,6 +10,7 @@ from jsdelta_db.errors import StoreError
 from jsdelta_db.exchange.source import Source, files_of
 from jsdelta_db.exchange.tables import PortableTable, Row, children_of, portable_tables, run_tables
 from jsdelta_db.runtime.leases import describe, is_alive
+from jsdelta_db.store.clock import read_clock
 from jsdelta_db.store.schema import FINISHED, RUNNING, Evaluation
 
 Pair = tuple[str, str]  # a file's path in the workspace and its sha256
@@ -33,10 +34,10 @@ class StoredRun:
 
 def find_stored(connection: Connection, table: PortableTable) -> dict[str, StoredRun]:
     """Return this store's rows of a run table by uid."""
-    found = {}
+    found, now = {}, read_clock(connection)
     for row in connection.execute(select(table.table)).mappings():
         is_finished = row["finished_at"] is not None and row.get("status", FINISHED) == FINISHED
-        alive = row.get("status") == RUNNING and is_alive(row["owner"], row["heartbeat_at"])
+        alive = row.get("status") == RUNNING and is_alive(row["owner"], row["heartbeat_at"], now)
         found[row["uid"]] = StoredRun(
             row["id"], row["config_hash"], is_finished, row["owner"] if alive else None,
             [(row[uri], row[sha256]) for uri, sha256 in table.files],
@@ -93,13 +94,14 @@ def refuse_busy(
     Raises:
         StoreError: names the process.
     """
+    now = read_clock(connection)
     for child in leased_children(table):
         chunks = child.table.c
         statement = select(chunks.owner, chunks.heartbeat_at).where(
             child.owner_column == run_id, chunks.status == RUNNING
         )
         claims = connection.execute(statement)
-        owner = owner or next((name for name, beat in claims if is_alive(name, beat)), None)
+        owner = owner or next((name for name, beat in claims if is_alive(name, beat, now)), None)
     if owner is not None:
         raise StoreError(
             f"{describe(owner)} works on {table.name} {uid} here; wait for it, then run the same import again"

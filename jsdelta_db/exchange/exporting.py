@@ -10,11 +10,11 @@ from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.exchange.export_source import FolderSource
 from jsdelta_db.exchange.manifest import (
     FILES,
-    MANIFEST,
     TABLES,
     Manifest,
     TableFile,
     is_export,
+    list_foreign,
     table_file,
     write_manifest,
 )
@@ -22,9 +22,10 @@ from jsdelta_db.exchange.open_source import open_as_source
 from jsdelta_db.exchange.parquet import write_parquet
 from jsdelta_db.exchange.source import BATCH_ROWS, Source, list_files
 from jsdelta_db.exchange.tables import Batch, PortableTable, portable_tables, run_tables
-from jsdelta_db.runtime.files import copy_verified, replace_folder, sha256_of_file
+from jsdelta_db.runtime.files import copy_verified, refuse_to_replace, replace_folder, sha256_of_file
 from jsdelta_db.runtime.progress import Progress
-from jsdelta_db.store.session import parse_url
+from jsdelta_db.runtime.reasons import explain
+from jsdelta_db.store.session import parse_url, sqlite_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +43,21 @@ def export_store(
     """Write a store as a folder, whole or not at all, and read it back.
 
     Args:
-        folder: absent, empty, or an earlier export, which is replaced.
+        folder: absent, empty, or an earlier export, which is replaced. A new one can be entered by whoever
+            may read the store.
         with_files: whether checkpoints, logits, chunk files and constructed data sets are copied.
 
     Raises:
-        UsageError: the folder holds something else.
+        UsageError: the folder holds something else, or must stay where it is.
         StoreError: the store cannot be read, a file is missing or altered, or the disk is full.
     """
     folder = folder.expanduser().resolve()
+    refuse_to_replace(folder, Path.cwd())
+    refuse_to_replace(folder, workspace.root, "the workspace")
     check_target(folder)
     with open_as_source(parse_url(workspace.db_url), workspace.root) as source:
         source.check(run_tables(), with_files=with_files)
-        with _replacing(folder) as aside:
+        with _replacing(folder, _readers(workspace)) as aside:
             files = _copy_files(source, aside / FILES, progress) if with_files else None
             (aside / TABLES).mkdir()
             tables = write_tables(source, aside / TABLES, progress)
@@ -84,10 +88,11 @@ def check_target(folder: Path) -> None:
     if not folder.exists():
         return
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    if not found or (found <= {MANIFEST, TABLES, FILES} and is_export(folder)):
+    foreign = sorted(found)
+    if not found or (is_export(folder) and not (foreign := list_foreign(folder))):
         return
     raise UsageError(
-        f"--output {folder} holds {', '.join(sorted(found)[:3])}: must be a folder that is new, empty or an "
+        f"--output {folder} holds {', '.join(foreign[:3])}: must be a folder that is new, empty or an "
         "earlier export"
     )
 
@@ -122,12 +127,20 @@ def _copy_files(source: Source, folder: Path, progress: Progress) -> int:
     return len(files)
 
 
+def _readers(workspace: Workspace) -> int:
+    """Return the rights of a folder that whoever may not read the workspace or its store cannot enter."""
+    path = sqlite_path(parse_url(workspace.db_url))
+    rights = [each.stat().st_mode for each in (workspace.root, path) if each is not None and each.exists()]
+    closed = [shift for shift in (0o070, 0o007) if any(not mode & shift & 0o444 for mode in rights)]
+    return 0o777 & ~sum(closed)
+
+
 @contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
+def _replacing(folder: Path, mode: int) -> Iterator[Path]:
     """Yield a folder that takes the export's place, and report failures as this program's errors."""
     is_made = False
     try:
-        with replace_folder(folder) as aside:
+        with replace_folder(folder, mode) as aside:
             is_made = True
             yield aside
     except BlockingIOError:
@@ -137,6 +150,8 @@ def _replacing(folder: Path) -> Iterator[Path]:
     except OSError as error:
         if not is_made:
             raise UsageError(
-                f"--output {folder} cannot be made ({error.strerror}); choose another folder"
+                f"--output {folder} cannot be made: {explain(error, 'choose another folder')}"
             ) from error
-        raise StoreError(f"export {folder} cannot be written ({error.strerror or error})") from error
+        raise StoreError(
+            f"export {folder} cannot be written: {explain(error, 'choose another folder')}"
+        ) from error

@@ -53,6 +53,23 @@ def is_export(folder: Path) -> bool:
         return False
 
 
+def list_foreign(folder: Path) -> list[str]:
+    """Return what an export's folder holds beside the export: names at the top, paths further down.
+
+    Of the files its manifest gives only the number, so that one more is told, but not which.
+    """
+    manifest = _load(folder)
+    names = {path.name for path in folder.iterdir()} - {MANIFEST, TABLES, FILES}
+    tables = manifest["tables"] if isinstance(manifest.get("tables"), dict) else {}
+    ours = {table_file(name) for name in tables}
+    names |= {f"{TABLES}/{path.name}" for path in (folder / TABLES).glob("*") if path.name not in ours}
+    files = [path for path in (folder / FILES).rglob("*") if not path.is_dir()]
+    number = manifest["files"] if isinstance(manifest.get("files"), int) else 0
+    if len(files) > number:
+        names.add(f"{len(files)} instead of {number} files in {FILES}")
+    return sorted(names)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of an export.
 

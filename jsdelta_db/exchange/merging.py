@@ -7,7 +7,6 @@ was killed is repeated: finished runs are passed over, rows that are stored stay
 that name them, and none is read or copied inside a write transaction.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,8 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from jsdelta_db.errors import StoreError
+from jsdelta_db.config.names import LONGEST_NAME, check_text
+from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.exchange.completeness import check_attack, check_evaluation
 from jsdelta_db.exchange.conflicts import (
     Pair,
@@ -34,6 +34,7 @@ from jsdelta_db.exchange.tables import Batch, PortableTable, Row, children_of, p
 from jsdelta_db.runtime.leases import current_owner
 from jsdelta_db.runtime.progress import Task
 from jsdelta_db.store import runs
+from jsdelta_db.store.clock import read_clock
 from jsdelta_db.store.derived import write_segments
 from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.schema import FINISHED, LEASED, PENDING, RUNNING, Base
@@ -42,6 +43,8 @@ from jsdelta_db.workbench.workbench import Workbench
 CLASSES: dict[str, type[Any]] = {
     mapper.class_.__tablename__: mapper.class_ for mapper in Base.registry.mappers
 }
+# Columns that people or other tools filled.
+TEXTS, LONGEST_TEXT = ("architecture", "recipe_name", "method", "library", "library_version"), 1_000
 Chunks = Mapping[str, Sequence[Row]]  # a run's, by their table
 
 
@@ -68,6 +71,7 @@ def merge(
     Raises:
         StoreError: something cannot be merged.
     """
+    _check_texts(source, tables)
     with bench.store.reading() as connection:
         refuse_conflicts(connection, source, tables)
         stored = {table.name: find_stored(connection, table) for table in run_tables()}
@@ -88,6 +92,24 @@ def merge(
             "what is unfinished of it shows in no result"
         ) from error
     return merger.outcome
+
+
+def _check_texts(source: Source, tables: Iterable[PortableTable]) -> None:
+    """Refuse names and other texts that cannot be shown in one line.
+
+    Raises:
+        StoreError: names the row; nothing was written.
+    """
+    for table in tables:
+        for row in source.runs(table):
+            names = [row.get("name") or "", *(row.get("classes") or ())]
+            others = [row.get(column) or "" for column in TEXTS]
+            try:
+                for longest, texts in ((LONGEST_NAME, names), (LONGEST_TEXT, others)):
+                    for each in filter(None, texts):
+                        check_text(f"{table.name} {row['uid']} of {source.title}: the text", each, longest)
+            except UsageError as error:
+                raise StoreError(f"{error}; nothing was imported") from error
 
 
 class _Merger:
@@ -174,7 +196,7 @@ class _Merger:
             if "status" in table.names:
                 stored.status = PENDING
             if entity in LEASED:
-                runs.take(stored)
+                runs.take(stored, read_clock(session))
             for name, rows in chunks.items():
                 _claim(session, portable_tables()[name], stored.id, rows)
             return int(stored.id)
@@ -244,7 +266,7 @@ def _claim(session: Session, child: PortableTable, run_id: int, chunks: Sequence
     session.execute(
         update(child.table)
         .where(owner == run_id, child.table.c.status != FINISHED)
-        .values(status=RUNNING, owner=current_owner(), heartbeat_at=time.time())
+        .values(status=RUNNING, owner=current_owner(), heartbeat_at=read_clock(session))
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from jsdelta_db.config.locations import Workspace
+from jsdelta_db.config.locations import Workspace, sqlite_url
 from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.exchange.copying import copy_files, find_missing
 from jsdelta_db.exchange.exporting import read_back, write_tables
@@ -23,6 +23,7 @@ from jsdelta_db.exchange.tables import definitions, run_tables
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest, find_roles
 from jsdelta_db.runtime.files import locked, replace_folder, sha256_of_file
 from jsdelta_db.runtime.progress import Progress
+from jsdelta_db.runtime.reasons import explain
 from jsdelta_db.store.session import open_store, parse_url
 from jsdelta_db.workbench.workbench import Workbench, open_workbench
 
@@ -77,7 +78,7 @@ def offline_workspace(workspace: Workspace, folder: Path) -> Workspace:
             f"--output {folder} holds {', '.join(sorted(found)[:3]) or 'no folder'}: must be a folder that "
             "is new, empty or of an earlier attack --offline"
         )
-    return Workspace(folder / FILES, f"sqlite:///{folder / STORE}", None, workspace.data_dir)
+    return Workspace(folder / FILES, sqlite_url(folder / STORE), None, workspace.data_dir)
 
 
 @contextmanager
@@ -136,7 +137,7 @@ def _make_export(place: Workspace, progress: Progress) -> None:
                 raise
     except OSError as error:
         raise StoreError(
-            f"{folder} cannot be written ({error.strerror or error}); run the same command again"
+            f"{folder} cannot be written: {explain(error, 'run the same command again')}"
         ) from error
 
 

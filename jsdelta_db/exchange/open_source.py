@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-from jsdelta_db.config.locations import Workspace
+from jsdelta_db.config.locations import Workspace, sqlite_url
 from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
 from jsdelta_db.exchange.export_source import FolderSource
 from jsdelta_db.exchange.manifest import MANIFEST
@@ -52,7 +52,7 @@ def open_as_source(url: URL, root: Path) -> Iterator[Source]:
         StoreNotReadyError, StoreError: it is of another revision, or cannot be read.
     """
     try:
-        store = open_store(url.render_as_string(hide_password=False))
+        store = open_store(url)
     except StoreNotReadyError as error:
         raise StoreNotReadyError(
             f"the source is not ready, and commands named here are for it: {error}"
@@ -75,7 +75,7 @@ def _url_of(reference: str, folder: Path) -> str:
         return reference
     for path in (folder, folder / "jsdelta.db"):
         if path.is_file():
-            return f"sqlite:///{path.resolve()}"
+            return sqlite_url(path.resolve())
     if folder.is_dir():
         raise StoreError(
             f"{folder} holds neither {MANIFEST} nor jsdelta.db: no export or workspace, or an export or an "

@@ -4,10 +4,13 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sqlalchemy import select
+
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import JsdeltaError, NoStoreError
 from jsdelta_db.runtime.version import installed_version
-from jsdelta_db.store.session import open_store, parse_url, show_url
+from jsdelta_db.store.schema import FINISHED, AttackChunk, Dataset, EvaluationChunk, Model
+from jsdelta_db.store.session import open_store, parse_url, reading_store, show_url
 from jsdelta_db.tracking import Connection, Tracker
 
 PACKAGES = ("torch", "torchvision", "sqlalchemy", "alembic", "typer", "rich", "mlflow", "psycopg")
@@ -22,7 +25,7 @@ def diagnose(workspace: Workspace) -> list[Row]:
     rows += [_package(name) for name in PACKAGES]
     rows += _computing()
     rows.append(_row("workspace", "ok" if workspace.root.is_dir() else "missing", str(workspace.root)))
-    rows += [_store(workspace), _tracker(workspace)]
+    rows += [_store(workspace), _files(workspace), _tracker(workspace)]
     return rows + [_data(workspace.data_dir, name, file) for name, file in DATA_FILES.items()]
 
 
@@ -63,8 +66,33 @@ def _store(workspace: Workspace) -> Row:
     return _row("store", "ok", show_url(parse_url(workspace.db_url)))
 
 
+def _files(workspace: Workspace) -> Row:
+    """Look whether the files that finished rows name are there; ``db check`` reads them, too."""
+    try:
+        with reading_store(workspace.db_url) as connection:
+            named = [
+                str(uri)
+                for column, status in (
+                    (Model.checkpoint_uri, Model.status),
+                    (Dataset.uri, Dataset.status),
+                    (AttackChunk.uri, AttackChunk.status),
+                    (EvaluationChunk.uri, EvaluationChunk.status),
+                )
+                for uri in connection.scalars(select(column).where(status == FINISHED, column.is_not(None)))
+            ]
+    except JsdeltaError:
+        return _row("files", "missing", "none are named: see the store")
+    missing = [uri for uri in named if not (workspace.root / uri).is_file()]
+    if not missing:
+        return _row("files", "ok", f"{len(named)} named by rows, all there")
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return _row(
+        "files", "broken", f"{missing[0]} is missing{more}, of {len(named)}; restore mlruns from a backup"
+    )
+
+
 def _tracker(workspace: Workspace) -> Row:
-    if workspace.tracking_uri is None and not (workspace.root / "mlflow.db").exists():
+    if workspace.tracking_uri is None and not workspace.mlflow_file.exists():
         return _row("mlflow store", "missing", "made by the first training")
     connection = Connection(workspace, lambda line: None)  # a failure is a row of the table, not a line
     runs = Tracker(connection).count_runs()
@@ -74,6 +102,6 @@ def _tracker(workspace: Workspace) -> Row:
 
 
 def _data(folder: Path, name: str, file: str) -> Row:
-    is_there = (folder / file).exists()
+    is_there = (folder / file).exists() or folder.name == file  # the inner folder is taken, too
     advice = f"not in {folder}; give --data-dir or JSDELTA_DATA_DIR, or train with --download"
     return _row(f"data {name}", "ok" if is_there else "missing", str(folder) if is_there else advice)

@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
+from jsdelta_db.maintenance.leases import break_leases
 from jsdelta_db.queries import bugs
 from jsdelta_db.queries.selection import FACT_KEYS, Selection, list_evaluations
 from jsdelta_db.samples.restoring import add_digests, restore_rows
@@ -33,7 +34,7 @@ from jsdelta_db.workbench.workbench import Workbench
 
 
 def repair(bench: Workbench) -> list[str]:
-    """Log finished rows that MLflow lacks, close runs of ended processes, restore rows, rebuild segments.
+    """Release leases, close runs of ended processes, restore rows, rebuild segments, log what MLflow lacks.
 
     Returns:
         One line for each repair.
@@ -41,6 +42,7 @@ def repair(bench: Workbench) -> list[str]:
     abandoned = bench.tracker.close_abandoned()
     _forget_runs(bench, abandoned)
     return [
+        *break_leases(bench),
         *(f"closed run {run_id} of a process that is gone" for run_id in abandoned),
         *(f"logged member seed {seed}" for seed in _log_models(bench)),
         *_restore(bench),

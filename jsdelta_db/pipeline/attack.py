@@ -9,7 +9,8 @@ from jsdelta_db.config.attack import TARGET_RULES, AttackConfig
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.config.labels import parse_label
 from jsdelta_db.errors import UsageError
-from jsdelta_db.pipeline.evaluation.plan import plan_attack, plan_evaluation
+from jsdelta_db.pipeline.evaluation.judges import check_judges
+from jsdelta_db.pipeline.evaluation.plan import plan_attack
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest, check_models, find_roles, open_roles
 from jsdelta_db.pipeline.evaluation.work import Extras, Judged, work_on
 from jsdelta_db.workbench.workbench import Workbench
@@ -35,7 +36,7 @@ def attack_and_score(
 
     Raises:
         NothingToDoError: no ensemble, or no image that could be attacked.
-        UsageError: no such model, no evaluator left, or a setting that does not fit.
+        UsageError: no such model, no evaluator that may judge, or a setting that does not fit.
         ModelError: a checkpoint, outputs or gradients cannot be used.
     """
     if extras.stability and not keeps_samples:
@@ -47,12 +48,13 @@ def attack_and_score(
     dataset = opened[0].dataset
     check_images(dataset.splits[first.split].batch(slice(None)), f"the images of {dataset.name!r}")
     numbered = [_with_label_number(config, dataset) for config in configs]
-    plans = []
     for roles in opened:
         check_models(roles, first.split)
+    check_judges(opened)
+    plans = []
+    for roles in opened:
         for config in numbered:
-            planned = plan_attack(roles, config, keeps_samples=keeps_samples)
-            plans.append(plan_evaluation(roles, planned, rules))
+            plans.append(plan_attack(roles, config, rules, keeps_samples=keeps_samples))
     return work_on(bench, f"attack {found[0].title}", plans, extras)
 
 

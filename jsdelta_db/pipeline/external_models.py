@@ -1,11 +1,9 @@
 """External models: networks trained elsewhere, entered as models like any other."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from torch import nn
@@ -15,8 +13,10 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import save_checkpoint
 from jsdelta_db.compute.models.external import ExternalModel, build_external, load_external
 from jsdelta_db.compute.training import accuracy
+from jsdelta_db.config.evaluation import lowest_accuracy
 from jsdelta_db.config.hashing import config_hash
-from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.config.names import check_name, check_text
+from jsdelta_db.errors import ModelError, UnknownNameError, UsageError
 from jsdelta_db.runtime.devices import resolve_device
 from jsdelta_db.runtime.files import sha256_of
 from jsdelta_db.store import runs
@@ -26,7 +26,6 @@ from jsdelta_db.workbench.models import check_network
 from jsdelta_db.workbench.workbench import Workbench
 
 Normalization = tuple[float, ...] | str | None
-NAME = re.compile(r"(?!\d+$)[\w.-]+")  # no reference takes it for seeds or part of an ensemble
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ class ExternalRequest:
         mean, std: normalization of images in [0, 1], per channel; ``dataset`` for the data set's own,
             None for no normalization.
         method, seed: of its training, for people.
+        force: add it though its accuracy is chance.
     """
 
     name: str
@@ -52,16 +52,21 @@ class ExternalRequest:
     std: Normalization = None
     method: str = "external"
     seed: int = 0
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalNetwork:
-    """A network that passed the preflight checks, with the recipe that builds it again."""
+    """A network that passed the preflight checks, with the recipe that builds it again.
+
+    Attributes:
+        accuracy: on the attack split.
+    """
 
     dataset: Dataset
     recipe: dict[str, Any]
     network: nn.Module
-    device: torch.device
+    accuracy: float
 
 
 def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
@@ -72,7 +77,7 @@ def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
 
     Raises:
         UsageError: a name that is taken or does not exist, or a normalization that is not valid.
-        ModelError: the network cannot be built, loaded or used.
+        ModelError: the network cannot be built, loaded or used, or has learned nothing.
     """
     opened = open_external(bench.workspace.data_dir, request)
     name, recipe, origin = request.name, opened.recipe, {"method": request.method, "seed": request.seed}
@@ -86,8 +91,7 @@ def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
     row = Model(
         uid=runs.new_uid(), config_hash=key, created_at=runs.now(), finished_at=runs.now(), name=name,
         dataset_id=dataset_row.id, recipe_name=name, recipe=recipe, architecture=request.factory, **origin,
-        clean_accuracy=accuracy(opened.network, opened.dataset.splits["attack"], opened.device),
-        status=FINISHED,
+        clean_accuracy=opened.accuracy, status=FINISHED,
     )  # fmt: skip
     run = bench.tracker.start(f"model {name}", uid=row.uid, params={**recipe, **origin})
     with run.closing():
@@ -110,11 +114,8 @@ def open_external(data_dir: Path, request: ExternalRequest) -> ExternalNetwork:
     Raises:
         UsageError, ModelError: see :func:`add_model`.
     """
-    name = request.name
-    if not NAME.fullmatch(name) or name in ("first", "all"):
-        raise UsageError(
-            f"model name {name!r} is not valid; choose another of letters, digits, . _ and -, not a number"
-        )
+    name = check_name("model name", request.name)
+    check_text("--method", request.method)
     if request.dataset not in data.LOADERS:
         raise UnknownNameError("dataset", request.dataset, data.LOADERS)
     dataset = data.load(request.dataset, data_dir)
@@ -123,7 +124,14 @@ def open_external(data_dir: Path, request: ExternalRequest) -> ExternalNetwork:
     device = resolve_device("auto")
     network.to(device)
     check_network(network, dataset.splits["attack"], device, name)
-    return ExternalNetwork(dataset, recipe, network, device)
+    found = accuracy(network, dataset.splits["attack"], device)
+    needed = lowest_accuracy(len(dataset.classes))
+    if found < needed and not request.force:
+        raise ModelError(
+            f"model {name} has an accuracy of {found:.1%} on {dataset.name!r}, which is chance: must be "
+            f"{needed:.1%} or more; is --mean/--std missing? --force adds it all the same"
+        )
+    return ExternalNetwork(dataset, recipe, network, found)
 
 
 def _normalization(
@@ -154,7 +162,8 @@ def _find_known(session: Session, name: str, key: str) -> Model | None:
     runs.serialize(session, f"model {name}")
     named = session.scalars(select(Model).where(Model.name == name)).first()
     same = session.scalars(select(Model).where(Model.config_hash == key)).first()
-    if session.scalars(select(Ensemble).where(Ensemble.name == name)).first() is not None:
+    ensembles = select(Ensemble).where(Ensemble.name == name, Ensemble.status == FINISHED)
+    if session.scalars(ensembles).first() is not None:
         raise UsageError(f"there is an ensemble {name!r}; choose another name")
     if named is not None and (same is None or named.id != same.id):
         raise UsageError(f"there is another model {name!r} ({named.uid}); choose another name")

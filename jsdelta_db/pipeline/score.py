@@ -6,9 +6,15 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.evaluation.foreign import Measured, plan_foreign
-from jsdelta_db.pipeline.evaluation.plan import Plan, PlannedAttack, plan_evaluation
-from jsdelta_db.pipeline.evaluation.roles import RoleRequest, find_evaluators, find_roles, open_roles
-from jsdelta_db.pipeline.evaluation.sources import StoredSamples
+from jsdelta_db.pipeline.evaluation.judges import check_judges
+from jsdelta_db.pipeline.evaluation.plan import Plan, plan_stored
+from jsdelta_db.pipeline.evaluation.roles import (
+    OpenRoles,
+    RoleRequest,
+    find_evaluators,
+    find_roles,
+    open_roles,
+)
 from jsdelta_db.pipeline.evaluation.work import Extras, Judged, work_on
 from jsdelta_db.samples.chunks import check_stored
 from jsdelta_db.samples.foreign_file import ForeignSamples
@@ -39,13 +45,14 @@ def score_stored(
     """
     with bench.store.read_session() as session:
         found = {attack.uid: attack for attack in (get_attack(session, uid) for uid in attacks)}
-    plans = [_plan_stored(bench, attack, evaluators, rules, device) for attack in found.values()]
+    opened = [_open_stored(bench, attack, evaluators, device) for attack in found.values()]
+    check_judges(opened)
+    pairs = zip(opened, found.values(), strict=True)
+    plans = [_plan_stored(roles, attack, rules) for roles, attack in pairs]
     return work_on(bench, f"score {', '.join(found)}", plans, extras)
 
 
-def _plan_stored(
-    bench: Workbench, attack: Attack, evaluators: Sequence[str], rules: EvaluationConfig, device: str
-) -> Plan:
+def _open_stored(bench: Workbench, attack: Attack, evaluators: Sequence[str], device: str) -> OpenRoles:
     check_stored(attack)
     if attack.finished_at is None:
         raise UsageError(
@@ -54,10 +61,14 @@ def _plan_stored(
         )
     with bench.store.read_session() as session:
         rows = find_evaluators(session, attack, evaluators)
-        pairs = list_label_pairs(session, attack_id=attack.id)
     (roles,) = open_roles(bench, [rows], device)
-    source = StoredSamples(bench, attack, roles.dataset, roles.attacked)
-    return plan_evaluation(roles, PlannedAttack(attack, frozenset(pairs), source), rules)
+    return roles
+
+
+def _plan_stored(roles: OpenRoles, attack: Attack, rules: EvaluationConfig) -> Plan:
+    with roles.bench.store.read_session() as session:
+        pairs = list_label_pairs(session, attack_id=attack.id)
+    return plan_stored(roles, attack, frozenset(pairs), rules)
 
 
 def score_foreign(
@@ -89,6 +100,6 @@ def score_foreign(
         )
     (roles,) = open_roles(bench, found, device)
     samples = check(roles.dataset)
-    planned, measured = plan_foreign(roles, samples)
-    plan = plan_evaluation(roles, planned, rules)
+    check_judges([roles])
+    plan, measured = plan_foreign(roles, samples, rules)
     return work_on(bench, f"score {samples.library}", [plan], extras), measured

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from jsdelta_db.compute.models.zoo import find_factory
 from jsdelta_db.compute.training import find_method
+from jsdelta_db.config.names import check_name
 from jsdelta_db.config.recipes import Recipe
-from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.pipeline.ensembles.ensemble import measure_ensemble, read_robust_accuracies, train_members
-from jsdelta_db.pipeline.ensembles.plan import default_name, plan_ensemble
+from jsdelta_db.pipeline.ensembles.plan import plan_ensemble
 from jsdelta_db.runtime.devices import resolve_device
+from jsdelta_db.runtime.files import RESTORE, read_verified
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FINISHED, Ensemble, Model
+from jsdelta_db.tracking import RunLog
 from jsdelta_db.workbench.datasets import open_dataset
 from jsdelta_db.workbench.workbench import Workbench
 
@@ -47,22 +50,24 @@ def train_ensemble(
     data set's one attack, and how far they agree is measured at the end.
 
     Args:
-        name: of the ensemble; defaults to the recipe's, with the first seed if that is not 0.
+        name: of the ensemble; defaults to the recipe's, with what differs from it as written.
         download: fetch a data set that is missing.
         jobs: how many members to train at a time, each in a process of its own if more than one.
 
     Raises:
         UnknownNameError: no such data set, architecture or method.
+        UsageError: another ensemble or model has the name.
         DataError: the data set's files are missing.
+        CheckpointError: the weights of a finished member are missing or altered.
         TrainingError: a member cannot be trained; the others are trained.
     """
     check_training(recipe, name=name)
     config = recipe.train
     dataset, dataset_row = open_dataset(bench, config.dataset, download=download)
-    name = name or default_name(recipe, seed, dataset_row)
     planned = plan_ensemble(bench, recipe, seed, name, dataset, dataset_row)
     ensemble, to_train = planned.row, [row.seed for row in planned.members if row.status != FINISHED]
     members: Sequence[Model] = planned.members
+    _check_files(bench, members)
     if ensemble.status != FINISHED:
         run = bench.tracker.start(
             f"train {ensemble.name}", uid=ensemble.uid,
@@ -74,15 +79,38 @@ def train_ensemble(
             run.dataset(name=dataset.name, digest=dataset_row.uid, source=dataset.name, context="training")
             members = train_members(bench, planned, run, jobs)
             measure_ensemble(bench, planned, members)
-            with bench.store.transaction() as session:
-                done = session.get_one(Ensemble, ensemble.id)
-                done.finished_at, done.mlflow_run_id = runs.now(), run.logged_id
-                runs.leave(done, FINISHED)
-            for member in members:
-                run.metrics({"clean_accuracy": member.clean_accuracy}, step=member.seed)
+            if _finish(bench, ensemble, run):
+                for member in members:
+                    run.metrics({"clean_accuracy": member.clean_accuracy}, step=member.seed)
     with bench.store.read_session() as session:
         robust = read_robust_accuracies(session, members, planned.check)
     return TrainedEnsemble(ensemble.name, ensemble.uid, members, to_train, robust)
+
+
+def _check_files(bench: Workbench, members: Iterable[Model]) -> None:
+    """Check that the weights of members that are found, not trained, are there and whole.
+
+    Raises:
+        CheckpointError: names the first that are not.
+    """
+    for row in members:
+        if row.status == FINISHED:
+            again = f"jsdelta db delete {row.uid} --cascade, then train member seed {row.seed} again"
+            read_verified(
+                bench.locate(row.checkpoint_uri or ""), row.checkpoint_sha256, f"{RESTORE}, or {again}"
+            )
+
+
+def _finish(bench: Workbench, ensemble: Ensemble, run: RunLog) -> bool:
+    """Mark an ensemble finished; return whether no other process had: then its results are ours to log."""
+    with bench.store.transaction() as session:
+        runs.serialize(session, f"end of {ensemble.uid}")
+        done = session.get_one(Ensemble, ensemble.id)
+        if done.status == FINISHED:
+            return False
+        done.finished_at, done.mlflow_run_id = runs.now(), run.logged_id
+        runs.leave(done, FINISHED)
+    return True
 
 
 def check_training(
@@ -97,8 +125,8 @@ def check_training(
     Raises:
         UnknownNameError, UsageError: no such data set, architecture, method or device, or no name.
     """
-    if name is not None and (not name.strip() or name.isdigit() or set(name) & set(":,@")):
-        raise UsageError(f"--name {name!r} is not valid; choose another without : , and @, not a number")
+    if name is not None:
+        check_name("--name", name)
     if known_datasets is not None and recipe.train.dataset not in known_datasets:
         raise UnknownNameError("dataset", recipe.train.dataset, known_datasets)
     for arch in recipe.archs or (recipe.train.arch,):

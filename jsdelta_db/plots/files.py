@@ -1,9 +1,11 @@
 """Figure files: checked before any work, written when it is done."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsdelta_db.errors import UsageError
+from jsdelta_db.runtime.outputs import write_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,12 +33,14 @@ def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG or SVG, by the file's ending.
 
     Raises:
-        UsageError: see :func:`check_figure_path`.
+        UsageError: see :func:`check_figure_path`; or the file cannot be written.
     """
     check_figure_path(path)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise UsageError(
-            f"--output {str(path)!r} cannot be written: {error.strerror}; choose another file"
-        ) from error
+    write_output(path, draw_bytes(figure, path.suffix.lower()))
+
+
+def draw_bytes(figure: "Figure", ending: str = ".png") -> bytes:
+    """Return the content of a figure's file."""
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, format=ending.removeprefix("."))
+    return content.getvalue()

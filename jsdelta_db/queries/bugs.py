@@ -16,14 +16,13 @@ from jsdelta_db.errors import UsageError
 from jsdelta_db.queries.columns import read_counted, read_segments
 from jsdelta_db.queries.grouping import (
     LABEL_KEYS,
-    TOO_FEW,
     Table,
     common_norm,
-    find_pooled,
-    interval_cells,
+    estimate_cells,
     resolve_keys,
     sort_key,
 )
+from jsdelta_db.queries.pooling import check_counted_once, count_once, find_pooled, separate
 from jsdelta_db.queries.selection import (
     ALL_CORRECT,
     ATTACKED_CORRECT,
@@ -32,7 +31,7 @@ from jsdelta_db.queries.selection import (
     Selection,
     list_evaluations,
 )
-from jsdelta_db.queries.statistics import Fraction, Interval, fraction_intervals
+from jsdelta_db.queries.statistics import TOO_FEW_IMAGES, TOO_FEW_OF_A_KIND, Share, shares
 from jsdelta_db.queries.tally import Tally, tally, tally_images
 from jsdelta_db.store.reading import Reader, without_collecting
 
@@ -52,8 +51,9 @@ def query_bugs(
 
     Args:
         betas: thresholds on JSΔ; a sample is a bug strictly below.
-        by: what to group by (see ``BY_CHOICES``); empty for one row per dataset, ensemble, attacked
-            model, norm and ε, and whatever else differs among the selected attacks.
+        by: what to group by (see ``BY_CHOICES``), and whatever keeps an attempt from counting twice; empty
+            for one row per dataset, ensemble, attacked model, norm and ε, and whatever else differs among
+            the selected attacks.
 
     Raises:
         UsageError: a β outside (0, ∞), or an unknown grouping.
@@ -64,13 +64,17 @@ def query_bugs(
     if not betas:
         raise UsageError("no β is given; give at least one, such as 0.1")
     evaluations = list_evaluations(reader, selection)
-    keys = resolve_keys(by, evaluations)
-    groups = _tally_groups(reader, evaluations, keys, betas, selection.population)
+    asked = resolve_keys(by, evaluations)
+    keys = separate(evaluations, asked)
+    counted = count_once(evaluations, keys)
+    groups = _tally_groups(reader, counted, keys, betas, selection.population)
     rows = [
-        row for facts, counted, n_skipped in groups for row in _count_bugs(facts, counted, betas, n_skipped)
+        row for facts, tallied, n_skipped in groups for row in _count_bugs(facts, tallied, betas, n_skipped)
     ]
-    _add_intervals(rows, [counted for _, counted, _ in groups], betas)
-    return Table(keys, rows, find_pooled(evaluations, keys) if by else {}, common_norm(evaluations))
+    return Table(
+        keys, rows, find_pooled(counted, keys), common_norm(counted), separated=keys[len(asked) :],
+        n_left_out=len(evaluations) - len(counted),
+    )  # fmt: skip
 
 
 def summary_metrics(rows: Iterable[Row]) -> dict[int, dict[str, float | None]]:
@@ -88,9 +92,13 @@ def js_delta_by_eps(
     reader: Reader,
     selection: Selection = Selection(),  # noqa: B008 frozen
 ) -> dict[tuple[str, float], NDArray[np.float64]]:
-    """Return the JSΔ of all successful samples that have one, by norm and ε, ascending."""
+    """Return the JSΔ of all successful samples that have one, by norm and ε, ascending.
+
+    Raises:
+        UsageError: the selection has the same attempts judged twice.
+    """
     found: dict[tuple[str, float], list[NDArray[np.float64]]] = {}
-    evaluations = list_evaluations(reader, selection)
+    evaluations = check_counted_once(list_evaluations(reader, selection), ("norm", "eps"))
     names = ("js_delta", "n_right") if selection.population == ALL_CORRECT else ("js_delta",)
     for evaluation, segments in read_segments(reader, evaluations, names, successes_only=True):
         pieces = found.setdefault((evaluation.facts["norm"], evaluation.facts["eps"]), [np.zeros(0)])
@@ -157,10 +165,12 @@ def _group(parts: Iterable[P], keys: Sequence[str]) -> dict[tuple[object, ...], 
 
 
 def _count_bugs(facts: Row, counted: Tally, betas: Sequence[float], n_skipped: int | None) -> Iterator[Row]:
-    """Yield the rows of one group, one for each β, still without their intervals."""
-    n_success, n_attempted = int(counted.success.sum()), int(counted.attempted.sum())
-    for place, beta in enumerate(betas):
-        n_bugs = int(counted.bugs[place].sum())
+    """Yield the rows of one group, one for each β."""
+    attempted = counted.attempted
+    n_success, n_attempted = int(counted.success.sum()), int(attempted.sum())
+    n_bugs = counted.bugs.sum(1).astype(int).tolist()
+    of_success, of_attempts = (shares(counted.bugs, trials) for trials in (counted.success, attempted))
+    for beta, n, fraction, rate in zip(betas, n_bugs, of_success, of_attempts, strict=True):
         yield {
             **facts,
             "beta": beta,
@@ -168,31 +178,31 @@ def _count_bugs(facts: Row, counted: Tally, betas: Sequence[float], n_skipped: i
             "n_skipped": n_skipped,
             "n_success": n_success,
             "n_no_baseline": counted.n_undefined,
-            "n_bugs": n_bugs,
-            "bug_fraction": n_bugs / n_success if n_success else None,
-            **interval_cells("bug_fraction", None),
-            "bug_rate": n_bugs / n_attempted if n_attempted else None,
-            **interval_cells("bug_rate", None),
-            "interval": None,
-            "too_few": n_success < TOO_FEW,
+            "n_bugs": n,
+            **estimate_cells("bug_fraction", fraction),
+            **estimate_cells("bug_rate", rate),
+            "interval": " / ".join(dict.fromkeys(s.kind for s in (fraction, rate) if s.kind)) or None,
+            "covers": None if fraction.kind is None else "images",
+            "n_images": fraction.n_images,
+            "n_images_bug": fraction.n_images_hit,
+            "n_images_non_bug": fraction.n_images_other,
+            "too_few": fraction.is_of_too_few,
+            "warnings": "; ".join(_warn(fraction)) or None,
         }
 
 
-def _add_intervals(rows: Sequence[Row], groups: Sequence[Tally], betas: Sequence[float]) -> None:
-    """Add the intervals to the rows of all groups, resampled together."""
-    fractions = []
-    for counted in groups:
-        attempted = counted.attempted
-        single = attempted.max(initial=0) <= 1
-        for place in range(len(betas)):
-            bugs = counted.bugs[place]
-            fractions += [Fraction(bugs, counted.success, single), Fraction(bugs, attempted, single)]
-    intervals = iter(fraction_intervals(fractions))
-    for row in rows:
-        of_success, of_attempts = next(intervals), next(intervals)
-        row |= interval_cells("bug_fraction", of_success) | interval_cells("bug_rate", of_attempts)
-        row["interval"] = _kinds(of_success, of_attempts)
-
-
-def _kinds(*intervals: Interval | None) -> str | None:
-    return " / ".join(dict.fromkeys(interval.kind for interval in intervals if interval)) or None
+def _warn(fraction: Share) -> Iterator[str]:
+    """Yield what a reader of a bug fraction must know."""
+    if not fraction.n_images:
+        return
+    if fraction.n_images < TOO_FEW_IMAGES:
+        yield f"fewer than {TOO_FEW_IMAGES} images"
+    for n, of in ((fraction.n_images_hit, "a bug"), (fraction.n_images_other, "a non-bug")):
+        if n < TOO_FEW_OF_A_KIND:
+            yield f"fewer than {TOO_FEW_OF_A_KIND} images with {of}"
+    if fraction.kind is None:
+        yield (
+            "no interval: one image alone" if fraction.n_images == 1 else "no interval: no spread over images"
+        )
+    elif fraction.value in (0, 1):
+        yield "all successes alike: Wilson's interval over images"

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 from jsdelta_db.config.controls import (
     ASSUMPTIONS,
     CONTROLS,
+    FOLLOWS_ATTACKED,
+    IDENTITIES,
     INVARIANCE,
     INVARIANCE_FLIP,
     INVARIANCE_NOISE,
     INVARIANCE_SHIFT,
+    PAIRS,
 )
 from jsdelta_db.queries.selection import EvaluationInfo, Row, Selection, list_evaluations
 from jsdelta_db.store.reading import Reader, fetch
 
+TOO_FEW_TO_FOLLOW = (
+    f"{FOLLOWS_ATTACKED}: with fewer than three evaluators nobody can tell which one is out of line; "
+    "no verdict is possible"
+)
 CHANGES = {INVARIANCE_FLIP: "flips", INVARIANCE_SHIFT: "small shifts", INVARIANCE_NOISE: "faint noise"}
 RESULTS = """
 SELECT control_result.evaluation_id, control_result.name, control_result.value, control_result.low,
@@ -24,7 +31,8 @@ ORDER BY control_result.evaluation_id, control_result.name
 """
 OF_EVALUATION = ("evaluation", "attack", "attacked", "norm", "eps")
 OF_RESULT = ("value", "low", "high", "verdict")
-CONTROL_KEYS = (*OF_EVALUATION, "control", *OF_RESULT)
+TEST, OF_CODE = "test", "identity"  # kinds: what can fail for these models, and what algebra makes hold
+CONTROL_KEYS = (*OF_EVALUATION, "control", "kind", *OF_RESULT)
 ASSUMPTION_KEYS = (*OF_EVALUATION, "evaluators", "assumption", *OF_RESULT)
 
 
@@ -40,8 +48,31 @@ def query_controls(
     reader: Reader,
     selection: Selection = Selection(),  # noqa: B008 frozen
 ) -> Outcomes:
-    """Return the control outcomes of the selected evaluations, evaluation by evaluation."""
-    return _query(reader, selection, "control", CONTROLS, needed=CONTROLS)
+    """Return the control outcomes of the selected evaluations, evaluation by evaluation.
+
+    Those that can fail come first, then, apart, the algebraic identities, which test the code alone.
+    """
+    found = _query(reader, selection, "control", CONTROLS, needed=PAIRS)
+    rows = [{**row, "kind": OF_CODE if row["control"] in IDENTITIES else TEST} for row in found.rows]
+    return Outcomes(sorted(rows, key=lambda row: row["kind"] == OF_CODE), found.without)
+
+
+def summarize_controls(rows: Iterable[Row]) -> list[str]:
+    """Return a line for each kind: how many pass, and which fail."""
+    lines = []
+    for kind, title in ((TEST, "controls"), (OF_CODE, "identities, which test the code alone")):
+        judged = [row for row in rows if row["kind"] == kind and row["verdict"] != "shown"]
+        failed = dict.fromkeys(row["control"] for row in judged if row["verdict"] == "fail")
+        passed = sum(row["verdict"] == "pass" for row in judged)
+        names = f"; failed: {', '.join(failed)}" if failed else ""
+        lines.append(f"{title}: {passed} of {len(judged)} pass{names}")
+    return lines
+
+
+def explain_controls(rows: Iterable[Row]) -> list[str]:
+    """Say once where no verdict on copies is possible."""
+    undecided = any(row["control"] == FOLLOWS_ATTACKED and row["value"] is None for row in rows)
+    return [TOO_FEW_TO_FOLLOW] if undecided else []
 
 
 def query_assumptions(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,14 @@ from jsdelta_db.queries.selection import (
     EvaluationInfo,
     Row,
 )
-from jsdelta_db.queries.statistics import Estimate, Interval
+from jsdelta_db.queries.statistics import Estimate, Share
 from jsdelta_db.store.reading import Reader
 from jsdelta_db.store.segments import read_attempts
 
-TOO_FEW = 30  # samples under which a number is marked
 LABEL_KEYS = ("source_label", "target_label")
 BY_CHOICES = (
     *DEFAULT_KEYS, *CONFIGURATION_KEYS, "evaluators", "attack", "label-pair", "source-label", "target-label",
 )  # fmt: skip
-RECORDED = (*DEFAULT_KEYS, *CONFIGURATION_KEYS)
-pick_recorded = itemgetter(*RECORDED)
 # By name, each ``(n,)``, row i of all of them one attempt; NaN where the store has no value.
 Columns = Mapping[str, NDArray[np.float64]]
 Part = tuple[EvaluationInfo, Columns]
@@ -40,6 +36,8 @@ class Table:
     Attributes:
         keys: what the rows are grouped by; the first columns.
         pooled: what differs among the evaluations behind a row.
+        separated: keys that were added to those asked for, so that no attempt counts twice.
+        n_left_out: evaluations whose attempts are all among another's of the same row.
         norm: of every ε; "" if there are several.
     """
 
@@ -47,6 +45,8 @@ class Table:
     rows: list[Row]
     pooled: Mapping[str, tuple[Any, ...]]
     norm: str
+    separated: tuple[str, ...] = ()
+    n_left_out: int = 0
 
 
 def load_scores(
@@ -98,12 +98,9 @@ def join_parts(parts: Sequence[Part], name: str) -> NDArray[np.float64]:
 
 def number_images(parts: Sequence[Part]) -> NDArray[np.int64]:
     """Return a number for the image of each row, the same wherever it is the same image."""
-    sets = sorted({evaluation.image_set for evaluation, _ in parts})
-    numbers = [
-        (sets.index(evaluation.image_set) << 40) + columns["sample_index"].astype(np.int64)
-        for evaluation, columns in parts
-    ]
-    return np.concatenate(numbers)
+    return np.concatenate(
+        [evaluation.number_images(columns["sample_index"].astype(np.int64)) for evaluation, columns in parts]
+    )
 
 
 def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tuple[str, ...]:
@@ -133,32 +130,10 @@ def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tu
     return tuple(keys)
 
 
-def find_pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Return the facts that differ among the evaluations but are no key: each row pools them."""
-    # Column by column: with thousands of evaluations this is most of a query's own work.
-    recorded = [pick_recorded(e.facts) for e in evaluations]
-    columns = dict(zip(RECORDED, zip(*recorded, strict=True), strict=True)) if recorded else {}
-    values = {key: tuple(dict.fromkeys(columns[key])) for key in columns if key not in keys}
-    attacks = {e.attack_id for e in evaluations}
-    if "evaluators" not in keys and len(attacks) < len(evaluations):
-        values["evaluators"] = _values(evaluations, "evaluators")
-    if "attack" not in keys and len(set(recorded)) < len(attacks):
-        values["attack"] = _values(evaluations, "attack")
-    return {key: different for key, different in values.items() if len(different) > 1}
-
-
 def common_norm(evaluations: Sequence[EvaluationInfo]) -> str:
     """Return the norm of every ε; "" if there are several."""
     norms = _values(evaluations, "norm")
     return norms[0] if len(norms) == 1 else ""
-
-
-def interval_cells(name: str, interval: Interval | None) -> Row:
-    """Return the two cells of an interval in a row."""
-    return {
-        f"{name}_low": interval.low if interval else None,
-        f"{name}_high": interval.high if interval else None,
-    }
 
 
 def _values(evaluations: Sequence[EvaluationInfo], key: str) -> tuple[Any, ...]:
@@ -172,7 +147,7 @@ def sort_key(value: object) -> tuple[int, Any]:
     return (1, value) if isinstance(value, int | float) else (2, str(value))
 
 
-def estimate_cells(name: str, estimate: Estimate | None) -> Row:
+def estimate_cells(name: str, estimate: Estimate | Share | None) -> Row:
     """Return the three cells of an estimate in a row."""
     return {
         name: estimate.value if estimate else None,

@@ -2,10 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from jsdelta_db.config.attack import OBJECTIVES
 from jsdelta_db.config.checks import NORMS
@@ -13,17 +16,20 @@ from jsdelta_db.config.evaluation import TEMPERATURES
 from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.store.constants import FINISHED
+from jsdelta_db.store.image_keys import INDEX_BITS, SPLITS, Keys, split_keys, unpack_keys
 from jsdelta_db.store.naming import ANY_PREFIX, ambiguous, get_match, match
 from jsdelta_db.store.reading import Reader, fetch, fetch_many
 
 DEFAULT_KEYS = ("dataset", "ensemble", "attacked", "norm", "eps")
 # Facts in which attacks of equal default keys may differ; a column wherever they do.
 CONFIGURATION_KEYS = (
-    "method", "arch", "targets", "steps", "relative_step_size", "random_start", "restarts", "objective",
-    "stop", "attack_seed", "images", "split", "device", "dtype", "library", "temperature", "baseline",
+    "method", "trained_on", "arch", "targets", "steps", "relative_step_size", "random_start", "restarts",
+    "objective", "stop", "attack_seed", "images", "split", "device", "dtype", "library",
+    "temperature", "baseline",
 )  # fmt: skip
 FACT_KEYS = (*DEFAULT_KEYS, *CONFIGURATION_KEYS, "evaluators", "attack")
 ATTACKED_CORRECT, ALL_CORRECT = POPULATIONS = ("attacked-correct", "all-correct")
+SET_BITS = INDEX_BITS + 2  # of an image's number, beneath the data set's
 EPS_TOLERANCE = 1e-5  # relative: float rounding, and the digits that a table shows
 
 Row = dict[str, Any]
@@ -69,6 +75,7 @@ class EvaluationInfo(NamedTuple):
 
     Attributes:
         image_set: attacks that share it attack the same images, told apart by ``sample_index``.
+        image_keys: of images that came in a file, by ``sample_index``; None where they are not stored.
         n_evaluators: the number of evaluators.
         sharpness: of the attacked model; None if it was not measured.
         facts: by name, ``FACT_KEYS`` among them.
@@ -80,12 +87,23 @@ class EvaluationInfo(NamedTuple):
     attack_uid: str
     attacked_id: int
     image_set: tuple[int, str, int]
+    image_keys: Keys | None
     classes: tuple[str, ...]
     n_skipped: int
     n_attempts: int
     n_evaluators: int
     sharpness: float | None
     facts: Mapping[str, Any]
+
+    def number_images(self, sample_index: NDArray[np.integer]) -> Keys:
+        """Return numbers of images, equal for the same image in all evaluations of a store."""
+        dataset_id, split, own = self.image_set
+        if split != FILE_SPLIT:
+            return split_keys(split, sample_index) + (dataset_id << SET_BITS)
+        if self.image_keys is None:
+            return sample_index.astype(np.int64) + (len(SPLITS) << INDEX_BITS) + (own << SET_BITS)
+        keys = self.image_keys[sample_index]
+        return np.asarray(np.where(keys < 0, keys, keys + (dataset_id << SET_BITS)))
 
 
 FACTS = {
@@ -100,6 +118,8 @@ FACTS = {
     "stop": "attack.stop", "attack_seed": "attack.seed", "images": "attack.images", "split": "attack.split",
     "device": "attack.requested_device", "dtype": "attack.dtype", "library": "attack.library",
     "temperature": "evaluation.temperature_rule", "baseline": "evaluation.baseline_rule",
+    "trained_on": "trained.name", "attacked_sha256": "attack.attacked_sha256", "used_device": "attack.device",
+    "n_images": "attack.n_images",
 }  # fmt: skip
 FINISHED_EVALUATIONS = f"""
 SELECT {", ".join(FACTS.values())}
@@ -107,10 +127,12 @@ FROM evaluation
 JOIN attack ON attack.id = evaluation.attack_id
 JOIN model ON model.id = attack.attacked_model_id
 JOIN dataset ON dataset.id = attack.dataset_id
+JOIN dataset AS trained ON trained.id = model.dataset_id
 LEFT JOIN ensemble ON ensemble.id = evaluation.ensemble_id
 WHERE evaluation.status = '{FINISHED}'
 ORDER BY evaluation.id
 """  # noqa: S608 a constant
+SURROGATES = "SELECT attack_id, model_id FROM attack_surrogate ORDER BY attack_id, position"
 EVALUATORS = "SELECT evaluation_id, model_id FROM evaluation_member ORDER BY evaluation_id, position"
 # A query for the names of a fact, and names that are valid though no row has them yet.
 NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -129,6 +151,9 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
         UsageError: a uid prefix of several.
     """
     found = [dict(zip(FACTS, row, strict=True)) for row in fetch_many(reader, FINISHED_EVALUATIONS)]
+    surrogates: dict[int, tuple[int, ...]] = {}
+    for attack_id, model_id in fetch_many(reader, SURROGATES):
+        surrogates[attack_id] = (*surrogates.get(attack_id, ()), model_id)
     _check_names(reader, selection)
     found = _select(found, selection)
     if selection.ensemble is not None:
@@ -141,9 +166,15 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
         row["attacked"] = row["attacked"] if row["model_name"] is None else row["model_name"]
     _tell_apart(found, "ensemble", "ensemble_uid", ())
     _tell_apart(found, "attacked", "attacked_uid", ("dataset", "ensemble", "method", "arch"))
+    for row in found:
+        row["surrogates"] = surrogates.get(row["attack_id"], ())
     evaluators = _evaluators(reader)
     classes = _classes(reader)
-    return [_info(row, evaluators.get(row["id"], ()), classes[row["dataset_id"]]) for row in found]
+    keys = _image_keys(reader, {row["attack_id"] for row in found if row["split"] == FILE_SPLIT})
+    return [
+        _info(row, evaluators.get(row["id"], ()), classes[row["dataset_id"]], keys.get(row["attack_id"]))
+        for row in found
+    ]
 
 
 def count_unfinished(reader: Reader) -> int:
@@ -239,16 +270,28 @@ def _classes(reader: Reader) -> dict[int, tuple[str, ...]]:
     return {key: tuple(json.loads(names) if isinstance(names, str) else names) for key, names in found}
 
 
-def _info(row: Row, evaluators: Sequence[str], classes: tuple[str, ...]) -> EvaluationInfo:
+def _image_keys(reader: Reader, attacks: Collection[int]) -> dict[int, Keys]:
+    """Return the image keys of some attacks on images that came in files."""
+    if not attacks:
+        return {}
+    ids = ", ".join(map(str, sorted(attacks)))
+    sql = f"SELECT id, image_keys FROM attack WHERE image_keys IS NOT NULL AND id IN ({ids})"  # noqa: S608
+    return {attack_id: unpack_keys(packed) for attack_id, packed in fetch_many(reader, sql)}
+
+
+def _info(
+    row: Row, evaluators: Sequence[str], classes: tuple[str, ...], image_keys: Keys | None
+) -> EvaluationInfo:
     # Samples made elsewhere have no steps.
     relative = row["step_size"] * row["steps"] / row["eps"] if row["steps"] else None
     row["relative_step_size"] = None if relative is None else round(relative, 6)
     row["random_start"] = bool(row["random_start"])
     row["evaluators"], row["attack"] = " ".join(evaluators), row["attack_uid"]
+    row["n_evaluators"] = len(evaluators)
     own_images = row["attack_id"] if row["split"] == FILE_SPLIT else 0
     return EvaluationInfo(
         id=row["id"], uid=row["uid"], attack_id=row["attack_id"], attack_uid=row["attack_uid"],
         attacked_id=row["attacked_id"], image_set=(row["dataset_id"], row["split"], own_images),
-        classes=classes, n_skipped=row["n_skipped"], n_attempts=row["n_attempts"],
+        image_keys=image_keys, classes=classes, n_skipped=row["n_skipped"], n_attempts=row["n_attempts"],
         n_evaluators=len(evaluators), sharpness=row["sharpness"], facts=row,
     )  # fmt: skip

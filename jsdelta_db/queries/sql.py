@@ -12,10 +12,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from jsdelta_db.config.locations import sqlite_file
 from jsdelta_db.errors import StoreError
 from jsdelta_db.queries.sql_statement import check_start, refused, stopped
-from jsdelta_db.store.reading import Reader, reading
-from jsdelta_db.store.sqlite import BUSY_SECONDS
+from jsdelta_db.store.reading import reading
+from jsdelta_db.store.sqlite import TRY_SECONDS
 
 ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 DESCRIBING = ("table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list")
@@ -47,7 +48,7 @@ def query_sql(url: str, statement: str, timeout: float) -> Result:
     """
     check_start(statement)
     with reading(url) as reader:
-        path = _sqlite_file(reader)
+        path = sqlite_file(url)
         if path is None:
             from jsdelta_db.queries.sql_postgresql import run
 
@@ -56,14 +57,6 @@ def query_sql(url: str, statement: str, timeout: float) -> Result:
             # The reader stays open beside it: only a connection that may write removes the -wal file.
             columns, rows = _run(path, statement, timeout)
     return Result(tuple(columns), [tuple(map(_plain, row)) for row in rows])
-
-
-def _sqlite_file(reader: Reader) -> Path | None:
-    if isinstance(reader, sqlite3.Connection):
-        return Path(reader.execute("PRAGMA database_list").fetchone()[2])
-    if reader.dialect.name != "sqlite":
-        return None
-    return Path(reader.exec_driver_sql("PRAGMA database_list").one()[2])
 
 
 def _run(path: Path, statement: str, timeout: float) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
@@ -80,7 +73,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     """Open a file read-only, on read-only media too, where WAL has no room for its own files."""
     for mode in ("mode=ro", "mode=ro&immutable=1"):
         connection = sqlite3.connect(
-            f"{path.as_uri()}?{mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+            f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=TRY_SECONDS, isolation_level=None
         )
         connection.text_factory = lambda content: content.decode(errors="replace")
         try:

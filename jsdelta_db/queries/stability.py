@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from jsdelta_db.config.evaluation import check_beta
 from jsdelta_db.queries.grouping import (
-    TOO_FEW,
     Part,
     Table,
     common_norm,
@@ -19,7 +18,7 @@ from jsdelta_db.queries.grouping import (
     resolve_keys,
 )
 from jsdelta_db.queries.selection import Row, Selection, list_evaluations
-from jsdelta_db.queries.statistics import difference_of_means, matched_difference
+from jsdelta_db.queries.statistics import difference_of_means, matched_difference, shares_of_rows
 from jsdelta_db.store.reading import Reader
 
 STABILITY_KEYS = (
@@ -78,6 +77,7 @@ def _compare_stability(parts: Sequence[Part], betas: Sequence[float]) -> list[Ro
     rows = []
     for beta in betas:
         is_bug = js_delta < beta
+        (share,) = shares_of_rows([is_bug], image)
         n_bugs, n_features = int(is_bug.sum()), int((~is_bug).sum())
         rows.append(
             {
@@ -92,7 +92,7 @@ def _compare_stability(parts: Sequence[Part], betas: Sequence[float]) -> list[Ro
                 ),
                 # One attacked model in each group, unless several go by one name.
                 "sharpness": next(iter(sharpness.values())) if len(sharpness) == 1 else None,
-                "too_few": min(n_bugs, n_features) < TOO_FEW,
+                "too_few": share.is_of_too_few,
             }
         )
     return rows

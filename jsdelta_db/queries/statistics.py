@@ -1,38 +1,67 @@
-"""Statistics: intervals for fractions, ratios and differences; in NumPy alone, so that queries start fast."""
+"""Statistics: 95 % intervals over images, for fractions, ratios and differences.
 
-from collections.abc import Callable, Sequence
+Rows of one image are no independent draws (targets, ε, attacked models), so images are what intervals count:
+what each image adds to the error of a number, squared and summed, is its variance, however the rows of an
+image hang together, and Student's t with images − 1 degrees of freedom makes an interval of it. Fractions are
+taken on the logit scale and ratios on the log scale, so that no bound leaves their range. In NumPy alone, so
+that queries start fast.
+
+Source: Liang and Zeger 1986, "Longitudinal data analysis using generalized linear models".
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from math import exp, factorial
+from math import exp, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jsdelta_db.queries.student import t_quantile
+
 Z_95 = 1.959963984540054  # the standard normal's 97.5 % point
-BOOTSTRAP_DRAWS = 2_000
-BOOTSTRAP_SEED = 2601_00577
-IMAGES_AT_ONCE = 512  # weights drawn together: 4 MB
-# A uniform 16-bit number has reached k of these with the probability that Poisson(1) is at least k.
-POISSON_BOUNDS = np.round(np.cumsum([exp(-1) / factorial(k) for k in range(8)]) * (1 << 16)).astype(np.uint16)
+TOO_FEW_IMAGES = 30  # under which an interval is marked
+TOO_FEW_OF_A_KIND = 5  # images with a hit, or with another row, under which an interval is marked
+LARGEST_MARGIN = 700.0  # on a logit or log scale: what exp() can take
+ROUNDING = 1e-9  # a spread that is smaller, relatively, is none
 BINS = 10  # a difference is matched within deciles
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """A 95 % interval and its kind: ``wilson``, ``bootstrap`` or ``wilson over images``."""
+class Share:
+    """A share of rows, ``hits / trials``, with its 95 % interval over images.
 
-    low: float
-    high: float
-    kind: str
+    Attributes:
+        value: None without trials.
+        low, high: None where nothing can be said: no trials, one image, or every image alike.
+        kind: of the interval: ``wilson``, ``wilson over images`` or ``cluster-robust``; None without one.
+        n_images: images with trials.
+        n_images_hit, n_images_other: images with a hit, and with a trial that is none; one can be both.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    kind: str | None
+    n_images: int
+    n_images_hit: int
+    n_images_other: int
+
+    @property
+    def is_of_too_few(self) -> bool:
+        """Whether too few images, or too few of one kind, carry it."""
+        fewest = min(self.n_images_hit, self.n_images_other)
+        return self.n_images < TOO_FEW_IMAGES or fewest < TOO_FEW_OF_A_KIND
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with the 95 % interval of a bootstrap over images."""
+    """A number with its 95 % interval over images; bounds are None where nothing can be said."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def wilson(successes: float, trials: float) -> tuple[float, float]:
@@ -54,130 +83,117 @@ def wilson(successes: float, trials: float) -> tuple[float, float]:
     return low, high
 
 
-@dataclass(frozen=True, slots=True)
-class Fraction:
-    """``sum(hits) / sum(trials)`` over images, whose interval is wanted.
+def shares(hits: Floats, trials: Floats) -> list[Share]:
+    """Return ``sum(hits) / sum(trials)`` for several kinds of hits among the same trials.
 
-    Attributes:
-        hits, trials: rows of each image that count above and below the line, ``(images,)``.
-        one_row_per_image: whether the rows of the group are independent: none shows the same image twice.
+    Wilson's interval where every image has one trial; over the images where all rows or none hit; else the
+    cluster-robust one.
+
+    Args:
+        hits: rows of each image that count above the line, whole numbers ``(kinds, images)``.
+        trials: rows that count below the line, hits among them, ``(images,)``.
     """
-
-    hits: NDArray[np.float64]
-    trials: NDArray[np.float64]
-    one_row_per_image: bool
-
-
-def fraction_intervals(fractions: Sequence[Fraction]) -> list[Interval | None]:
-    """Return the interval of each fraction; None without trials.
-
-    Where each image appears once the rows are independent, and Wilson's interval holds. Else whole
-    images are resampled: 2,000 draws of per-image sums, seeded, so that the same rows always give
-    the same interval. Where all or no rows hit, every draw would be the same: Wilson's over images.
-    """
-    found: list[Interval | None] = []
-    drawn = []
-    for fraction in fractions:
-        n_hits, n_trials = int(fraction.hits.sum()), int(fraction.trials.sum())
-        if n_trials == 0:
-            found.append(None)
-        elif fraction.one_row_per_image:
-            found.append(Interval(*wilson(n_hits, n_trials), kind="wilson"))
-        elif n_hits in (0, n_trials):
-            # Images, not rows, are what is independent.
-            images = int((fraction.trials > 0).sum())
-            found.append(Interval(*wilson(images if n_hits else 0, images), kind="wilson over images"))
-        else:
-            drawn.append(len(found))
-            found.append(None)
-    for place, (low, high) in zip(drawn, _drawn_intervals([fractions[n] for n in drawn]), strict=True):
-        found[place] = Interval(low, high, kind="bootstrap")
+    n_trials, n_images = int(trials.sum()), int(np.count_nonzero(trials))
+    sums = zip(
+        hits.sum(1), (hits * hits).sum(1), hits @ trials,
+        np.count_nonzero(hits, axis=1), np.count_nonzero(hits < trials, axis=1), strict=True,
+    )  # fmt: skip
+    trials_squared = int(trials @ trials)
+    found = []
+    for each in sums:
+        n_hits, hits_squared, hits_by_trials, *n_of = map(int, each)
+        bounds: tuple[float | None, float | None] = (None, None)
+        kind = None
+        if n_images > 1 and n_images == n_trials:
+            bounds, kind = wilson(n_hits, n_trials), "wilson"
+        elif n_images > 1 and n_hits in (0, n_trials):
+            bounds, kind = wilson(n_images if n_hits else 0, n_images), "wilson over images"
+        elif n_images > 1:
+            # T²·Σ(h − r·t)² with r = H/T. All are whole numbers, and exact: images that are alike have no
+            # spread at all, not one of 1e-17.
+            errors = (
+                n_trials**2 * hits_squared
+                - 2 * n_trials * n_hits * hits_by_trials
+                + n_hits**2 * trials_squared
+            )
+            variance = errors / n_trials**4 * n_images / (n_images - 1)
+            if min(n_of) < TOO_FEW_OF_A_KIND:
+                variance = max(variance, n_hits * (n_trials - n_hits) / n_trials**3)
+            if variance:
+                bounds, kind = _logit_interval(n_hits / n_trials, variance, n_images - 1), "cluster-robust"
+        found.append(Share(n_hits / n_trials if n_trials else None, *bounds, kind, n_images, *n_of))
     return found
 
 
-def _drawn_intervals(fractions: Sequence[Fraction]) -> list[tuple[float, float]]:
-    """Return the bootstrap's interval of each fraction."""
-    if not fractions:
-        return []
-    # Fractions of one group share arrays; each array is summed once.
-    columns = {id(column): column for each in fractions for column in (each.hits, each.trials)}
-    places = {key: place for place, key in enumerate(columns)}
-    # Images that a column lacks add 0 to it, so groups of all sizes are drawn together.
-    sums = np.zeros((max(map(len, columns.values())), len(columns)), dtype=np.float32)
-    for place, column in enumerate(columns.values()):
-        sums[: len(column), place] = column
-    totals = resampled_sums(sums).astype(np.float64)
-    hits = totals[:, [places[id(each.hits)] for each in fractions]]
-    trials = totals[:, [places[id(each.trials)] for each in fractions]]
-    with np.errstate(invalid="ignore"):  # a draw without trials has no quotient, and is left out
-        quotients = hits / trials
-    percentile = np.nanpercentile if np.isnan(quotients).any() else np.percentile
-    low, high = percentile(quotients, [2.5, 97.5], axis=0)
-    return list(zip(low.tolist(), high.tolist(), strict=True))
+def _logit_interval(share: float, variance: float, degrees: float) -> tuple[float, float]:
+    margin = t_quantile(0.975, degrees) * sqrt(variance) / (share * (1 - share))
+    factor = exp(min(margin, LARGEST_MARGIN))
+    return share / (share + (1 - share) * factor), share * factor / (share * factor + 1 - share)
 
 
-class FractionIntervals:
-    """Intervals for fractions of one group of rows, several of which may show the same image.
+def shares_of_rows(hits: Sequence[NDArray[np.bool_]], image: NDArray[np.int64]) -> list[Share]:
+    """Return the share of all rows that hit, for several kinds of hits.
 
     Args:
+        hits: which rows count above the line, each ``(n,)``.
         image: which image each row shows, any integers, ``(n,)``.
     """
-
-    def __init__(self, image: NDArray[np.int64]) -> None:
-        self._images, self._of_row = np.unique(image, return_inverse=True)
-
-    def interval(self, hits: NDArray[np.bool_], trials: NDArray[np.bool_]) -> Interval | None:
-        """Return the interval of ``sum(hits) / sum(trials)``; None without trials.
-
-        Args:
-            hits: rows that count above the line, each of which counts below it too, ``(n,)``.
-            trials: rows that count below the line, ``(n,)``.
-        """
-        n = len(self._images)
-        above, below = (np.bincount(self._of_row, mask, n).astype(np.float64) for mask in (hits, trials))
-        return fraction_intervals([Fraction(above, below, n == len(self._of_row))])[0]
+    columns = [np.ones(len(image)), *(mask.astype(np.float64) for mask in hits)]
+    sums = _sums_by_image(image, columns).T
+    return shares(sums[1:], sums[0])
 
 
-def ratio_of_means(
-    above: NDArray[np.float64], below: NDArray[np.float64], image: NDArray[np.int64]
-) -> Estimate | None:
-    """Return mean(above) / mean(below); None where below is empty or all 0.
+def ratio_of_means(above: Floats, below: Floats, image: NDArray[np.int64]) -> Estimate | None:
+    """Return mean(above) / mean(below), its interval on the log scale; None where below is empty or all 0.
 
     Args:
-        above, below: one value a row, ``(n,)``.
+        above, below: one value from 0 a row, ``(n,)``.
         image: which image each row shows, any integers, ``(n,)``.
     """
-    return _estimate(_sums_by_image(image, [above, below]), lambda sums: sums[:, 0] / sums[:, 1])
+    x, y = _sums_by_image(image, [above, below]).T
+    if not y.sum():
+        return None
+    ratio = float(x.sum() / y.sum())
+    spread = _spread((x - ratio * y) / y.sum())
+    if spread <= ROUNDING * ratio:
+        return Estimate(ratio, None, None)
+    factor = exp(min(t_quantile(0.975, len(x) - 1) * spread / ratio, LARGEST_MARGIN))
+    return Estimate(ratio, ratio / factor, ratio * factor)
 
 
 def difference_of_means(
-    values: NDArray[np.float64], is_first: NDArray[np.bool_], image: NDArray[np.int64]
+    values: Floats, is_first: NDArray[np.bool_], image: NDArray[np.int64]
 ) -> Estimate | None:
     """Return the mean of the first kind of rows minus that of the others; None without rows of both.
 
+    Of one image alone, a kind has no spread, and the difference no bounds.
+
     Args:
-        values: one value a row, ``(n,)``.
+        values: one value in 0..1 a row, ``(n,)``.
         is_first: which rows are of the first kind, ``(n,)``.
         image: which image each row shows, any integers, ``(n,)``.
     """
-    sums = _sums_by_image(image, _by_kind(values, is_first))
-    return _estimate(sums, lambda sums: sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3])
+    first, n_first, other, n_other = _sums_by_image(image, _by_kind(values, is_first)).T
+    if not (n_first.any() and n_other.any()):
+        return None
+    of_first, of_other = first.sum() / n_first.sum(), other.sum() / n_other.sum()
+    errors = (first - of_first * n_first) / n_first.sum() - (other - of_other * n_other) / n_other.sum()
+    fewest = min(np.count_nonzero(n_first), np.count_nonzero(n_other))
+    spread = _spread(errors) if fewest > 1 else 0.0
+    return _difference(float(of_first - of_other), spread, len(errors))
 
 
 def matched_difference(
-    values: NDArray[np.float64],
-    is_first: NDArray[np.bool_],
-    matched_on: NDArray[np.float64],
-    image: NDArray[np.int64],
+    values: Floats, is_first: NDArray[np.bool_], matched_on: Floats, image: NDArray[np.int64]
 ) -> Estimate | None:
     """Return the difference of means of matched rows; None where none match.
 
     Both kinds are compared within deciles of ``matched_on`` over all rows; each decile's difference
-    counts by the smaller number of rows that it has of a kind. The deciles stay those of the rows given
-    while images are resampled.
+    counts by the smaller number of rows that it has of a kind. The spread is a jackknife's: each image that
+    takes part is left out in turn, the deciles staying those of the rows given.
 
     Args:
-        values: one value a row, ``(n,)``.
+        values: one value in 0..1 a row, ``(n,)``.
         is_first: which rows are of the first kind, ``(n,)``.
         matched_on: the values that rows are matched on, ``(n,)``.
         image: which image each row shows, any integers, ``(n,)``.
@@ -187,19 +203,50 @@ def matched_difference(
     # Equal values share a bin, so there may be fewer bins than ten.
     edges = np.quantile(matched_on, np.linspace(0, 1, BINS + 1)[1:-1])
     bins = np.searchsorted(edges, matched_on, side="right")
-    return _estimate(_sums_by_image(image, _by_kind(values, is_first), bins, BINS), _matched)
+    sums = _sums_by_image(image, _by_kind(values, is_first), bins, BINS)
+    (value,) = _matched(sums.sum(0, keepdims=True))
+    if np.isnan(value):
+        return None
+    n_first, n_other = sums[:, BINS : 2 * BINS], sums[:, 3 * BINS :]
+    is_matched = (n_first.sum(0) > 0) & (n_other.sum(0) > 0)
+    taking_part = sums[((n_first + n_other)[:, is_matched] > 0).any(1)]
+    without = _matched(taking_part.sum(0) - taking_part)
+    n_images = len(taking_part)
+    spread = 0.0  # where nothing matches without one of the images
+    if not np.isnan(without).any():
+        spread = sqrt((n_images - 1) / n_images * ((without - without.mean()) ** 2).sum())
+    return _difference(float(value), spread, n_images)
 
 
-def _matched(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the matched difference of each row of sums: values and counts by decile, for both kinds."""
+def _matched(sums: Floats) -> Floats:
+    """Return the matched difference of each row of sums, NaN where nothing matches.
+
+    Args:
+        sums: values and counts by decile, for both kinds.
+    """
     first, n_first, other, n_other = np.split(sums, 4, axis=1)
     weights = np.minimum(n_first, n_other)
-    differences = np.where(weights > 0, first / n_first - other / n_other, 0.0)
-    result: NDArray[np.float64] = (weights * differences).sum(1) / weights.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        differences = np.where(weights > 0, first / n_first - other / n_other, 0.0)
+        result: Floats = (weights * differences).sum(1) / weights.sum(1)
     return result
 
 
-def _by_kind(values: NDArray[np.float64], is_first: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+def _difference(value: float, spread: float, n_images: int) -> Estimate:
+    """Return a difference of means of values in 0..1 with its interval."""
+    if spread <= ROUNDING:
+        return Estimate(value, None, None)
+    margin = t_quantile(0.975, n_images - 1) * spread
+    return Estimate(value, max(value - margin, -1.0), min(value + margin, 1.0))
+
+
+def _spread(errors: Floats) -> float:
+    """Return the standard error of a number from what each image adds to its error; 0 of one image."""
+    n_images = len(errors)
+    return sqrt(n_images / (n_images - 1) * float(errors @ errors)) if n_images > 1 else 0.0
+
+
+def _by_kind(values: Floats, is_first: NDArray[np.bool_]) -> list[Floats]:
     """Return the columns of a difference: values and counts of the first kind, then of the other."""
     first, other = is_first.astype(np.float64), (~is_first).astype(np.float64)
     return [values * first, first, values * other, other]
@@ -207,62 +254,12 @@ def _by_kind(values: NDArray[np.float64], is_first: NDArray[np.bool_]) -> list[N
 
 def _sums_by_image(
     image: NDArray[np.int64],
-    columns: Sequence[NDArray[np.float64]],
+    columns: Sequence[Floats],
     bins: NDArray[np.int64] | int = 0,
     n_bins: int = 1,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Return each image's sums, bin by bin for one column after the other ``(images, columns · n_bins)``."""
     images, of_row = np.unique(image, return_inverse=True)
     cell = of_row * n_bins + bins
     sums = [np.bincount(cell, column, len(images) * n_bins).reshape(-1, n_bins) for column in columns]
     return np.concatenate(sums, axis=1)
-
-
-def _estimate(
-    sums: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-) -> Estimate | None:
-    """Return a statistic of the sums over images, with its interval; None where nothing can be divided.
-
-    Args:
-        sums: per image ``(images, columns)``.
-        statistic: maps sums ``(draws, columns)`` to values ``(draws,)``.
-    """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        (value,) = statistic(sums.sum(0, keepdims=True))
-        if not np.isfinite(value):
-            return None
-        drawn = statistic(resampled_sums(sums.astype(np.float32)).astype(np.float64))
-    # A draw with a zero denominator has no value, and is left out.
-    low, high = np.percentile(drawn[np.isfinite(drawn)], [2.5, 97.5])
-    return Estimate(float(value), float(low), float(high))
-
-
-def resampled_sums(sums: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return column sums over resampled images, ``(draws, columns)``.
-
-    The bootstrap weighs each image by Poisson(1) instead of drawing a fixed number of images. For quotients
-    of sums, which are all that is computed from it, the two are alike; and an image's weights do not depend
-    on the other images, so all groups of a query share them and are one matrix product.
-
-    Source: Hanley and MacGibbon 2006, "Creating non-parametric bootstrap samples using Poisson
-    frequencies".
-
-    Args:
-        sums: per-image sums ``(images, columns)``.
-    """
-    totals = np.zeros((BOOTSTRAP_DRAWS, sums.shape[1]), dtype=np.float32)
-    for block, start in enumerate(range(0, len(sums), IMAGES_AT_ONCE)):
-        some = sums[start : start + IMAGES_AT_ONCE]
-        totals += _weights(block)[:, : len(some)] @ some
-    return totals
-
-
-@lru_cache(maxsize=24)  # 100 MB
-def _weights(block: int) -> NDArray[np.float32]:
-    """Return how often each draw contains each image of a block, ``(draws, images)``."""
-    shape = (BOOTSTRAP_DRAWS, IMAGES_AT_ONCE)
-    drawn = np.random.default_rng((BOOTSTRAP_SEED, block)).integers(0, 1 << 16, shape, dtype=np.uint16)
-    weights = np.zeros(shape, dtype=np.uint8)
-    for bound in POISSON_BOUNDS:
-        weights += drawn >= bound
-    return weights.astype(np.float32)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from jsdelta_db.queries.columns import Counted
 from jsdelta_db.queries.grouping import LABEL_KEYS
 from jsdelta_db.queries.selection import ALL_CORRECT, EvaluationInfo
+from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.store.image_counts import sum_counts
 from jsdelta_db.store.segments import Segment, Whole
 
@@ -20,6 +21,8 @@ MOST_CELLS = 1 << 23  # counted in one array (64 MB); more are sorted instead
 Counts = NDArray[np.float64]
 Part = tuple[EvaluationInfo, Sequence[Segment]]
 Piece = tuple[Whole, Whole]  # image numbers and label pairs
+# An evaluation of the set, ``sample_index`` of its images, and their counts ``(rows, images)``.
+CountsOfImages = tuple[EvaluationInfo, NDArray[np.int64], Counts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,28 @@ def tally_images(parts: Sequence[Counted], betas: Sequence[float]) -> Tally:
     by_set: dict[tuple[int, str, int], list[Counted]] = {}
     for part in parts:
         by_set.setdefault(part.evaluation.image_set, []).append(part)
-    counts = np.concatenate([_add_up_set(alike, betas) for alike in by_set.values()], axis=1)
+    counts = _merge_images(
+        [_numbered(alike[0].evaluation, _add_up_set(alike, betas)) for alike in by_set.values()]
+    )
     n_undefined = sum(part.counts.n_undefined for part in parts)
     return Tally(counts[0], counts[1], counts[2:], n_undefined)
+
+
+def _numbered(evaluation: EvaluationInfo, counts: Counts) -> CountsOfImages:
+    return evaluation, np.arange(counts.shape[1]), counts
+
+
+def _merge_images(parts: Sequence[CountsOfImages]) -> Counts:
+    """Return the counts of several sets of images, the same image of two sets counted as one."""
+    if all(evaluation.image_set[1] != FILE_SPLIT for evaluation, _, _ in parts):
+        # Images of different splits and data sets.
+        return np.concatenate([of_set for _, _, of_set in parts], axis=1)
+    # Bits are stored by the byte, so counts may go on behind the last image.
+    used = [np.flatnonzero(of_set.any(axis=0)) for _, _, of_set in parts]
+    numbers = [part[0].number_images(part[1][some]) for part, some in zip(parts, used, strict=True)]
+    counts = np.concatenate([part[2][:, some] for part, some in zip(parts, used, strict=True)], axis=1)
+    _, place = np.unique(np.concatenate(numbers), return_inverse=True)
+    return np.stack([np.bincount(place, row) for row in counts])
 
 
 def _add_up_set(parts: Sequence[Counted], betas: Sequence[float]) -> Counts:
@@ -80,19 +102,20 @@ def tally(
         label_keys: some of ``LABEL_KEYS``.
 
     Returns:
-        By the names of the labels, in the order of the keys; images of different sets count as different.
+        By the names of the labels, in the order of the keys.
     """
     by_set: dict[tuple[object, ...], list[Part]] = {}
     for part in parts:
         by_set.setdefault((part[0].image_set, part[0].classes), []).append(part)
-    found: dict[tuple[str, ...], list[Counts]] = {}
+    found: dict[tuple[str, ...], list[CountsOfImages]] = {}
     for alike in by_set.values():
         classes = alike[0][0].classes
-        for labels, counts in _count_set(alike, betas, population, label_keys, len(classes)):
-            found.setdefault(tuple(classes[label] for label in labels), []).append(counts)
+        for labels, index, counts in _count_set(alike, betas, population, label_keys, len(classes)):
+            names = tuple(classes[label] for label in labels)
+            found.setdefault(names, []).append((alike[0][0], index, counts))
     tallies = {}
     for names, of_sets in found.items():
-        counts = np.concatenate(of_sets, axis=1)
+        counts = _merge_images(of_sets)
         n_undefined = int(counts[UNDEFINED].sum())
         tallies[names] = Tally(counts[SUCCESS], counts[FAILURE], counts[BUGS:], n_undefined)
     return tallies
@@ -104,14 +127,14 @@ def _count_set(
     population: str,
     label_keys: Sequence[str],
     n_classes: int,
-) -> Iterator[tuple[tuple[int, ...], Counts]]:
-    """Yield labels and counts by image of evaluations on one set of images."""
+) -> Iterator[tuple[tuple[int, ...], NDArray[np.int64], Counts]]:
+    """Yield labels, ``sample_index`` and counts by image of evaluations on one set of images."""
     gathered = _gather(parts, betas, population, with_labels=bool(label_keys))
     rows = [(np.concatenate([i for i, _ in some]), np.concatenate([p for _, p in some])) for some in gathered]
     n_images = 1 + max(int(image.max(initial=0)) for image, _ in rows)
     if not label_keys:
-        # By image number, as in ``tally_images``, so that the bootstrap draws the same images.
-        yield (), np.stack([np.bincount(image, minlength=n_images) for image, _ in rows]).astype(np.float64)
+        of_images = np.stack([np.bincount(image, minlength=n_images) for image, _ in rows])
+        yield (), np.arange(n_images), of_images.astype(np.float64)
         return
     numbered = [partial(_number, image, pair, n_images) for image, pair in rows]
     present, counts = _count(numbered, n_classes * n_classes * n_images)
@@ -120,9 +143,9 @@ def _count_set(
     group = pair if len(label_keys) > 1 else labels[label_keys[0]]
     for value in np.unique(group):
         some = np.flatnonzero(group == value)
-        _, place = np.unique(image[some], return_inverse=True)
+        index, place = np.unique(image[some], return_inverse=True)
         by_image = np.stack([np.bincount(place, row) for row in counts[:, some]]).astype(np.float64)
-        yield tuple(int(labels[key][some[0]]) for key in label_keys), by_image
+        yield tuple(int(labels[key][some[0]]) for key in label_keys), index, by_image
 
 
 def _gather(

@@ -5,19 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from jsdelta_db.queries.grouping import (
-    TOO_FEW,
     Part,
     Table,
     common_norm,
     estimate_cells,
     group_scores,
-    interval_cells,
     join_parts,
     number_images,
     resolve_keys,
 )
 from jsdelta_db.queries.selection import Row, Selection, list_evaluations
-from jsdelta_db.queries.statistics import FractionIntervals, ratio_of_means
+from jsdelta_db.queries.statistics import TOO_FEW_IMAGES, ratio_of_means, shares_of_rows
 from jsdelta_db.store.reading import Reader
 
 TRANSFER_KEYS = (
@@ -54,15 +52,12 @@ def _count_transfer(parts: Sequence[Part]) -> Row:
     evaluators = np.concatenate([np.full(len(c["js"]), e.n_evaluators) for e, c in parts])[defined]
     at_target_adv = join_parts(parts, "n_at_target_adv")[defined]
     ratio = ratio_of_means(join_parts(parts, "js")[defined], join_parts(parts, "js_attacked")[defined], image)
-    shares = {
+    hits = {
         "transferred_any": at_target_adv > 0,
         "transferred_all": at_target_adv == evaluators,
         "already": join_parts(parts, "n_at_target")[defined] > 0,
     }
     row: Row = {"n_success": len(image), **estimate_cells("transfer_ratio", ratio)}
-    intervals, everything = FractionIntervals(image), np.ones(len(image), dtype=bool)
-    for name, hits in shares.items():
-        row[f"n_{name}"] = int(hits.sum())
-        row[name] = float(hits.mean()) if len(hits) else None
-        row |= interval_cells(name, intervals.interval(hits, everything))
-    return {**row, "too_few": len(image) < TOO_FEW}
+    for name, share in zip(hits, shares_of_rows(list(hits.values()), image), strict=True):
+        row |= {f"n_{name}": int(hits[name].sum()), **estimate_cells(name, share)}
+    return {**row, "too_few": len(np.unique(image)) < TOO_FEW_IMAGES}

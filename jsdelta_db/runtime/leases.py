@@ -1,6 +1,7 @@
 """Leases: which process owns a row or run, and whether it is still alive.
 
-On the same host a dead process is detected at once; only for other hosts does the heartbeat's age decide.
+On the same host a dead process is detected at once; only for other hosts does the heartbeat's age decide. A
+heartbeat from the future, of a host whose clock is ahead, has no age: it counts as long as it changes.
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 UNRETURNED: set[str] = set()  # stores, by URL, to which this process could not give its leases back
 SILENCE_SECONDS = 60.0  # a heartbeat older than this means that another host's process is gone
+_first_seen: dict[tuple[str, float], float] = {}  # heartbeats from the future, by owner and time
 
 
 @lru_cache
@@ -44,14 +46,28 @@ def current_owner() -> str:
     return "\t".join((socket.gethostname(), _boot_id(), str(pid), _start_of(pid) or "-"))
 
 
-def is_alive(owner: str | None, heartbeat_at: float | None) -> bool:
-    """Return whether a lease's owner is still alive."""
+def is_alive(owner: str | None, heartbeat_at: float | None, now: float | None = None) -> bool:
+    """Return whether a lease's owner is still alive.
+
+    Args:
+        now: by the clock that heartbeats go by; None for this host's.
+    """
     if owner is None:
         return False
-    host, boot, pid, start = owner.split("\t")
-    if host != socket.gethostname():
-        return heartbeat_at is not None and time.time() - heartbeat_at < SILENCE_SECONDS
+    _, boot, pid, start = owner.split("\t")
+    if is_elsewhere(owner):
+        if heartbeat_at is None:
+            return False
+        age = (time.time() if now is None else now) - heartbeat_at
+        if age < 0:
+            age = time.monotonic() - _first_seen.setdefault((owner, heartbeat_at), time.monotonic())
+        return age < SILENCE_SECONDS
     return boot == _boot_id() and _start_of(int(pid)) == start
+
+
+def is_elsewhere(owner: str) -> bool:
+    """Return whether a lease's owner is a process of another host."""
+    return owner.split("\t")[0] != socket.gethostname()
 
 
 def has_ended(pid: int) -> bool:

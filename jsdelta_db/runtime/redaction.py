@@ -26,6 +26,8 @@ def hide_password(address: str) -> str:
     if not found:
         after = address.rpartition("@")[2]
         return KEY_VALUE.sub(rf"\g<key>={HIDDEN}", address if after == address else f"{HIDDEN}@{after}")
+    if scheme.startswith("sqlite"):
+        return address  # a file, whatever its name holds
     userinfo, place = _split(rest)
     place, _, query = place.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, UsageError
-from jsdelta_db.runtime.files import replace_folder, write_atomically
+from jsdelta_db.runtime.files import refuse_to_replace
+from jsdelta_db.runtime.outputs import replace_output, write_output
 from jsdelta_db.samples.choice import SampleChoice, find_stored_attack
 from jsdelta_db.samples.stored_attack import StoredAttack, StoredImages, StoredRows
 from jsdelta_db.store.session import reading_store
@@ -59,6 +60,7 @@ def _check_folder(path: Path, *, force: bool) -> None:
     """Refuse to write over anything; with ``force`` over anything but an earlier export."""
     if path.exists() and not path.is_dir():
         raise UsageError(f"--output {str(path)!r} is a file; give a folder for PNG files")
+    refuse_to_replace(path, Path.cwd())
     names = sorted(each.name for each in path.iterdir()) if path.is_dir() else []
     if names and not force:
         raise UsageError(f"--output {str(path)!r} is not empty; give another folder, or add --force")
@@ -89,6 +91,8 @@ def export_samples(
             not as it should be.
     """
     chosen = check_target(path, form, force=force)
+    if chosen == "png":
+        refuse_to_replace(path, workspace.root, "the workspace")
     with reading_store(workspace.db_url) as connection, Session(connection) as session:
         stored = find_stored_attack(session, workspace, choice)
         rows = stored.read_rows()
@@ -96,16 +100,11 @@ def export_samples(
         if not len(rows):
             raise NothingToDoError(_nothing(stored, choice))
         images = stored.read_images(rows)
-    try:
-        if chosen == "npz":
-            write_atomically(path, as_npz(stored, rows, images))
-        else:
-            with replace_folder(path) as folder:
-                _write_pictures(folder, stored, rows, images)
-    except OSError as error:
-        raise UsageError(
-            f"--output {str(path)!r} cannot be written: {error.strerror}; choose another place"
-        ) from error
+    if chosen == "npz":
+        write_output(path, as_npz(stored, rows, images))
+        return len(rows)
+    with replace_output(path) as folder:
+        _write_pictures(folder, stored, rows, images)
     return len(rows)
 
 

@@ -16,8 +16,10 @@ from jsdelta_db.compute.attacks import BALLS
 from jsdelta_db.compute.attacks.preflight import check_attempts, check_images
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.data.dataset import as_unit_range
+from jsdelta_db.config.names import check_text
 from jsdelta_db.errors import DataError, UsageError, one_of
 from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Attempts
+from jsdelta_db.store.image_keys import SPLITS, Keys, content_key, split_keys
 
 ARRAYS = ("x", "x_adv", "label", "target_label")
 CLAIMS = ("eps", "success")  # of the tool about its samples, if the file holds them
@@ -31,6 +33,7 @@ class ForeignSamples:
         x, x_adv: float32 ``(n, c, h, w)`` in [0, 1].
         attempts: row number or the image's own index, its label, and the label aimed at (−1 for none).
         split: the data set's split that all images are from; ``file`` if some are not.
+        image_keys: int64 ``(n,)``, equal where the images are; see ``store/image_keys.py``.
         library: that made them, with its version if that was given.
         norm: to measure their size in.
         fingerprint: sha256 of the arrays.
@@ -41,6 +44,7 @@ class ForeignSamples:
     x_adv: Tensor
     attempts: Attempts
     split: str
+    image_keys: Keys
     library: str
     norm: str
     fingerprint: str
@@ -94,19 +98,20 @@ def check_samples(
     """
     if norm not in BALLS:
         raise UsageError(f"--norm {norm!r} is not valid: must be {one_of(BALLS)}")
+    check_text("--library", library)
     arrays = {name: given[name] for name in ARRAYS if name in given}
     arrays.setdefault("target_label", np.full(np.shape(given["label"]), UNTARGETED))
     _check_shapes(arrays, dataset)
     x, x_adv = (_as_images(arrays[name], name) for name in ("x", "x_adv"))
     source, target = (_as_labels(arrays[name], name, dataset) for name in ("label", "target_label"))
-    split, index = _find_images(x, source, target, dataset)
+    split, index, keys = _find_images(x, source, target, dataset)
     attempts = Attempts(index, source, target)
     check_attempts(attempts)
     digest = hashlib.sha256()
     for part in (x.numpy(), x_adv.numpy(), source, target):
         digest.update(np.ascontiguousarray(part).data)
     claims = {name: np.asarray(given[name]) for name in CLAIMS if name in given}
-    return ForeignSamples(x, x_adv, attempts, split, library, norm, digest.hexdigest(), claims)
+    return ForeignSamples(x, x_adv, attempts, split, keys, library, norm, digest.hexdigest(), claims)
 
 
 def _check_shapes(arrays: Mapping[str, NDArray[Any]], dataset: Dataset) -> None:
@@ -164,22 +169,29 @@ def _as_labels(array: NDArray[Any], name: str, dataset: Dataset) -> NDArray[np.i
 
 def _find_images(
     x: Tensor, source: NDArray[np.int64], target: NDArray[np.int64], dataset: Dataset
-) -> tuple[str, NDArray[np.int64]]:
-    """Recognise the data set's own images, so that samples pair up with other attacks' image by image."""
-    rows = np.arange(len(x), dtype=np.int64)
-    for name in ("attack", "baseline", "train"):
+) -> tuple[str, NDArray[np.int64], Keys]:
+    """Recognise the data set's own images, so that samples pair up with other attacks' image by image.
+
+    Returns:
+        Split, number of each sample's image in it (its row where the split is ``file``), and image keys.
+    """
+    pixels = [_pixels(image) for image in x]
+    keys = np.array([content_key(each) for each in pixels])
+    for name in reversed(SPLITS):
         split = dataset.splits[name]
-        of_image = {_image_key(image): i for i, image in enumerate(split.batch(slice(None)))}
-        found = np.array([of_image.get(_image_key(image), -1) for image in x])
+        of_image = {_pixels(image): i for i, image in enumerate(split.batch(slice(None)))}
+        found = np.array([of_image.get(each, -1) for each in pixels])
+        is_new = (found >= 0) & (keys < 0)
+        keys[is_new] = split_keys(name, split.index[found[is_new]])
         if (found < 0).any() or (split.labels.numpy()[found] != source).any():
             continue
         index = split.index[found]
         if len(set(zip(index.tolist(), target.tolist(), strict=True))) == len(x):
-            return name, index
+            return name, index, keys
         break  # an image twice towards one label: only the row tells the two apart
-    return FILE_SPLIT, rows
+    return FILE_SPLIT, np.arange(len(x), dtype=np.int64), keys
 
 
-def _image_key(image: Tensor) -> bytes:
-    """Name an image by its pixels, to a tenth of a level: writers round differently."""
+def _pixels(image: Tensor) -> bytes:
+    """Return an image's pixels to a tenth of a level: writers round differently."""
     return bytes((image * 2550.0).round().to(torch.int16).numpy().data)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from jsdelta_db.records import Control
@@ -26,3 +26,9 @@ def write_controls(session: Session, *, evaluation_id: int, controls: Sequence[C
         for control in controls
     ]  # fmt: skip
     replace_rows(session, ControlResult, rows)
+
+
+def forget_control(session: Session, *, evaluation_ids: Sequence[int], name: str) -> None:
+    """Delete the outcomes of one control."""
+    of_these = ControlResult.evaluation_id.in_(evaluation_ids)
+    session.execute(delete(ControlResult).where(of_these, ControlResult.name == name))

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.errors import InUseError, UsageError
-from jsdelta_db.runtime.leases import describe, is_alive
+from jsdelta_db.runtime.leases import describe, is_alive, is_elsewhere
+from jsdelta_db.store.clock import read_clock
 from jsdelta_db.store.naming import SHORTEST_PREFIX, ambiguous, match
 from jsdelta_db.store.relations import batches, conditions, needs, owners, parts, runs
 from jsdelta_db.store.schema import RUNNING, Base
@@ -56,13 +57,11 @@ class Freed:
     Attributes:
         rows: how many were deleted.
         uris: of files and folders, relative to the workspace.
-        remaining_uris: those that other rows still name.
         mlflow_run_ids: of runs that no row names any more.
     """
 
     rows: int
     uris: frozenset[str]
-    remaining_uris: frozenset[str]
     mlflow_run_ids: frozenset[str]
 
 
@@ -99,8 +98,19 @@ def delete_rows(session: Session, plan: Deletion) -> Freed:
     for table in reversed(Base.metadata.sorted_tables):
         for column, batch in conditions(table, plan.ids):
             n_rows += session.connection().execute(table.delete().where(column.in_(batch))).rowcount
-    remaining = frozenset(_values(session, _uri_columns()))
-    return Freed(n_rows, uris - remaining, remaining, mlflow - set(_values(session, _mlflow_columns())))
+    remaining = list_named(session)
+    return Freed(n_rows, uris - remaining[0], mlflow - remaining[1])
+
+
+def list_named(session: Session) -> tuple[set[str], set[str]]:
+    """Return the files and folders, and the MLflow runs, that rows name."""
+    return set(_values(session, _uri_columns())), set(_values(session, _mlflow_columns()))
+
+
+def is_there(session: Session, uid: str) -> bool:
+    """Return whether a run has its row; waits for whoever may be deleting it, be it for a killed process."""
+    asked = (select(table.c.id).where(table.c.uid == uid).with_for_update() for table in runs().values())
+    return any(session.scalar(each) is not None for each in asked)
 
 
 def name_dependents(plan: Deletion) -> str:
@@ -189,6 +199,7 @@ def _refuse_busy(session: Session, ids: Ids) -> None:
         for batch in batches(ids.get(need.dependent.name, ())):
             asked = select(need.needed_id).where(need.dependent_id.in_(batch), need.needed_id.is_not(None))
             wanted.setdefault(need.needed.name, set()).update(session.scalars(asked))
+    now = read_clock(session)
     for table in (each for each in Base.metadata.sorted_tables if "heartbeat_at" in each.c):
         is_part = table.name in parts()
         for column, batch in conditions(table, ids if is_part else wanted):
@@ -196,14 +207,16 @@ def _refuse_busy(session: Session, ids: Ids) -> None:
                 table.c.status == RUNNING, column.in_(batch)
             )
             for owner, heartbeat_at, run_id in session.execute(busy):
-                if is_alive(owner, heartbeat_at):
+                if is_alive(owner, heartbeat_at, now):
                     raise _busy(session, owners(table)[0].run if is_part else table, run_id, owner)
 
 
 def _busy(session: Session, run: Table, run_id: int, owner: str) -> InUseError:
     uid = session.scalar(select(run.c.uid).where(run.c.id == run_id))
+    gone = "; if that host is gone, jsdelta doctor --repair" if is_elsewhere(owner) else ""
     return InUseError(
-        f"{describe(owner)} works on {run.name} {uid}; stop it or wait for it, then type the command again"
+        f"{describe(owner)} works on {run.name} {uid}; "
+        f"stop it or wait for it, then type the command again{gone}"
     )
 
 

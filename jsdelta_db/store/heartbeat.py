@@ -1,7 +1,6 @@
 """Heartbeat: keeps a process's leases fresh, since other hosts cannot see whether it is alive."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,10 +8,12 @@ from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
 from jsdelta_db.runtime.leases import current_owner
+from jsdelta_db.store.clock import read_clock
 from jsdelta_db.store.schema import LEASED, RUNNING
 from jsdelta_db.store.session import Store
 
 HEARTBEAT_SECONDS = 15.0
+JOIN_SECONDS = 0.5  # for a beat on its way; one that gets no answer does not hold up the end
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def heartbeat(store: Store) -> Iterator[None]:
                         session.execute(
                             update(table)
                             .where(table.owner == owner, table.status == RUNNING)
-                            .values(heartbeat_at=time.time())
+                            .values(heartbeat_at=read_clock(session))
                         )
             except SQLAlchemyError:
                 continue  # the work itself fails where the store is gone; a late beat does no harm
@@ -39,4 +40,4 @@ def heartbeat(store: Store) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(JOIN_SECONDS)

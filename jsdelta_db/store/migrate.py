@@ -9,6 +9,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
 from jsdelta_db.errors import StoreError, StoreNotReadyError
+from jsdelta_db.runtime.files import replace_file
+from jsdelta_db.runtime.reasons import explain, find_fault
 from jsdelta_db.store.derived import list_without_segments, write_segments
 from jsdelta_db.store.schema import HEAD_REVISION
 from jsdelta_db.store.session import (
@@ -96,12 +98,19 @@ def _fill_segments(reader: Store, engine: Engine) -> None:
 
 
 def _copy_aside(path: Path, backup: Path) -> None:
-    """Copy a SQLite store, its write-ahead log included."""
+    """Copy a SQLite store, its write-ahead log included, whole or not at all."""
     try:
-        with closing(sqlite3.connect(path)) as store, closing(sqlite3.connect(backup)) as copy:
+        with (
+            replace_file(backup, path.stat().st_mode & 0o666) as file,
+            closing(sqlite3.connect(path)) as store,
+            closing(sqlite3.connect(file.name)) as copy,
+        ):
+            copy.execute("PRAGMA journal_mode = OFF")  # nothing beside it that a kill could leave
             store.backup(copy)
-    except sqlite3.Error as error:
-        raise StoreError(f"backup {backup} cannot be written ({error}); nothing was upgraded") from error
+    except (sqlite3.Error, OSError) as error:
+        fault = error if isinstance(error, OSError) else find_fault(backup)
+        reason = explain(fault, "check the folder's rights") if fault else str(error)
+        raise StoreError(f"backup {backup} cannot be written: {reason}; nothing was upgraded") from error
 
 
 def _make_folder(folder: Path) -> None:
@@ -109,5 +118,5 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"folder {folder} cannot be made ({error.strerror}); choose another --workspace"
+            f"folder {folder} cannot be made: {explain(error, 'choose another --workspace')}"
         ) from error

@@ -9,11 +9,11 @@ import gc
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
+from jsdelta_db.config.locations import sqlite_file
 from jsdelta_db.store.constants import HEAD_REVISION, VERSION_TABLE
-from jsdelta_db.store.sqlite import BUSY_SECONDS, connect_read_only
+from jsdelta_db.store.sqlite import TRY_SECONDS, connect_read_only
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -105,12 +105,11 @@ def without_collecting() -> Iterator[None]:
 
 def _open_quickly(url: str) -> sqlite3.Connection | None:
     """Return a snapshot of a SQLite store at our revision; None where the slow way has to explain."""
-    prefix, _, name = url.partition("sqlite:///")
-    path = Path(name)
-    if prefix or "?" in name or not path.is_file():
+    path = sqlite_file(url)
+    if path is None or not path.is_file():
         return None
     try:
-        connection = connect_read_only(path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = connect_read_only(path, timeout=TRY_SECONDS, isolation_level=None)
     except sqlite3.Error:
         return None
     try:

@@ -59,6 +59,14 @@ def list_members(session: Session, ensemble: Ensemble) -> list[Model]:
     )
 
 
+def list_fellows(session: Session, model: Model) -> list[Model]:
+    """Return the finished models that share an ensemble with a model, itself among them."""
+    homes = select(EnsembleMember.ensemble_id).where(EnsembleMember.model_id == model.id)
+    members = select(EnsembleMember.model_id).where(EnsembleMember.ensemble_id.in_(homes))
+    statement = select(Model).where(Model.id.in_(members), Model.status == FINISHED).order_by(Model.id)
+    return list(session.scalars(statement))
+
+
 def list_models(
     session: Session, reference: str, home: Ensemble | None = None
 ) -> tuple[list[Model], Ensemble | None]:

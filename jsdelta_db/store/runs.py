@@ -2,7 +2,6 @@
 
 import hashlib
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.errors import StoreError
 from jsdelta_db.runtime.leases import current_owner, is_alive
+from jsdelta_db.store.clock import read_clock
 from jsdelta_db.store.derived import write_segments
 from jsdelta_db.store.schema import (
     FINISHED,
@@ -89,16 +89,26 @@ def ensure_dataset(session: Session, *, name: str, classes: Sequence[str], finge
     return found
 
 
-def is_free(lease: Lease) -> bool:
-    """Tell whether a row is unfinished and no live process works on it."""
+def is_free(lease: Lease, now: float) -> bool:
+    """Tell whether a row is unfinished and no live process works on it.
+
+    Args:
+        now: by the store's clock.
+    """
     return lease.status != FINISHED and not (
-        lease.status == RUNNING and is_alive(lease.owner, lease.heartbeat_at)
+        lease.status == RUNNING and is_alive(lease.owner, lease.heartbeat_at, now)
     )
 
 
-def take(lease: Lease) -> None:
+def take(lease: Lease, now: float) -> None:
     """Make this process a row's owner."""
-    lease.status, lease.owner, lease.heartbeat_at = RUNNING, current_owner(), time.time()
+    lease.status, lease.owner, lease.heartbeat_at = RUNNING, current_owner(), now
+
+
+def hold(lease: Lease) -> None:
+    """Keep a row from being deleted while this process works on it: one of several may hold it for all."""
+    if is_free(lease):
+        take(lease)
 
 
 def leave(lease: Lease, status: str) -> None:
@@ -131,6 +141,7 @@ def claim_chunk(session: Session, attack: Attack, evaluation: Evaluation) -> Chu
         The work; the owner to wait for, if live processes hold all that is left; None if nothing is left.
     """
     serialize(session, f"chunks of {attack.uid}")
+    hold(session.get_one(Evaluation, evaluation.id, populate_existing=True))
     rows = session.execute(
         select(AttackChunk, EvaluationChunk)
         .join(EvaluationChunk, EvaluationChunk.position == AttackChunk.position)
@@ -141,17 +152,17 @@ def claim_chunk(session: Session, attack: Attack, evaluation: Evaluation) -> Chu
         )
         .order_by(AttackChunk.position)
     ).all()
-    busy = None
+    busy, now = None, read_clock(session)
     for attack_chunk, evaluation_chunk in rows:
         attacked = attack_chunk.status == FINISHED
-        if not is_free(evaluation_chunk):
+        if not is_free(evaluation_chunk, now):
             busy = evaluation_chunk.owner
-        elif not attacked and not is_free(attack_chunk):
+        elif not attacked and not is_free(attack_chunk, now):
             busy = attack_chunk.owner
         else:
-            take(evaluation_chunk)
+            take(evaluation_chunk, now)
             if not attacked:
-                take(attack_chunk)
+                take(attack_chunk, now)
             return ChunkWork(attack_chunk.position, to_attack=not attacked)
     return busy
 
@@ -162,8 +173,12 @@ def finish_chunk(chunk: AttackChunk | EvaluationChunk, *, uri: str, sha256: str,
     chunk.uri, chunk.sha256, chunk.digest = uri, sha256, digest
 
 
-def finish_evaluation(session: Session, attack: Attack, evaluation: Evaluation) -> None:
+def finish_evaluation(session: Session, attack: Attack, evaluation: Evaluation) -> bool:
     """Mark an evaluation finished, if it has the planned rows, and store its segments.
+
+    Returns:
+        Whether nobody had before: then it is for the caller to log it, and until that is done the row has
+        no run's id.
 
     Raises:
         StoreError: rows are missing or too many; nothing is marked.
@@ -171,7 +186,7 @@ def finish_evaluation(session: Session, attack: Attack, evaluation: Evaluation) 
     serialize(session, f"chunks of {attack.uid}")
     stored, stored_attack = session.get_one(Evaluation, evaluation.id), session.get_one(Attack, attack.id)
     if stored.status == FINISHED:
-        return  # another process that worked on it came first
+        return False  # another process that worked on it came first
     n_scores = session.scalar(
         select(func.count()).select_from(Score).where(Score.evaluation_id == evaluation.id)
     )
@@ -181,7 +196,8 @@ def finish_evaluation(session: Session, attack: Attack, evaluation: Evaluation) 
             f"evaluation {evaluation.uid} has {n_scores} scores, {n_matched} of them with their sample; "
             f"{attack.n_attempts} were planned; see jsdelta db check"
         )
-    stored.finished_at = now()
+    stored.finished_at, stored.mlflow_run_id = now(), None
     leave(stored, FINISHED)
     if stored_attack.finished_at is None:
         stored_attack.finished_at = now()
+    return True

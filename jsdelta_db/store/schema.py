@@ -203,6 +203,7 @@ class Attack(Run, Base):
     threads: Mapped[int]
     artifact_uri: Mapped[str | None]
     keeps_samples: Mapped[bool] = mapped_column(default=True)  # whether its files hold the perturbations
+    image_keys: Mapped[bytes | None] = mapped_column(LargeBinary)  # of images from a file; ``image_keys.py``
     prepared_as: Mapped[str | None]  # what gradient steps ran on: the "folded" copy or the "plain" one
 
 
@@ -414,7 +415,7 @@ class ScoreSegment(Base):
     js_delta: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-# Tables whose rows one process at a time owns.
-LEASED = (Dataset, Model, AttackChunk, EvaluationChunk)
+# Tables whose rows a process owns; an evaluation's owner is one of those that work on it.
+LEASED = (Dataset, Model, Evaluation, AttackChunk, EvaluationChunk)
 # Tables made from others: not exported, made again instead.
 DERIVED = (ImageCount, ScoreSegment)

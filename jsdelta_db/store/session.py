@@ -11,10 +11,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool, QueuePool
 
+from jsdelta_db.config.locations import sqlite_file
 from jsdelta_db.errors import NoStoreError, StoreError, StoreNotReadyError, UsageError
+from jsdelta_db.runtime.reasons import explain, find_fault
 from jsdelta_db.runtime.redaction import redact
 from jsdelta_db.store.constants import HEAD_REVISION, VERSION_TABLE
-from jsdelta_db.store.sqlite import BUSY_SECONDS, connect_read_only
+from jsdelta_db.store.sqlite import TRY_SECONDS, connect_read_only, is_locked, patiently
+
+DRIVERS = ("postgresql", "postgresql+psycopg")
+QUOTING = "in JSDELTA_DB_URL write @ as %40, % as %25, / as %2F, : as %3A, ? as %3F and # as %23"
 
 
 class Store:
@@ -59,7 +64,7 @@ class Store:
         self.engine.dispose()
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str | URL) -> Store:
     """Open an existing store for reading; create nothing.
 
     Raises:
@@ -100,23 +105,31 @@ def checked_store(engine: Engine, url: URL) -> Store:
     return Store(engine)
 
 
-def parse_url(url: str) -> URL:
-    """Parse a database URL.
+def parse_url(url: str | URL) -> URL:
+    """Parse a database URL; a SQLite file's name is taken as it stands.
 
     Raises:
         UsageError: it is no URL, or not of SQLite or PostgreSQL.
     """
+    if isinstance(url, URL):
+        return url
+    file = sqlite_file(url)
+    if file is not None:
+        return URL.create("sqlite", database=str(file))
     valid = "must be sqlite:///FILE or postgresql://USER@HOST/DATABASE"
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise UsageError(f"JSDELTA_DB_URL is not a database URL: {valid}") from None
+    if parsed.get_backend_name() in ("postgres", "postgresql") and parsed.drivername not in DRIVERS:
+        raise UsageError(f"JSDELTA_DB_URL begins with {parsed.drivername}://: write postgresql:// instead")
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise UsageError(f"JSDELTA_DB_URL names {parsed.get_backend_name()!r}: {valid}")
-    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+    if parsed.get_backend_name() == "sqlite":
         raise UsageError(f"JSDELTA_DB_URL names no file: {valid}")
-    if "@" in (parsed.host or ""):  # the host is what would be shown
-        raise UsageError("the database URL has an @ in its user or password; write it %40")
+    # The rest of a password that was cut at its @ would be taken as the host or the database, and shown.
+    if "@" in (parsed.host or "") or url.partition("?")[0].count("@") > 1:
+        raise UsageError(f"the database URL has an @ in its user or password; {QUOTING}")
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     return parsed
@@ -136,16 +149,20 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
     path = sqlite_path(url)
     if path is None:
         try:
-            return create_engine(url, pool_pre_ping=True)
+            engine = create_engine(url, pool_pre_ping=True)
         except (ModuleNotFoundError, NoSuchModuleError):
             raise UsageError(
                 "PostgreSQL needs a driver; install it with pip install 'jsdelta[postgres]'"
             ) from None
+        from jsdelta_db.store.postgresql import limit_waiting
+
+        limit_waiting(engine, show_url(url))
+        return engine
 
     def connect() -> sqlite3.Connection:
         # Autocommit: BEGIN is sent below. Threads: the heartbeat has a connection of its own.
         options: dict[str, Any] = {
-            "timeout": BUSY_SECONDS,
+            "timeout": TRY_SECONDS,
             "isolation_level": None,
             "check_same_thread": False,
         }
@@ -163,13 +180,20 @@ def make_engine(url: URL, *, read_only: bool = False) -> Engine:
     def _set_pragmas(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
+            patiently(lambda: connection.execute("PRAGMA journal_mode = WAL"), path)
             connection.execute("PRAGMA synchronous = NORMAL")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         write = connection.get_execution_options().get("jsdelta_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        if not write:
+            connection.exec_driver_sql("BEGIN")
+            return
+        raw, statement = connection.connection, "BEGIN IMMEDIATE"
+        try:
+            patiently(lambda: raw.driver_connection.execute(statement), path)  # type: ignore[union-attr]
+        except sqlite3.OperationalError as error:
+            raise DBAPIError.instance(statement, None, error, sqlite3.Error) from error
 
     return engine
 
@@ -247,15 +271,28 @@ def translate(error: SQLAlchemyError, url: URL) -> StoreError:
     """Return the one-line error for an error of the database."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-    reason = redact(reason, [url.render_as_string(hide_password=False)])
     path = sqlite_path(url)
     if path is None:
+        reason = redact(reason, [url.render_as_string(hide_password=False)])
+        if "authentication failed" in reason:
+            return StoreError(f"{show_url(url)} refuses the user or the password ({reason}); {QUOTING}")
         verb = "cannot be reached" if isinstance(error, OperationalError) else "failed"
         return StoreError(f"{show_url(url)} {verb}: {reason}; check JSDELTA_DB_URL and that the server runs")
     if "not a database" in reason or "malformed" in reason:
         return StoreError(f"{path} is damaged or no SQLite file ({reason}); restore a backup")
-    if "full" in reason:
+    if is_locked(cause):
+        return StoreError(
+            f"{path} is locked: another process writes it; wait for it or stop it, then run the command again"
+        )
+    fault = find_fault(path) if is_of_the_disk(cause) else None
+    if fault is None and "full" in reason:
         return StoreError(f"{path} cannot grow: {reason}; free some space and run the same command again")
-    return StoreError(
-        f"{path} cannot be opened or written: {reason}; check the file, its folder and its rights"
-    )
+    advice = "check the file, its folder and its rights"
+    why = explain(fault, advice) if fault else f"{reason}; {advice}"
+    return StoreError(f"{path} cannot be opened or written: {why}")
+
+
+def is_of_the_disk(error: BaseException) -> bool:
+    """Return whether SQLite could not use a file without knowing why."""
+    name = str(getattr(error, "sqlite_errorname", ""))
+    return name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_READONLY"))

@@ -4,7 +4,8 @@ A failed MLflow call never fails or undoes the work: the run goes on unlogged, o
 ``jsdelta doctor --repair`` logs it later from the store.
 """
 
-from jsdelta_db.tracking.connection import EXPERIMENT, Connection, NullConnection
+from jsdelta_db.tracking.connection import Connection, NullConnection
+from jsdelta_db.tracking.experiments import EXPERIMENT
 from jsdelta_db.tracking.run_log import FAILED, FINISHED, KILLED, RunLog
 from jsdelta_db.tracking.tracker import Tracker
 

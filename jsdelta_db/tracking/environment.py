@@ -1,6 +1,5 @@
-"""Environment of a run: MLflow's own output silenced, one maker of its store at a time, user, commit."""
+"""Environment of a run: MLflow's own output silenced, user, commit."""
 
-import fcntl
 import getpass
 import logging
 import os
@@ -8,7 +7,12 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+HTTP_LIMITS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",  # seconds without a byte
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "60",
+}
 
 
 @contextmanager
@@ -18,20 +22,12 @@ def quiet() -> Iterator[None]:
     # A failure is an exception, reported in one line; MLflow would print its traceback, too.
     level = os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
     logging.getLogger("mlflow").setLevel(level.upper())  # where it was imported before
-    # A server that is down must not hold the work up: MLflow's own default retries for two minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # A server that is down must not hold the work up: MLflow's own defaults try for minutes.
+    for name, value in HTTP_LIMITS.items():
+        os.environ.setdefault(name, value)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Let one process at a time make MLflow's store."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

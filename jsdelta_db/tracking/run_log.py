@@ -4,13 +4,16 @@ A run's files are written straight into MLflow's folder in the workspace, and ro
 relative to it. With an MLflow server they stay in the workspace, and copies are logged to the server.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsdelta_db.tracking.connection import Connection
+from jsdelta_db.runtime.patience import Limit
+from jsdelta_db.tracking.connection import CLOSING, UPLOAD, Connection
+from jsdelta_db.tracking.experiments import find_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,10 +34,23 @@ class RunLog:
         self.run_id = run_id
         self.folder = folder
 
-    def _log(self, call: Callable[["MlflowClient", str], object]) -> None:
+    def _log(self, call: Callable[["MlflowClient", str], object], limit: Limit | None = None) -> None:
+        """Log something; from a run that MLflow does not have (any more) on, nothing is logged in it."""
         run_id = self.run_id
-        if run_id is not None:
-            self._connection.attempt(lambda client: call(client, run_id))
+        if run_id is None:
+            return
+
+        def log(client: "MlflowClient") -> bool:
+            try:
+                call(client, run_id)
+            except Exception:
+                if find_run(client, run_id) is not None:
+                    raise
+                return False
+            return True
+
+        if self._connection.attempt(log, limit=limit) is False:
+            self.run_id = None
 
     @property
     def logged_id(self) -> str | None:
@@ -76,15 +92,23 @@ class RunLog:
             if self._connection.folder_of(uri) != self.folder:
                 client.log_artifact(run_id, str(path), subfolder or None)
 
-        self._log(log)
+        self._log(log, UPLOAD)
 
     def copy_files(self, folder: Path) -> None:
         """Copy a folder's files into the run as artifacts."""
-        self._log(lambda client, run_id: client.log_artifacts(run_id, str(folder)))
+
+        def copy(client: "MlflowClient", run_id: str) -> None:
+            if self._connection.is_local:
+                shutil.copytree(folder, self.folder, dirs_exist_ok=True)  # MLflow's own, whatever its name
+            else:
+                client.log_artifacts(run_id, str(folder))
+
+        self._log(copy, UPLOAD)
 
     def finish(self, status: str = FINISHED) -> None:
-        """Close the run."""
-        self._log(lambda client, run_id: client.set_terminated(run_id, status))
+        """Close the run; that of stopped work at once or not at all."""
+        limit = None if status == FINISHED else CLOSING
+        self._log(lambda client, run_id: client.set_terminated(run_id, status), limit)
 
     @contextmanager
     def closing(self) -> Iterator["RunLog"]:

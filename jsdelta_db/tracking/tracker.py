@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from jsdelta_db.runtime.leases import current_owner, is_alive
 from jsdelta_db.runtime.redaction import redact
-from jsdelta_db.tracking.connection import Connection, list_experiments
+from jsdelta_db.tracking.connection import Connection
 from jsdelta_db.tracking.environment import find_commit, find_user
+from jsdelta_db.tracking.experiments import UID_TAG, find_run
 from jsdelta_db.tracking.run_log import KILLED, RunLog
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class Tracker:
         def create(client: "MlflowClient") -> tuple[str, str]:
             from mlflow.entities import Param
 
-            tags = self._tags(uid, parent)
-            run = client.create_run(self.connection.experiment_id, run_name=name, tags=tags)
-            given = [Param(key, str(value)) for key, value in params.items() if value is not None]
+            tags = {key: _as_text(value) for key, value in self._tags(uid, parent).items()}
+            run = client.create_run(self.connection.experiment_id, run_name=_as_text(name), tags=tags)
+            given = [Param(key, _as_text(value)) for key, value in params.items() if value is not None]
             client.log_batch(run.info.run_id, params=given)
             return run.info.run_id, run.info.artifact_uri
 
@@ -63,7 +64,7 @@ class Tracker:
 
     def _tags(self, uid: str, parent: RunLog | None) -> dict[str, str]:
         tags = {
-            "jsdelta.uid": uid,
+            UID_TAG: uid,
             OWNER_TAG: current_owner(),
             "mlflow.user": find_user(),
             "mlflow.source.name": redact(" ".join(["jsdelta", *sys.argv[1:]]), [self.connection.uri]),
@@ -77,11 +78,15 @@ class Tracker:
         return tags
 
     def reopen(self, run_id: str | None, folder: Path, parent: RunLog | None = None) -> RunLog:
-        """Go on with a run that was stopped, now as part of ``parent``; its files stay where they are."""
+        """Go on with a run that was stopped, now as part of ``parent``; its files stay where they are.
 
-        def resume(client: "MlflowClient") -> str:
-            assert run_id is not None
-            before = _find(client, _parent_of(client, run_id))
+        Where MLflow does not have it, the rest is not logged: a repair logs all of it.
+        """
+
+        def resume(client: "MlflowClient") -> str | None:
+            if run_id is None or find_run(client, run_id) is None:
+                return None
+            before = find_run(client, _parent_of(client, run_id))
             client.update_run(run_id, status="RUNNING")
             client.set_tag(run_id, OWNER_TAG, current_owner())
             if parent is not None and parent.run_id:
@@ -101,7 +106,7 @@ class Tracker:
         """Close runs that still count as running although their process on this host is gone."""
 
         def close(client: "MlflowClient") -> list[str]:
-            ours = [experiment.experiment_id for experiment in list_experiments(client)]
+            ours = [experiment.experiment_id for experiment in self.connection.experiments(client)]
             running = client.search_runs(ours, "attributes.status = 'RUNNING'", max_results=1000)
             gone = [run.info.run_id for run in running if OWNER_TAG in run.data.tags and not _has_owner(run)]
             for run_id in gone:
@@ -118,18 +123,22 @@ class Tracker:
         Args:
             with_parents: whether a run that held these and no others goes, too.
         """
-        is_local, root = self.connection.is_local, self.connection.workspace.root
-        if not run_ids or (is_local and not (root / "mlflow.db").exists()):
+        connection = self.connection
+        if not run_ids or (connection.is_local and not connection.workspace.mlflow_file.exists()):
             return 0
-        then = "the rows are gone all the same, delete their runs on MLflow's own pages"
+        then = "the rows are gone all the same, their runs go with the next command that reaches it"
 
         def delete(client: "MlflowClient") -> int:
             parents = [_parent_of(client, run_id) for run_id in run_ids if with_parents]
             deleted = sum(_delete(client, run_id) for run_id in run_ids)
             left = {parent for parent in parents if parent is not None} - set(run_ids)
-            return deleted + sum(_delete(client, each) for each in left if not _has_nested(client, each))
+            return deleted + sum(_delete(client, each) for each in left if not has_nested(client, each))
 
-        return self.connection.attempt(delete, then) or 0
+        def has_nested(client: "MlflowClient", run_id: str) -> bool:
+            ours = [experiment.experiment_id for experiment in connection.experiments(client)]
+            return bool(client.search_runs(ours, f"tags.`{PARENT_TAG}` = '{run_id}'", max_results=1))
+
+        return connection.attempt(delete, then) or 0
 
 
 def _has_owner(run: "Run") -> bool:
@@ -139,34 +148,17 @@ def _has_owner(run: "Run") -> bool:
 
 def _parent_of(client: "MlflowClient", run_id: str) -> str | None:
     """Return the run that another is nested in; None if MLflow lacks either."""
-    run = _find(client, run_id)
+    run = find_run(client, run_id)
     return None if run is None else run.data.tags.get(PARENT_TAG)
 
 
-def _find(client: "MlflowClient", run_id: str | None) -> "Run | None":
-    """Return a run, None if MLflow does not have it (any more)."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return None if run_id is None else client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
-
-
-def _has_nested(client: "MlflowClient", run_id: str) -> bool:
-    ours = [experiment.experiment_id for experiment in list_experiments(client)]
-    return bool(client.search_runs(ours, f"tags.`{PARENT_TAG}` = '{run_id}'", max_results=1))
-
-
 def _delete(client: "MlflowClient", run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.delete_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    if find_run(client, run_id) is None:
         return False
+    client.delete_run(run_id)
     return True
+
+
+def _as_text(value: object) -> str:
+    """Return what a tag or parameter can hold: a name of the system's may be no text."""
+    return str(value).encode(errors="replace").decode()

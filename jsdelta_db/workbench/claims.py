@@ -5,6 +5,7 @@ import time
 from jsdelta_db.runtime.leases import describe
 from jsdelta_db.runtime.progress import Progress
 from jsdelta_db.store import runs
+from jsdelta_db.store.clock import read_clock
 from jsdelta_db.store.runs import LeasedRow
 from jsdelta_db.store.schema import FINISHED
 from jsdelta_db.workbench.workbench import Workbench
@@ -47,7 +48,8 @@ def claim_or_wait(bench: Workbench, row: LeasedRow, reason: str) -> LeasedRow:
             current = session.get_one(type(row), row.id, populate_existing=True)
             if current.status == FINISHED:
                 return current
-            if runs.is_free(current):
-                runs.take(current)
+            now = read_clock(session)
+            if runs.is_free(current, now):
+                runs.take(current, now)
                 return current
         wait.once(current.owner)

@@ -24,7 +24,7 @@ from jsdelta_db.errors import JsdeltaError, ModelError, TrainingError
 from jsdelta_db.runtime.progress import Task as Bar
 from jsdelta_db.workbench.workbench import Workbench, open_workbench
 
-END_SECONDS = 20.0  # to give back what it holds, after which a worker is killed
+END_SECONDS = 4.0  # to give back what it holds, after which a worker is killed
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 Task = TypeVar("Task", contravariant=True)

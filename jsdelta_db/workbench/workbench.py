@@ -12,12 +12,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import StoreError
 from jsdelta_db.runtime.leases import UNRETURNED
+from jsdelta_db.runtime.patience import Limit, LimitedCalls, NoAnswerError
 from jsdelta_db.runtime.progress import Progress, Silent
+from jsdelta_db.runtime.reasons import explain
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.heartbeat import heartbeat
 from jsdelta_db.store.runs import release_all
 from jsdelta_db.store.session import Store, parse_url, translate
 from jsdelta_db.tracking import Connection, NullConnection, Tracker
+from jsdelta_db.workbench.deletions import Leftovers
+
+GIVING_BACK = Limit(20, tell=20)
+GIVING_UP = Limit(2, tell=2)  # after an error or Ctrl-C: the store may be what does not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,7 @@ class Workbench:
 
     Attributes:
         chunk_size: attempts in a chunk of what is planned here; None for as many as the memory takes.
+        finished_deletions: uids of runs whose deletion a kill had cut short, until this workbench opened.
     """
 
     workspace: Workspace
@@ -33,6 +40,12 @@ class Workbench:
     tracker: Tracker
     progress: Progress
     chunk_size: int | None = None
+    finished_deletions: tuple[str, ...] = ()
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """What deletions leave behind."""
+        return Leftovers(self.workspace, self.store, self.tracker)
 
     def relative(self, path: Path) -> str:
         """Return the path by which rows name a file of the workspace, so that the folder can move."""
@@ -68,28 +81,38 @@ def open_workbench(
     store = open_for_writing(workspace.db_url)
     if workspace.db_url in UNRETURNED:
         _release(store, workspace.db_url)
+    limit = GIVING_UP
     try:
         with heartbeat(store), _terminable():
             connection = Connection(workspace, reporter.report) if is_tracked else NullConnection(workspace)
-            yield Workbench(workspace, store, Tracker(connection), reporter, chunk_size)
+            tracker = Tracker(connection)
+            finished = tuple(Leftovers(workspace, store, tracker).finish()) if is_tracked else ()
+            for uid in finished:
+                reporter.report(f"finished the deletion of {uid}, which was cut short")
+            yield Workbench(workspace, store, tracker, reporter, chunk_size, finished)
+        limit = GIVING_BACK
     except SQLAlchemyError as error:
         raise translate(error, url) from error
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise StoreError(
-            f"a file cannot be written: {error.strerror or error}{where}; what was finished is kept"
+            f"a file cannot be read or written{where}: {explain(error, 'check its rights')}; "
+            "what was finished is kept"
         ) from error
     finally:
-        _release(store, workspace.db_url)
+        _release(store, workspace.db_url, limit)
         store.close()
 
 
-def _release(store: Store, url: str) -> None:
-    try:
+def _release(store: Store, url: str, limit: Limit = GIVING_BACK) -> None:
+    def release() -> None:
         with store.transaction() as session:
             release_all(session)
+
+    try:
+        LimitedCalls("jsdelta-release").make(release, limit, lambda: None)
         UNRETURNED.discard(url)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, NoAnswerError):
         UNRETURNED.add(url)  # the store is gone or full: the next opening gives back, or this process's end
 
 

@@ -1,4 +1,4 @@
-"""Rows that are held against digests and checksums of their own, and what an attack's steps ran on.
+"""Rows held against digests and checksums of their own, keys of images, and what an attack's steps ran on.
 
 Digests are null in rows from before: ``jsdelta doctor --repair`` fills what it can. Segments and counts by
 image are made anew, with their checksums: ``jsdelta db upgrade`` fills them from the rows afterwards.
@@ -18,24 +18,25 @@ SMALL = sa.SmallInteger().with_variant(sa.Integer(), "sqlite")
 CHECKSUM = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 REAL: sa.types.TypeEngine[float] = sa.Double().with_variant(sa.REAL(), "sqlite")
 COLUMNS = (
-    ("attack", "prepared_as"),
-    ("attack_chunk", "digest"),
-    ("evaluation_chunk", "digest"),
-    ("rho_baseline", "digest"),
+    ("attack", "image_keys", sa.LargeBinary()),
+    ("attack", "prepared_as", sa.Text()),
+    ("attack_chunk", "digest", sa.Text()),
+    ("evaluation_chunk", "digest", sa.Text()),
+    ("rho_baseline", "digest", sa.Text()),
 )
 COUNTS = ("success", "failure")
 BLOBS = ("sample_index", "label_pair", "n_right", "js_delta")
 
 
 def upgrade() -> None:
-    for table, name in COLUMNS:
-        op.add_column(table, sa.Column(name, sa.Text(), nullable=True))
+    for table, name, kind in COLUMNS:
+        op.add_column(table, sa.Column(name, kind, nullable=True))
     _make_derived(checked=True)
 
 
 def downgrade() -> None:
     _make_derived(checked=False)
-    for table, name in reversed(COLUMNS):
+    for table, name, _ in reversed(COLUMNS):
         op.drop_column(table, name)
 
 

@@ -240,7 +240,11 @@ ASKED = [
     (["plot", "histogram", "-o", "no/such/folder/figure.png"], 2, "does not exist; make it first"),
     (["plot", "histogram", "--eps", "5"], 1, "nothing to draw; run jsdelta attack"),
     (["train", "--dataset", "cifar10", "--data-dir", "no/such/folder"], 1, "--data-dir or JSDELTA_DATA_DIR"),
-    (["train", "--dataset", "svhn", "--data-dir", "no/such/folder"], 1, "add --download"),
+    (
+        ["train", "--dataset", "svhn", "--data-dir", "no/such/folder"],
+        1,
+        "fetch it with jsdelta train --download",
+    ),
 ]
 
 STORE_COMMANDS = [

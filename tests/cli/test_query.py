@@ -4,18 +4,21 @@ import csv
 import io
 import json
 import sqlite3
+import subprocess
 
 import pytest
 
+from cli.output import note_pooled
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.store.migrate import upgrade
 from tests.cli.calls import DEFAULT_KEYS, call, parse_markdown, parse_table, query
+from tests.faults.attacks import JSDELTA
 from tests.reading import ask
 
 COUNTED = [
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_bugs",
     "bug_fraction", "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high",
-    "interval", "too_few",
+    "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
 ]  # fmt: skip
 
 
@@ -67,7 +70,10 @@ def test_counts_belong_together(tiny, capsys):
         assert 0 <= row["bug_fraction_low"] <= row["bug_fraction"] <= row["bug_fraction_high"] <= 1
         assert 0 <= row["bug_rate_low"] <= row["bug_rate"] <= row["bug_rate_high"] <= 1
         assert row["interval"] == "wilson"  # each image appears once in the group
-        assert row["too_few"] == (row["n_success"] < 30)
+        assert (row["covers"], row["n_images"]) == ("images", row["n_success"])
+        assert row["too_few"] == (
+            row["n_success"] < 30 or min(row["n_images_bug"], row["n_images_non_bug"]) < 5
+        )
 
 
 def test_counts_are_those_of_the_stored_rows(tiny, capsys):
@@ -93,25 +99,47 @@ def test_skipped_is_null_where_the_grouping_is_finer_than_an_attack(tiny, capsys
     assert sum(row["n_bugs"] for row in rows) == sum(row["n_bugs"] for row in whole)
 
 
-def test_pooling_uses_the_bootstrap_and_is_named_on_stderr(tiny, capsys):
-    """Where an image has several rows the interval is the bootstrap's, and what is pooled is said."""
+def test_pooling_counts_images_and_is_named_on_stderr(tiny, capsys):
+    """Where an image has several rows the interval is that of the images, and what is pooled is said."""
     code, out, err = call(
         capsys, tiny, "query", "bugs", "--by", "method", "--beta", "0.1", "--format", "json"
     )
     (row,) = json.loads(out)
-    assert (code, row["interval"]) == (0, "bootstrap")
+    assert (code, row["interval"]) == (0, "cluster-robust")
     assert "pooled over eps" in err
+
+
+def test_many_pooled_values_are_counted(capsys):
+    """The note on stderr is short, however many values a row pools and however long they are."""
+    note_pooled({"attack": tuple(f"{n:016x}" for n in range(2_032)), "eps": (3 / 255, 8 / 255)})
+    many, few = capsys.readouterr().err.splitlines()
+    assert many == f"pooled over attack: {', '.join(f'{n:016x}' for n in range(4))} and 2,028 more"
+    assert few == "pooled over eps: 3/255, 8/255"
+    note_pooled({"evaluators": ("0@abcdef " * 1_000, "1@abcdef " * 1_000)})
+    assert len(capsys.readouterr().err) < 200
+
+
+def test_attack_judged_twice_is_said(four, capsys):
+    """Where an attack was judged twice, or on fewer images, a line says how it counts once."""
+    code, _, err = call(capsys, four, "query", "bugs", "--by", "eps", "--format", "json")
+    assert (code, err.count("also by ensemble: the same attempts")) == (0, 1)
+    rows = query(capsys, four, "--by", "eps", "--ensemble", "digits", "--beta", "0.1")
+    assert {"ensemble"}.isdisjoint(rows[0])
+
+
+def test_a_histogram_of_attempts_judged_twice_is_refused(four, tmp_path, capsys):
+    """A figure has no column to tell judgements apart: it asks for a choice instead of drawing them twice."""
+    place = str(tmp_path / "twice.png")
+    code, out, err = call(capsys, four, "plot", "histogram", "-o", place)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "they differ in ensemble (digits, four); choose with --ensemble" in err
+    assert call(capsys, four, "plot", "histogram", "-o", place, "--ensemble", "four")[0] == 0
 
 
 def test_nothing_is_pooled_by_default(tiny, capsys):
     """The default grouping mixes nothing, so there is nothing to say about it."""
     _, _, err = call(capsys, tiny, "query", "bugs", "--format", "json")
     assert "pooled" not in err
-
-
-def test_the_bootstrap_gives_the_same_interval_twice(tiny, capsys):
-    """The bootstrap is seeded: asked again, the store answers the same."""
-    assert query(capsys, tiny, "--by", "method") == query(capsys, tiny, "--by", "method")
 
 
 def test_csv_holds_the_same_values_as_json(tiny, capsys):
@@ -153,7 +181,7 @@ def test_people_get_short_cells_with_intervals(form, parse, tiny, capsys):
         low, high = row["bug_fraction_low"], row["bug_fraction_high"]
         expected = f"{row['bug_fraction']:.3f} [{low:.3f}, {high:.3f}]"
         assert cells["bugs / successes"] == expected + (" *" if row["too_few"] else "")
-    assert "wilson" in err
+    assert "95 % intervals over images, not over models" in err
     assert ("fewer than 30" in err) == any(row["too_few"] for row in rows)
 
 
@@ -164,6 +192,20 @@ def test_output_file_holds_what_stdout_would(form, tiny, tmp_path, capsys):
     code, out, _ = call(capsys, tiny, "query", "bugs", "--format", form, "-o", str(tmp_path / "bugs"))
     assert (code, out) == (0, "")
     assert (tmp_path / "bugs").read_text() == expected
+
+
+def test_output_to_stdout_is_a_part_of_a_pipe(tiny, tmp_path, monkeypatch, capsys):
+    """-o - and -o /dev/stdout print, and leave no file of that name."""
+    monkeypatch.chdir(tmp_path)
+    question = ("query", "bugs", "--format", "csv")
+    printed = call(capsys, tiny, *question)
+    assert call(capsys, tiny, *question, "-o", "-") == printed
+    done = subprocess.run(
+        [JSDELTA, "-w", tiny.root, *question, "-o", "/dev/stdout"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == printed[1]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("form", "lines"), [("csv", 1), ("table", 2), ("markdown", 2)])

@@ -173,12 +173,13 @@ def test_stability_of_what_was_measured(looked_at, capsys):
 def test_controls_of_what_was_looked_at(looked_at, capsys):
     """Each control has its verdict; an evaluation without controls is named with what to run."""
     rows, err = query_json(capsys, looked_at, "controls")
-    assert {row["eps"] for row in rows} == {8 / 255}
+    assert {row["control"] for row in rows if row["eps"] == 3 / 255} == {"evaluator_accuracy"}
     verdicts = {row["control"]: row["verdict"] for row in rows}
     assert (verdicts["identity"], verdicts["bug_seeking"]) == ("pass", "shown")
     assert not {name for name in verdicts if name.startswith(("agreement", "accuracy", "invariance"))}
+    assert [row["kind"] for row in rows[-3:]] == ["identity"] * 3
     assert "--controls" in err
-    assert query_json(capsys, looked_at, "controls", "--eps", "8")[1] == ""
+    assert "--controls" not in query_json(capsys, looked_at, "controls", "--eps", "8")[1]
 
 
 def test_assumptions_explain_what_fails(looked_at, capsys):

@@ -11,6 +11,7 @@ from tests.workspaces import TINY_STEPS
 TRAIN = ["train", "--members", "2", "--epochs", "1"]
 TINY_TRAIN = ["train", "--members", "3", "--epochs", "3"]  # what the tiny store holds
 TINY_ATTACK = ["attack", "--steps", str(TINY_STEPS), "--images", "60"]
+FEW_IMAGES = ["attack", "--steps", str(TINY_STEPS), "--images", "20"]
 
 
 def test_train_prints_the_accuracy_of_each_member(workspace, capsys):
@@ -44,7 +45,9 @@ def test_method_takes_the_data_sets_recipe(workspace, capsys):
         capsys, workspace, *TRAIN, "--method", "adversarial", "--train-eps", "8", "--train-steps", "1"
     )
     assert code == 0, err
-    assert {row["ensemble"] for row in parse_table(out)} == {"digits-adversarial"}
+    assert {row["ensemble"] for row in parse_table(out)} == {
+        "digits-adversarial-epochs1-eps8-steps1-stepsize10"
+    }
     code, out, err = call(capsys, workspace, *TRAIN, "--method", "sam", "--sam-rho", "0.2", "--sam-adaptive")
     assert code == 0, err
     recipes = [
@@ -124,6 +127,16 @@ def test_the_newest_ensemble_is_attacked_by_default(tiny_copy, capsys):
         assert "nothing was done again" in err
 
 
+def test_an_attack_without_a_success_says_so(tiny_copy, capsys):
+    """Where a whole attack comes to nothing, one line suggests what helps; others have no such line."""
+    short = ["attack", "--images", "10", "--steps", "2"]
+    code, _, err = call(capsys, tiny_copy, *short, "--eps", "0.01/255", "--eps", "30")
+    assert code == 0
+    assert [line for line in err.splitlines() if "success" in line and "interval" not in line] == [
+        "not one success at eps 0.01/255: try a larger --eps or more --steps"
+    ]
+
+
 def test_attack_again_does_no_work(tiny_copy, capsys):
     """A finished attack is found: no new row, no new run, the same table."""
     tables = ("attack", "evaluation", "sample", "score")
@@ -151,9 +164,7 @@ def test_eps_is_repeatable_and_stored_exactly(tiny_copy, capsys):
 @pytest.mark.parametrize(("attacked", "seeds"), [("first", [0]), ("1", [1]), ("all", [0, 1, 2])])
 def test_attacked_chooses_members(attacked, seeds, tiny_copy, capsys):
     """--attacked takes first, all or a seed; every attacked member is judged by the others only."""
-    code, _, err = call(
-        capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--attacked", attacked, "--images", "20"
-    )
+    code, _, err = call(capsys, tiny_copy, *FEW_IMAGES, "--eps", "8", "--attacked", attacked)
     assert code == 0, err
     found = ask(
         tiny_copy,
@@ -169,7 +180,7 @@ def test_attacked_chooses_members(attacked, seeds, tiny_copy, capsys):
 @pytest.mark.parametrize(("targets", "count"), [("all", 9), ("next", 1), ("7", None)])
 def test_targets_decide_the_attempts(targets, count, tiny_copy, capsys):
     """--targets all makes nine attempts an image, next one, a label one where it is not the image's own."""
-    code, _, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--images", "20", "--targets", targets)
+    code, _, err = call(capsys, tiny_copy, *FEW_IMAGES, "--eps", "8", "--targets", targets)
     assert code == 0, err
     ((attack_id, n_images, n_skipped, n_attempts),) = ask(
         tiny_copy, "SELECT id, n_images, n_skipped, n_attempts FROM attack WHERE images = 20"
@@ -190,7 +201,7 @@ def test_targets_decide_the_attempts(targets, count, tiny_copy, capsys):
 
 def test_the_attack_prints_what_the_query_prints(tiny_copy, capsys):
     """The summary at the end is the bug table of this call's attacks at the usual thresholds."""
-    _, out, _ = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--images", "20")
+    _, out, _ = call(capsys, tiny_copy, *FEW_IMAGES, "--eps", "8")
     shown = parse_table(out)
     rows = [row for row in query(capsys, tiny_copy, "--eps", "8") if row["images"] == 20]
     assert [int(row["bugs"]) for row in shown] == [row["n_bugs"] for row in rows]

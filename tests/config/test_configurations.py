@@ -25,11 +25,35 @@ def test_every_pixel_level_is_exact(k):
 
 @pytest.mark.parametrize(
     ("text", "eps"),
-    [("3", 3 / 255), (" 8/255 ", 8 / 255), ("0.5", 0.5 / 255), ("1/4", 0.25), ("1/1", 1.0), ("2e0", 2 / 255)],
+    [
+        ("3", 3 / 255),
+        (" 8/255 ", 8 / 255),
+        ("0.5/255", 0.5 / 255),
+        ("1.5", 1.5 / 255),
+        ("1/4", 0.25),
+        ("1/1", 1.0),
+        ("2e0", 2 / 255),
+    ],
 )
 def test_eps_is_read(text, eps):
     """A bare number is in units of 1/255, a fraction is taken as written."""
     assert eps == parse_eps(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("0.0314", "for 8/255 write 8 or 8/255; "), (" 0.03137254901960784", "for 8/255 write 8 or 8/255; "),
+        ("8e-3", "for 2/255 write 2 or 2/255; "), ("0.001", ""), ("0.999", "for 255/255 write 255 or 255/255; "),
+    ],
+)  # fmt: skip
+def test_a_bare_number_below_a_pixel_level_is_refused(text, other):
+    """8/255 as other libraries write it is no 0.0314/255: the error says how to write either."""
+    with pytest.raises(UsageError) as caught:
+        parse_eps(text, option="--train-eps")
+    assert str(caught.value) == (
+        f"--train-eps: {text.strip()}/255 is less than a pixel level; {other}to mean it, write {text.strip()}/255"
+    )
 
 
 @pytest.mark.parametrize(

@@ -130,8 +130,17 @@ SHORT = 'dataset = "digits"\narch = "cnn-small"\nepochs = 3\n'
         ),
         ('method = "sam"', r"recipe 'mine': --method sam needs sam_rho"),
         ('train_eps = "8/255"', r"line 4: train_eps 0\.03.* belongs to --method adversarial"),
-        ('train_eps = "eight"', r"line 4: train_eps = 'eight' is no size: must be a number or 8/255"),
-        ('train_eps = "8/0"', r"line 4: train_eps = '8/0' is no size"),
+        ('train_eps = "eight"', r"line 4: train_eps 'eight' is not a perturbation size: must be a number"),
+        ('train_eps = "8/0"', r"line 4: train_eps '8/0' is not a perturbation size"),
+        (
+            'method = "adversarial"\ntrain_eps = 0.0314',
+            r"line 5: train_eps: 0\.0314/255 is less than a pixel level; for 8/255 write 8 or 8/255; to mean",
+        ),
+        (
+            'train_step_size = "0.0078"',
+            r"line 4: train_step_size: 0\.0078/255 .*; for 2/255 write 2 or 2/255",
+        ),
+        ("train_eps = 1e999", r"line 4: train_eps 'inf' is out of range"),
         ("epochs = 4", r"is not TOML: .*line 4"),
     ],
 )
@@ -157,6 +166,26 @@ def test_a_recipe_of_ones_own_is_read_from_its_file(tmp_path):
     assert (recipe.train.train_eps, recipe.train.train_step_size) == (8 / 255, 10 / 255)
     with pytest.raises(UsageError, match=r"cannot be read \(No such file or directory\)"):
         get_recipe(str(tmp_path / "other.toml"))
+
+
+@pytest.mark.parametrize(
+    ("norm", "written", "size"),
+    [
+        ("linf", "8", 8 / 255),
+        ("linf", '"8"', 8 / 255),
+        ("linf", '"0.5/255"', 0.5 / 255),
+        ("l2", "0.25", 0.25),
+    ],
+)
+def test_a_recipes_sizes_are_written_as_on_the_command_line(norm, written, size, tmp_path):
+    """A bare number is in pixel levels for linf, as for --train-eps, and as written for l2."""
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        SHORT + f'method = "adversarial"\ntrain_norm = "{norm}"\ntrain_eps = {written}\n'
+        f"train_steps = 1\ntrain_step_size = {written}\n"
+    )
+    train = get_recipe(str(path)).train
+    assert (train.train_eps, train.train_step_size) == (size, size)
 
 
 @pytest.mark.parametrize("dataset", DEFAULT_RECIPES)

@@ -141,7 +141,7 @@ def test_two_exports_to_one_folder(tiny, tmp_path):
 def test_a_folder_below_a_file_is_refused(tiny, tmp_path):
     """A folder that cannot be made is a mistake in --output, and nothing is left behind."""
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match=r"--output .* cannot be made .*; choose another folder"):
+    with pytest.raises(UsageError, match=r"--output .* cannot be made: .*; choose another folder"):
         write(tiny, tmp_path / "file" / "export")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

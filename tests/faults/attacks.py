@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.schema import Base
 from jsdelta_db.store.session import open_store, reading_store
 from tests.cli.calls import call
+from tests.processes import Forked
 from tests.workspaces import copy_of
 
 JSDELTA = Path(sys.executable).parent / "jsdelta"
@@ -76,12 +78,21 @@ def run_here(capsys, workspace: Workspace, *arguments: str) -> tuple[int, str, s
         return call(capsys, workspace, *arguments)
 
 
-def start(workspace: Workspace, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start the installed command in a process of its own."""
+def start(workspace: Workspace, *arguments: str) -> Forked:
+    """Start a command in a process of its own."""
+    environment = {**os.environ, "JSDELTA_DB_URL": workspace.db_url, "OMP_NUM_THREADS": "1"}
+    output = Path(tempfile.mkdtemp(dir=workspace.root.parent)) / "printed"
+    return Forked(
+        ["--workspace", str(workspace.root), *arguments], environment, workspace.root.parent, output
+    )
+
+
+def start_installed(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
+    """Start the installed command as a user would: it inherits this process's limits."""
     environment = {**os.environ, "JSDELTA_DB_URL": workspace.db_url, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [JSDELTA, "--workspace", workspace.root, *arguments], text=True, env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=workspace.root.parent, **options,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=workspace.root.parent,
     )  # fmt: skip
 
 
@@ -109,12 +120,12 @@ class Watch:
         with reading_store(self._url) as connection:
             return [tuple(row) for row in connection.execute(text(statement))]
 
-    def until_claimed(self, process: subprocess.Popen[str]) -> None:
+    def until_claimed(self, process: Forked) -> None:
         """Wait until a process works on a chunk: start-up is over."""
         mine = f"SELECT 1 FROM evaluation_chunk WHERE owner LIKE '%\t{process.pid}\t%'"
         self.until(process, lambda: bool(self.ask(mine)))
 
-    def until(self, process: subprocess.Popen[str], happened, pause: float = 0.02) -> None:
+    def until(self, process: Forked, happened, pause: float = 0.02) -> None:
         """Wait until something happened; a process that ends before is a failure."""
         deadline = time.monotonic() + PATIENCE
         while not happened():

@@ -16,7 +16,15 @@ import pytest
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.pipeline.evaluation import work
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE
-from tests.faults.attacks import ATTACK, QUICK_ATTACK, error_line, finish, never_stopped, run_here, start
+from tests.faults.attacks import (
+    ATTACK,
+    QUICK_ATTACK,
+    error_line,
+    finish,
+    never_stopped,
+    run_here,
+    start_installed,
+)
 from tests.workspaces import copy_of, in_chunks_of
 
 CHUNK_SIZE = 8
@@ -132,7 +140,7 @@ def test_full_disk_stops_a_real_process(small_disk, tiny, tmp_path, tmp_path_fac
     room = 500_000  # some chunks of about 100 kB
     workspace = copy_of(tiny, (small_disk or tmp_path) / "workspace")
     with all_but(room, small_disk) if small_disk else limited_files(room):
-        process = start(workspace, *ATTACK)
+        process = start_installed(workspace, *ATTACK)
         _, err = process.communicate()
     error_line(process.returncode, err)
     kept = rows_of(workspace)

@@ -1,6 +1,8 @@
 """The same attack, started by several real processes at once."""
 
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from typing import Any
 
 import mlflow
@@ -37,7 +39,7 @@ def start_together(workspace: Workspace, processes: int) -> None:
 
 
 def assert_one_run_each(workspace: Workspace) -> None:
-    """Every evaluation has one MLflow run, finished, which is the one that its row names."""
+    """Every evaluation has one MLflow run, finished, which its row names; each of its metrics was logged once."""
     store = open_for_writing(workspace.db_url)
     with store.reading() as connection:
         rows = connection.execute(text("SELECT uid, mlflow_run_id FROM evaluation")).all()
@@ -54,6 +56,9 @@ def assert_one_run_each(workspace: Workspace) -> None:
     calls = [run for _, run in found if run.info.run_id in parents]
     assert {(run.info.status, run.info.lifecycle_stage) for run in calls} == {("FINISHED", "active")}
     assert len(calls) == len(parents)
+    with closing(sqlite3.connect(workspace.mlflow_file)) as store:
+        times = store.execute("SELECT DISTINCT count(*) FROM metrics GROUP BY run_uuid, key, step").fetchall()
+    assert times == [(1,)]
 
 
 def test_two_starters_share_one_row(sqlite_workspace, undisturbed, capsys):

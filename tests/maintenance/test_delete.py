@@ -11,8 +11,9 @@ from jsdelta_db.errors import InUseError, UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.maintenance.delete import delete, find_deletion
 from jsdelta_db.pipeline.ensembles.resume_file import ResumeFile, StoppedTraining
+from jsdelta_db.runtime.files import locked
 from jsdelta_db.runtime.leases import current_owner
-from jsdelta_db.store.deletion import delete_rows, name_dependents, plan_deletion
+from jsdelta_db.store.deletion import delete_rows, list_named, name_dependents, plan_deletion
 from jsdelta_db.store.relations import needs, owners, parts, runs
 from jsdelta_db.store.schema import (
     RUNNING,
@@ -28,7 +29,9 @@ from jsdelta_db.store.schema import (
     ModelMetric,
     ScoreSegment,
 )
+from jsdelta_db.workbench.deletions import Leftovers, Remains
 from jsdelta_db.workbench.workbench import open_workbench
+from tests.cli.calls import call, refused
 from tests.stores import (
     ENGINES,
     add_attack,
@@ -189,8 +192,8 @@ def test_whole_family_leaves_nothing(store, family):
     found = plan(store, family["dataset"].uid)
     with store.transaction() as session:
         freed = delete_rows(session, found)
+        assert list_named(session) == (set(), set())
     assert set(count(store).values()) == {0}
-    assert freed.remaining_uris == frozenset()
     assert {"logits-0", "logits-3", "checkpoint.pt"} <= freed.uris
 
 
@@ -201,8 +204,8 @@ def test_file_that_another_row_names_is_kept(store, family):
         shares = add_model(session, family["dataset"], 21, checkpoint_uri="own.pt")
     with store.transaction() as session:
         freed = delete_rows(session, plan_deletion(session, twin.uid))
+        assert "own.pt" in list_named(session)[0]
     assert "own.pt" not in freed.uris
-    assert "own.pt" in freed.remaining_uris
     with store.transaction() as session:
         assert delete_rows(session, plan_deletion(session, shares.uid)).uris == {"own.pt"}
 
@@ -361,6 +364,116 @@ def test_run_that_mlflow_does_not_have_is_passed_over(tiny_copy):
     uid = uid_of(tiny_copy, "SELECT uid FROM model WHERE seed = 1")
     with open_workbench(tiny_copy) as bench:
         assert delete(bench, find_deletion(bench, uid, cascade=True)).n_mlflow_runs == 1  # the ensemble's
+
+
+class Killed(BaseException):
+    """What no code handles: the process is gone."""
+
+
+def dies(*given):
+    """Take the place of a function in which the process is killed."""
+    raise Killed
+
+
+@pytest.mark.parametrize(
+    "moment", ["_remove_files", "Tracker.delete_runs"], ids=["before the files", "before the runs"]
+)
+def test_a_killed_deletion_is_finished_by_the_next_command(moment, tiny_copy, capsys):
+    """Killed once the rows are gone: the same command, or any other, removes the files and MLflow's runs."""
+    uid = uid_of(tiny_copy, "SELECT uid FROM model WHERE seed = 1")
+    run_id = uid_of(tiny_copy, "SELECT mlflow_run_id FROM model WHERE seed = 1")
+    before = files_of(tiny_copy)
+    with pytest.MonkeyPatch.context() as patch, open_workbench(tiny_copy) as bench:
+        patch.setattr(f"jsdelta_db.workbench.deletions.{moment}", dies)
+        with pytest.raises(Killed):
+            delete(bench, find_deletion(bench, uid, cascade=True))
+    assert "deleted" not in mlflow_stages(tiny_copy).values()
+    code, out, err = call(capsys, tiny_copy, "db", "delete", uid[:8], "--cascade", "--yes")
+    assert (code, out, err) == (0, "", f"finished the deletion of {uid}, which was cut short\n")
+    assert mlflow_stages(tiny_copy)[run_id] == "deleted"
+    assert not (tiny_copy.root / "mlruns" / run_id).exists()
+    assert len(before - files_of(tiny_copy)) > 0
+    assert call(capsys, tiny_copy, "db", "check")[:2] == (0, "ok\n")
+    assert not (tiny_copy.root / ".deleting").exists()
+    refused(capsys, tiny_copy, 2, "has a uid that starts with", "db", "delete", uid)  # and not once more
+
+
+def test_a_deletion_killed_before_its_rows_went_never_happened(tiny_copy):
+    """On record but not committed: the next command removes nothing."""
+    uid = uid_of(tiny_copy, "SELECT uid FROM evaluation WHERE id = 1")
+    before, stages = files_of(tiny_copy), mlflow_stages(tiny_copy)
+    with pytest.MonkeyPatch.context() as patch, open_workbench(tiny_copy) as bench:
+        record = Leftovers.record
+        patch.setattr(Leftovers, "record", lambda *given: (record(*given), dies()))
+        with pytest.raises(Killed):
+            delete(bench, find_deletion(bench, uid))
+    assert (tiny_copy.root / ".deleting" / f"{uid}.json").exists()
+    with open_workbench(tiny_copy) as bench:
+        assert bench.finished_deletions == ()
+        assert find_deletion(bench, uid).runs[0].uid == uid
+    assert (files_of(tiny_copy), mlflow_stages(tiny_copy)) == (before, stages)
+    assert not (tiny_copy.root / ".deleting" / f"{uid}.json").exists()
+
+
+def test_a_deletion_of_a_live_process_is_left_to_it(tiny_copy):
+    """What another process is deleting right now is not touched, whether its rows are gone or not."""
+    uid = uid_of(tiny_copy, "SELECT uid FROM evaluation WHERE id = 1")
+    with open_workbench(tiny_copy) as bench:
+        bench.leftovers.record(Remains(uid, [], [], [], ""))
+        with locked(tiny_copy.root, wait=True), open_workbench(tiny_copy) as other:
+            assert other.finished_deletions == ()
+    assert (tiny_copy.root / ".deleting" / f"{uid}.json").exists()
+
+
+def test_runs_that_mlflow_could_not_delete_go_later(tiny_copy):
+    """While MLflow cannot be asked the record stays; the command that reaches it again removes the runs."""
+    path = tiny_copy.root / "mlflow.db"
+    whole = path.read_bytes()
+    path.write_bytes(b"no database " * 500)
+    uid = uid_of(tiny_copy, "SELECT uid FROM model WHERE seed = 1")
+    run_id = uid_of(tiny_copy, "SELECT mlflow_run_id FROM model WHERE seed = 1")
+    with open_workbench(tiny_copy) as bench:
+        delete(bench, find_deletion(bench, uid, cascade=True))
+    path.write_bytes(whole)
+    with open_workbench(tiny_copy) as bench:
+        assert bench.finished_deletions == (uid,)
+    assert mlflow_stages(tiny_copy)[run_id] == "deleted"
+
+
+@pytest.mark.parametrize("moment", ["planned", "between chunks"])
+def test_an_attack_at_work_is_not_deleted(moment, tiny_copy):
+    """From its first row to its end an attack is at work, also while none of its chunks is."""
+    from jsdelta_db.pipeline.attack import attack_and_score
+    from jsdelta_db.pipeline.evaluation import work
+    from tests.workspaces import tiny_attacks
+
+    finish, claim, tried = work.finish, work._claim, []
+
+    def try_to_delete():
+        with open_workbench(tiny_copy) as other:
+            for table in ("attack", "evaluation", "ensemble"):
+                uid = uid_of(tiny_copy, f"SELECT uid FROM {table} ORDER BY id DESC LIMIT 1")
+                with pytest.raises(InUseError, match=r"works on evaluation"):
+                    find_deletion(other, uid, cascade=True)
+                tried.append(table)
+
+    def claim_later(plan):
+        if moment == "between chunks":
+            try_to_delete()
+        return claim(plan)
+
+    def finish_later(*given):
+        if moment == "planned":
+            try_to_delete()
+        return finish(*given)
+
+    with pytest.MonkeyPatch.context() as patch, open_workbench(tiny_copy, chunk_size=20) as bench:
+        patch.setattr(work, "finish", finish_later)
+        patch.setattr(work, "_claim", claim_later)
+        attack_and_score(bench, tiny_attacks(5, images=24, steps=1))
+    assert len(tried) >= 3
+    with open_workbench(tiny_copy) as bench:  # it is done
+        find_deletion(bench, uid_of(tiny_copy, "SELECT uid FROM attack ORDER BY id DESC"), cascade=True)
 
 
 def test_rows_that_can_not_go_take_no_file_with_them(tiny_copy):

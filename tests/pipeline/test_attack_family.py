@@ -35,7 +35,7 @@ def attack(workspace, keeps_samples=True, extras=NO_EXTRAS, ensemble="four", par
     """Attack 20 images in chunks of 8; return the evaluation's uid."""
     configs = tiny_attacks(8, **{"images": 20, "steps": 3, **settings})
     with pytest.MonkeyPatch.context() as patch, open_workbench(workspace, chunk_size=8) as bench:
-        patch.setattr(work, "save_figure", lambda figure, path: path.write_bytes(b"figure"))
+        patch.setattr(work, "draw_bytes", lambda figure: b"figure")
         request = RoleRequest(ensemble, **(parts or {}))
         return attack_and_score(
             bench, configs, request, extras=extras, keeps_samples=keeps_samples

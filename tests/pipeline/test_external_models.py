@@ -183,7 +183,7 @@ def test_an_architecture_of_ours_may_be_the_factory(tiny_copy, tmp_path):
     torch.manual_seed(3)
     torch.save(SmallCNN(10, 1, 8).state_dict(), tmp_path / "cnn.pt")
     with open_workbench(tiny_copy) as bench:
-        request = ExternalRequest("cnn", "cnn-small", tmp_path / "cnn.pt", "digits")
+        request = ExternalRequest("cnn", "cnn-small", tmp_path / "cnn.pt", "digits", force=True)
         row, is_new = add_model(bench, request)
     assert (row.architecture, is_new) == ("cnn-small", True)
 
@@ -217,6 +217,21 @@ def test_normalization_is_part_of_the_model(added, checkpoint, trained, digits, 
     accuracy = float((trained(split.batch(slice(None))).argmax(1) == split.labels).float().mean())
     assert raw.clean_accuracy == pytest.approx(accuracy, abs=1e-6)
     assert raw.clean_accuracy < row.clean_accuracy
+
+
+def test_a_network_at_chance_is_refused(trained, tiny_copy, tmp_path):
+    """What guesses is no model of this data: the line asks for the normalization, and only force adds it."""
+    state = dict(trained.state_dict())
+    state.update({name: value.roll(1, 0) for name, value in state.items() if name.startswith("3.")})
+    torch.save(state, tmp_path / "moved.pt")
+    before = contents(tiny_copy)
+    with pytest.raises(
+        ModelError, match=r"accuracy of \d+\.\d% .*must be 20\.0% or more; is --mean/--std miss"
+    ):
+        add(tiny_copy, tmp_path / "moved.pt")
+    assert contents(tiny_copy) == before
+    row, _ = add(tiny_copy, tmp_path / "moved.pt", force=True)
+    assert row.clean_accuracy < 0.2
 
 
 def test_an_added_model_that_was_moved_away_is_missed(added_copy, added):
@@ -264,16 +279,22 @@ class Touch:
         (lambda folder: write(folder / "x.pt", b""), "does not hold plain weights; save model.state_dict"),
         (lambda folder: write(folder / "x.pt", b"text" * 50), "does not hold plain weights"),
         (lambda folder: saved(folder / "x.pt", elsewhere.bare()), "does not hold plain weights"),
-        (lambda folder: saved(folder / "x.pt", [1, 2]), "holds no state dict; save model.state_dict"),
-        (lambda folder: saved(folder / "x.pt", {}), "holds no state dict"),
-        (lambda folder: saved(folder / "x.pt", {"epoch": 3}), "holds no state dict"),
+        (
+            lambda folder: saved(folder / "x.pt", [1, 2]),
+            "holds no state dict but list; save model.state_dict",
+        ),
+        (lambda folder: saved(folder / "x.pt", {}), "holds no state dict but dict; save"),
+        (
+            lambda folder: saved(folder / "x.pt", {"epoch": 3, "acc": 1}),
+            "holds no state dict but epoch, acc; save",
+        ),
         (
             lambda folder: saved(folder / "x.pt", elsewhere.wide(10, 1, 8).state_dict()),
-            "does not fit the factory's network: size mismatch for 1.weight",
+            r"does not fit the factory's network: 1.weight is \(64, 64\), the network's is \(32, 64\)",
         ),
         (
             lambda folder: saved(folder / "x.pt", {"other": torch.zeros(3)}),
-            "does not fit the factory's network: Missing key",
+            "does not fit the factory's network: it lacks 1.weight, 1.bias, 3.weight and 1 more, and it holds other",
         ),
     ],
     ids=[

@@ -1,22 +1,28 @@
 """What ``query bugs`` counts, on small stores made by hand."""
 
+import numpy as np
 import pytest
 
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.queries.bugs import js_delta_by_eps, summary_metrics
 from jsdelta_db.queries.selection import DEFAULT_KEYS, Selection
 from jsdelta_db.queries.statistics import wilson
+from jsdelta_db.queries.transfer import query_transfer
+from jsdelta_db.store.image_keys import content_key, pack_keys, split_keys
 from jsdelta_db.store.schema import PENDING, Score
 from tests.queries.bench import ROWS, Bench, ask
 from tests.stores import (
     ENGINES,
     HandRow,
+    add_dataset,
+    add_model,
     new_store,
 )
 
 JSON_KEYS = (
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_bugs", "bug_fraction",
-    "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high", "interval", "too_few",
+    "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high", "interval", "covers",
+    "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
 )  # fmt: skip
 
 
@@ -87,29 +93,43 @@ def test_fraction_is_null_only_without_a_denominator(rows, fraction, rate, inter
     assert (row["bug_rate_low"] is None) == (row["bug_rate_high"] is None) == (rate is None)
 
 
-@pytest.mark.parametrize(("successes", "too_few"), [(29, True), (30, False)])
-def test_fewer_than_thirty_successes_are_marked(successes, too_few, store):
-    """The number is still given, and marked."""
-    Bench(store).judge([*_rows(successes), *_rows(50, success=0, first=100)])
+@pytest.mark.parametrize(
+    ("bugs", "others", "warnings"),
+    [
+        (15, 15, None),
+        (15, 14, "fewer than 30 images"),
+        (4, 40, "fewer than 5 images with a bug"),
+        (40, 4, "fewer than 5 images with a non-bug"),
+        (40, 0, "fewer than 5 images with a non-bug; all successes alike: Wilson's interval over images"),
+        (1, 0, "fewer than 30 images; fewer than 5 images with a bug; fewer than 5 images with a non-bug; "
+               "no interval: one image alone"),
+    ],
+)  # fmt: skip
+def test_few_images_are_marked(bugs, others, warnings, store):
+    """The number is still given; the mark and the warnings count images with a success, not rows."""
+    rows = [*_rows(bugs), *_rows(others, js_delta=0.5, first=bugs), *_rows(50, success=0, first=100)]
+    Bench(store).judge([(image, 0, target, *rest) for image, _, _, *rest in rows for target in (1, 2)])
     (row,) = ask(store).rows
-    assert row["too_few"] is too_few
-    assert row["bug_fraction"] == 1.0
+    assert (row["too_few"], row["warnings"]) == (warnings is not None, warnings)
+    assert (row["n_images"], row["n_images_bug"], row["n_images_non_bug"]) == (bugs + others, bugs, others)
+    assert row["covers"] == (None if bugs + others == 1 else "images")
+    assert row["bug_fraction"] == bugs / (bugs + others)
 
 
-def test_interval_resamples_images_where_they_appear_twice(store):
-    """Several targets per image are not independent: the interval is a bootstrap over images, and repeatable."""
+def test_interval_counts_images_where_they_appear_twice(store):
+    """Several targets per image are not independent: the interval is that of the images, and repeatable."""
     rows = [(image, 0, target, 1, 0.05 if image % 2 else 0.5) for image in range(20) for target in (1, 2, 3)]
     Bench(store).judge(rows)
     (row,), (again,) = ask(store).rows, ask(store).rows
     assert row == again
-    assert row["interval"] == "bootstrap"
+    assert row["interval"] == "cluster-robust"
     naive_low, naive_high = wilson(30, 60)
     assert row["bug_fraction_low"] < naive_low < 0.5 < naive_high < row["bug_fraction_high"]
 
 
 @pytest.mark.parametrize(("js_delta", "fraction"), [(0.5, 0.0), (0.05, 1.0)])
 def test_interval_counts_images_where_all_rows_agree(js_delta, fraction, store):
-    """If every draw would say the same, the interval is Wilson's over the number of images."""
+    """If all rows say the same, the interval is Wilson's over the number of images."""
     Bench(store).judge([(image, 0, target, 1, js_delta) for image in range(10) for target in (1, 2, 3)])
     (row,) = ask(store).rows
     assert row["interval"] == "wilson over images"
@@ -210,24 +230,116 @@ def test_explicit_grouping_names_what_is_pooled(store):
     assert ask(store, by=["attacked", "steps"]).pooled == {}
 
 
-def test_pooling_judgements_of_the_same_samples_is_said(store):
-    """Two sets of evaluators of one attack in one row are named as pooled; attempts and skipped images count alike."""
+@pytest.mark.parametrize("by", ["eps", "attack", "attacked", "ensemble"])
+@pytest.mark.parametrize(
+    ("first", "second", "key"),
+    [
+        ({}, {"evaluators": (2,)}, "evaluators"),
+        ({}, {"temperature_rule": "fit"}, "temperature"),
+        ({}, {"ensemble": None, "evaluators": (2,)}, "ensemble"),
+    ],
+)
+def test_attack_judged_twice_has_a_row_for_each_judgement(by, first, second, key, store):
+    """Whatever is grouped by, no row adds up two judgements of one attack: what tells them apart becomes a key."""
     bench = Bench(store)
     attack = bench.attack(ROWS)
-    bench.evaluate(attack, ROWS, evaluators=(1, 2))
-    bench.evaluate(attack, ROWS, evaluators=(2,))
+    for each in (first, second):
+        bench.evaluate(attack, ROWS, **{"evaluators": (1, 2), **each})
+    table = ask(store, by=[by])
+    if by != key:
+        assert (table.keys, table.separated) == ((by, key), (key,))
+    assert [_counts(row) for row in table.rows] == [(5, 2, 4, 1, 3)] * 2
+    assert key not in table.pooled
+    with store.reading() as connection, pytest.raises(UsageError, match=f"they differ in {key}.*--attack"):
+        js_delta_by_eps(connection)
+
+
+@pytest.mark.parametrize("by", [["eps"], ["attacked", "steps"], ["label-pair"]], ids=",".join)
+def test_attempts_of_a_smaller_attack_count_once(by, store):
+    """Of attacks that differ in --images or in the device asked for alone, the one on most images counts."""
+    bench = Bench(store)
+    bench.judge(ROWS[:2], images=2, n_images=2)
+    bench.judge(ROWS, images=None, n_images=8)
+    bench.judge(ROWS[:3], images=3, n_images=3, requested_device="cpu")
+    bench.judge(ROWS[:2], images=2, n_images=2, seed=1)  # other starts: other attempts
+    bench.judge(ROWS[:2], 1, images=2, n_images=2)  # another model's
+    table = ask(store, by=by)
+    assert sum(row["n_attempted"] for row in table.rows) == 5 + 2 + 2
+    assert table.n_left_out == 2
+    with store.reading() as connection:
+        (values,) = js_delta_by_eps(connection).values()
+    assert len(values) == 4 + 2 + 2
+
+
+def test_attempts_apart_count_where_they_are(store):
+    """Grouped by what differs, attacks on few and on many images have a row each."""
+    bench = Bench(store)
+    bench.judge(ROWS[:2], images=2, n_images=2)
+    bench.judge(ROWS, images=None, n_images=8)
+    for by in (["images"], ["attack"], []):
+        table = ask(store, by=by)
+        assert sorted(row["n_attempted"] for row in table.rows) == [2, 5]
+        assert table.n_left_out == 0
+
+
+@pytest.mark.parametrize(
+    ("rules", "separated"),
+    [
+        (("random", "all"), ("targets",)),
+        (("next", "1"), ("targets",)),
+        (("1", "2"), ()),
+        (("all", "untargeted"), ()),
+    ],
+)
+def test_targets_that_may_be_the_same_are_not_pooled(rules, separated, store):
+    """Two target rules may aim an image at the same label; two labels, or an untargeted attack, never do."""
+    bench = Bench(store)
+    for rule in rules:
+        bench.judge(ROWS, target_rule=rule)
     table = ask(store, by=["eps"])
-    assert [row["n_skipped"] for row in table.rows] == [2 * 2]
-    assert list(table.pooled) == ["evaluators"]
+    assert (table.separated, len(table.rows)) == (separated, 2 if separated else 1)
+
+
+def test_samples_from_elsewhere_are_attempts_of_their_own(store):
+    """Of two files nothing is known but what they hold: both count."""
+    bench = Bench(store)
+    for n_images in (4, 8):
+        bench.judge(ROWS, steps=0, library="other", n_images=n_images)
+    (row,) = ask(store, by=["eps"]).rows
+    assert (row["n_attempted"], row["interval"]) == (10, "cluster-robust")
+
+
+def test_models_of_a_constructed_set_are_told_apart(store):
+    """What a model was trained on is a column where it differs, and is named where it is pooled."""
+    bench = Bench(store)
+    bench.judge(ROWS)
+    with store.transaction() as session:
+        made = add_dataset(session, name="toy-dr", parent_id=bench.dataset.id)
+        model = add_model(session, made, 0)
+    bench.models.append(model)
+    bench.judge(ROWS, 3, dataset_id=bench.dataset.id)
+    table = ask(store)
+    assert table.keys == (*DEFAULT_KEYS, "trained_on")
+    assert {row["trained_on"] for row in table.rows} == {"toy", "toy-dr"}
+    assert ask(store, by=["method", "dataset"]).pooled["trained_on"] == ("toy", "toy-dr")
+
+
+def test_only_what_a_row_pools_is_named(store):
+    """What differs between rows but within none is not pooled."""
+    bench = Bench(store)
+    for level, steps in ((3, 20), (8, 100)):
+        bench.judge(ROWS, eps=level / 255, steps=steps)
+    bench.judge(ROWS, eps=8 / 255, seed=1)
+    assert ask(store, by=["eps"]).pooled == {"attack_seed": (0, 1)}
 
 
 def test_same_image_in_two_attacks_is_one_image(store):
-    """Pooled over attacked members, an image appears twice, so the interval resamples images."""
+    """Pooled over attacked members, an image appears twice, so the interval counts images."""
     bench = Bench(store)
     bench.judge(ROWS, 0)
     bench.judge(ROWS, 1)
     (row,) = ask(store, by=["eps"]).rows
-    assert row["interval"] == "bootstrap"
+    assert row["interval"] == "cluster-robust"
 
 
 def test_same_index_in_two_data_sets_is_two_images(store):
@@ -343,9 +455,9 @@ def test_population_may_be_empty(store):
 @pytest.mark.parametrize(
     ("facts", "interval"),
     [
-        ([{}, {"seed": 1}], "bootstrap"),
+        ([{}, {"seed": 1}], "cluster-robust"),
         ([{}, {"split": "baseline"}], "wilson"),
-        ([{"split": "baseline"}, {"split": "baseline"}], "bootstrap"),
+        ([{"split": "baseline"}, {"split": "baseline", "seed": 1}], "cluster-robust"),
         ([{"split": "file"}, {"split": "file"}], "wilson"),
     ],
     ids=["same split", "other split", "same other split", "images from files"],
@@ -359,11 +471,54 @@ def test_which_images_are_the_same(facts, interval, store):
     assert row["interval"] == interval
 
 
-def test_images_of_one_file_are_the_same_for_all_its_judges(store):
-    """Samples from a file that are judged twice show the same images twice."""
+@pytest.mark.parametrize("by", [["eps"], ["source-label"]], ids=",".join)
+@pytest.mark.parametrize(
+    ("keys", "n_images"),
+    [
+        ([content_key(b"%d" % (row % 20)) for row in range(80)], 20),  # four copies of each
+        ([content_key(b"%d" % row) for row in range(80)], 80),
+        (split_keys("attack", np.arange(80) // 2), 40),
+    ],
+    ids=["copies of unknown images", "unknown images", "copies of the data set's images"],
+)
+def test_images_from_files_are_told_apart_by_content(by, keys, n_images, store):
+    """Copies of an image in a file count as one image, in two files, and beside attacks on the data set."""
     bench = Bench(store)
-    attack = bench.attack(ROWS, split="file")
+    rows = [(row, 0, 1, 1, 0.05 if row % 3 else 0.5) for row in range(80)]
+    file = {"split": "file", "steps": 0, "image_keys": pack_keys(np.array(keys))}
+    bench.judge(rows, **file)
+    (row,) = ask(store, by=by).rows
+    assert (row["n_attempted"], row["n_images"]) == (80, n_images)
+    bench.judge(rows, **file, library="other")
+    (row,) = ask(store, by=by).rows
+    assert (row["n_attempted"], row["n_images"]) == (160, n_images)
+    bench.judge(rows)  # on images 0 to 79 of the split
+    (row,) = ask(store, by=by).rows
+    assert row["n_images"] == (80 if keys[0] >= 0 else n_images + 80)
+
+
+def test_stability_and_transfer_count_images_of_files(store):
+    """Copies of an image have one spread: the interval of ten copies is that of one."""
+    bench = Bench(store)
+    for copies in (1, 10):
+        rows = [(row, 0, 1, 1, 0.05 if row % 40 % 3 else 0.5) for row in range(40 * copies)]
+        keys = [content_key(b"%d" % (row % 40)) for row in range(40 * copies)]
+        attack = bench.attack(rows, split="file", steps=0, image_keys=pack_keys(np.array(keys)))
+        evaluation = bench.evaluate(attack, rows)
+        with store.transaction() as session:
+            for score in session.query(Score).filter_by(evaluation_id=evaluation.id):
+                score.js = 0.1 + score.sample_index % 40 / 100
+    with store.reading() as connection:
+        one, ten = query_transfer(connection).rows
+    for end in ("", "_low", "_high"):
+        assert one[f"transfer_ratio{end}"] == pytest.approx(ten[f"transfer_ratio{end}"], rel=1e-9)
+
+
+def test_old_files_have_images_of_their_own(store):
+    """Without keys, as in stores of earlier versions, each row of a file is an image of its own."""
+    bench = Bench(store)
+    attack = bench.attack(ROWS, split="file", steps=0)
     bench.evaluate(attack, ROWS, evaluators=(1, 2))
-    bench.evaluate(attack, ROWS, evaluators=(2,))
+    bench.judge(ROWS, split="file", steps=0)
     (row,) = ask(store, by=["eps"]).rows
-    assert row["interval"] == "bootstrap"
+    assert (row["n_images"], row["interval"]) == (8, "wilson")

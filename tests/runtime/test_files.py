@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from jsdelta_db.errors import CheckpointError
 from jsdelta_db.runtime.files import (
     copy_verified,
     locked,
+    locked_file,
     read_verified,
     replace_folder,
     sha256_of,
@@ -130,7 +132,8 @@ def test_a_folder_is_replaced_whole(old, tmp_path):
     with replace_folder(folder) as aside:
         assert list(aside.iterdir()) == []
         (aside / "new.txt").write_text("new")
-        assert contents_of(folder) == (old or {})
+        # Killed between two names, the other process had left the folder without its own.
+        assert contents_of(folder) == ({"left.txt": "left"} if old is None else old)
     assert contents_of(folder) == {"new.txt": "new"}
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -191,6 +194,47 @@ def test_a_lock_ends_with_its_block(tmp_path):
         pass
     with locked(tmp_path, wait=False):
         pass
+
+
+def test_a_lock_is_a_file_that_keeps_what_it_holds(tmp_path):
+    """A lock is opened without cutting it short; through a link it would open somebody else's file."""
+    lock, mine = tmp_path / ".jsdelta.lock", tmp_path / "mine"
+    lock.write_text("kept")
+    with locked_file(lock):
+        assert lock.read_text() == "kept"
+    mine.write_text("mine")
+    lock.unlink()
+    lock.symlink_to(mine)
+    with pytest.raises(OSError, match=r"symbolic links.*jsdelta\.lock"), locked_file(lock):
+        pass
+    assert mine.read_text() == "mine"
+
+
+def test_all_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """Every file and folder is synced before the rename, and the folder above it afterwards."""
+    synced, rename, sync = [], Path.rename, os.fsync
+
+    def note_sync(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(
+        Path, "rename", lambda path, target: (synced.append("rename"), rename(path, target))[1]
+    )
+    with replace_folder(tmp_path / "new") as aside:
+        (aside / "tables").mkdir()
+        (aside / "tables" / "a").touch()
+    assert synced == [".new.part", "tables", "a", "rename", tmp_path.name]
+
+
+def test_a_copy_is_as_closed_as_its_source(tmp_path):
+    """A file of 0600 is copied to one of 0600."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    write_atomically(source, b"weights")
+    source.chmod(0o600)
+    copy_verified(source, target, sha256_of(b"weights"))
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
 def test_a_folder_that_another_process_fills_next_is_left_alone(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from jsdelta_db.runtime.leases import current_owner, describe, is_alive
 
 PRINT_OWNER = "from jsdelta_db.runtime.leases import current_owner; print(current_owner(), end='')"
 HOST, BOOT, PID, START = range(4)
+ELSEWHERE = "some-other-host.example\tboot\t1\t1"
 
 
 def _changed(owner: str, field: int, value: str) -> str:
@@ -75,8 +76,27 @@ def test_same_host_but_another_process_is_dead(field, value):
 def test_other_host_lives_by_its_heartbeat(age, alive, monkeypatch):
     """Another host's process counts as gone after 60 s of silence."""
     monkeypatch.setattr(leases, "time", SimpleNamespace(time=lambda: 1_000_000.0))
-    owner = _changed(current_owner(), HOST, "some-other-host.example")
-    assert is_alive(owner, None if age is None else 1_000_000.0 - age) == alive
+    assert is_alive(ELSEWHERE, None if age is None else 1_000_000.0 - age) == alive
+
+
+def test_a_heartbeat_from_the_future_counts_while_it_changes(monkeypatch):
+    """A host whose clock is five hours ahead is alive until its heartbeat has been the same for 60 s of waiting."""
+    clock = SimpleNamespace(now=1_000_000.0)
+    times = SimpleNamespace(time=lambda: clock.now, monotonic=lambda: clock.now)
+    monkeypatch.setattr(leases, "time", times)
+    monkeypatch.setattr(leases, "_first_seen", {})
+    ahead = clock.now + 5 * 3600
+    seen = []
+    for beat in (ahead, ahead, ahead + 45, ahead + 45, ahead + 45):
+        seen.append(is_alive(ELSEWHERE, beat))
+        clock.now += 45
+    assert seen == [True, True, True, True, False]
+
+
+def test_the_servers_clock_decides_where_it_is_given():
+    """An age is reckoned by the clock that wrote the heartbeat, not by this host's."""
+    assert is_alive(ELSEWHERE, 100.0, now=159.0)
+    assert not is_alive(ELSEWHERE, 100.0, now=161.0)
 
 
 def test_nobody_is_not_alive():

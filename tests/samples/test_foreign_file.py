@@ -10,6 +10,7 @@ import torch
 from jsdelta_db.compute import data
 from jsdelta_db.errors import DataError, JsdeltaError, UsageError
 from jsdelta_db.samples.foreign_file import check_samples, read_file
+from jsdelta_db.store.image_keys import split_keys
 
 N = 4
 
@@ -95,6 +96,30 @@ def test_images_that_are_not_the_data_sets_are_numbered_by_row(change, given, di
         arrays["target_label"][1] = arrays["target_label"][0]
     samples = check(arrays, digits)
     assert (samples.split, samples.attempts.sample_index.tolist()) == ("file", [0, 1, 2, 3])
+
+
+def test_copies_of_an_image_have_one_key(given, digits):
+    """Images are told apart by content: copies share a key, and the data set's have that of split and index."""
+    own, twice = digits.splits["attack"].index[:2], [0, 0, 1, 1]
+    arrays = changed(given, x=lambda x: x[twice], label=lambda y: y[twice], target_label=lambda t: t[twice])
+    samples = check(arrays, digits)
+    assert samples.split == "file"
+    assert samples.image_keys.tolist() == split_keys("attack", own[[0, 0, 1, 1]]).tolist()
+
+
+def test_images_of_several_splits_and_of_none_have_keys(given, digits):
+    """Each image is looked up by itself; one of no split has a key of its content, the same in every file."""
+    train, attack = digits.splits["train"], digits.splits["attack"]
+    other = attack.batch(slice(9, 10)).numpy()[..., ::-1]
+    arrays = changed(
+        given, x=lambda x: np.concatenate([x[:1], train.batch(slice(5, 6)).numpy(), other, other])
+    )
+    keys = check(arrays, digits).image_keys
+    assert keys[0] == split_keys("attack", attack.index[:1])[0]
+    assert keys[1] == split_keys("train", train.index[5:6])[0]
+    assert keys[2] == keys[3] < 0
+    again = check(changed(given, x=np.repeat(other, N, axis=0)), digits).image_keys
+    assert set(again.tolist()) == {keys[2]}
 
 
 def test_one_image_towards_two_labels_is_still_recognised(given, digits):

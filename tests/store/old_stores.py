@@ -39,7 +39,7 @@ class OldStore:
 NEW_TABLES = {"image_count", "score_segment"}  # since the oldest; made from others
 NEW_IN_VIEW = ("js_attacked", "stability", "objective", "library", "temperature")  # since 0001
 SINCE_0003: Mapping[str, Mapping[str, object]] = {
-    "attack": {"prepared_as": None},
+    "attack": {"image_keys": None, "prepared_as": None},
     "attack_chunk": {"digest": None},
     "evaluation_chunk": {"digest": None},
     "rho_baseline": {"digest": None},
@@ -47,7 +47,7 @@ SINCE_0003: Mapping[str, Mapping[str, object]] = {
 SINCE_0001: Mapping[str, Mapping[str, object]] = {
     **SINCE_0003,
     "model": {"name": None},
-    "attack": {"keeps_samples": 1, "prepared_as": None},
+    "attack": {"keeps_samples": 1, "image_keys": None, "prepared_as": None},
 }
 OLD_STORES = (
     OldStore("0001", (2, 1, 19, 19), SINCE_0001, NEW_IN_VIEW),

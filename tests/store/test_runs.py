@@ -2,14 +2,15 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import func, select
 
 from jsdelta_db.errors import StoreError
 from jsdelta_db.runtime.leases import current_owner
+from jsdelta_db.store import clock, runs
 from jsdelta_db.store import heartbeat as heartbeat_module
-from jsdelta_db.store import runs
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.heartbeat import heartbeat
 from jsdelta_db.store.runs import ChunkWork
@@ -162,7 +163,7 @@ def test_is_free(status, owner, free):
     dead = current_owner().rpartition("\t")[0] + "\t1"  # the process id was given out again
     owners = {None: None, "own": current_owner(), "dead": dead, "elsewhere": ELSEWHERE, "silent": ELSEWHERE}
     beat = time.time() - (3600 if owner == "silent" else 0)
-    assert runs.is_free(Model(status=status, owner=owners[owner], heartbeat_at=beat)) == free
+    assert runs.is_free(Model(status=status, owner=owners[owner], heartbeat_at=beat), time.time()) == free
 
 
 def test_chunks_are_claimed_in_order(store, planned):
@@ -309,3 +310,13 @@ def test_second_evaluation_leaves_the_attacks_time_as_it_was(store, planned):
         runs.finish_evaluation(session, attack, evaluation)
     with store.transaction() as session:
         assert session.get_one(Attack, attack.id).finished_at.replace(tzinfo=START.tzinfo) == START
+
+
+def test_heartbeats_go_by_the_servers_clock(store, planned, monkeypatch):
+    """On PostgreSQL a claim is stamped in the server's time, whatever this host's clock says; on SQLite in this host's."""
+    monkeypatch.setattr(clock, "time", SimpleNamespace(time=lambda: 5.0))
+    _claim(store, planned)
+    with store.transaction() as session:
+        stamped = session.get_one(AttackChunk, (planned[0].id, 0)).heartbeat_at
+        assert runs.is_free(session.get_one(AttackChunk, (planned[0].id, 0)), 5.0) is False
+    assert (stamped == 5.0) == store.is_sqlite

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
 import pytest
 from alembic import command
@@ -11,10 +12,20 @@ from sqlalchemy import event, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
+from jsdelta_db.store import session as session_module
+from jsdelta_db.store import sqlite
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE
-from jsdelta_db.store.session import Store, make_engine, open_store, parse_url, reading_store
+from jsdelta_db.store.session import (
+    Store,
+    make_engine,
+    open_store,
+    parse_url,
+    reading_store,
+    reporting,
+    translate,
+)
 from jsdelta_db.workbench.workbench import open_workbench
 
 OPENERS = pytest.mark.parametrize("opener", [open_store, open_for_writing, upgrade])
@@ -262,7 +273,7 @@ def test_blank_file_becomes_a_store(url, folder):
 
 def test_an_address_that_would_show_its_password_is_refused():
     """A password's @ that was not quoted would make the rest of it a host, which messages name."""
-    with pytest.raises(UsageError, match="write it %40") as error:
+    with pytest.raises(UsageError, match="write @ as %40") as error:
         parse_url("postgresql://user:half@secret@host/db")
     assert "secret" not in str(error.value)
     assert parse_url("postgresql://user:half%40secret@host/db").host == "host"
@@ -276,7 +287,12 @@ def test_an_address_that_would_show_its_password_is_refused():
         ("mysql://user:secret@host/db", "names 'mysql'"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
-        ("postgresql+nodriver://user:secret@host/db", r"pip install 'jsdelta\[postgres\]'"),
+        ("postgres://user:secret@host/db", "begins with postgres://: write postgresql:// instead"),
+        (
+            "postgresql+psycopg2://user:secret@host/db",
+            r"begins with postgresql\+psycopg2://: write postgresql://",
+        ),
+        ("postgresql://user:half@sec/ret@host/db", "write @ as %40, % as %25, / as %2F"),
         ("postgresql://user:secret@host:port/db", "not a database URL"),
     ],
 )
@@ -396,3 +412,29 @@ def test_second_command_waits_while_the_first_makes_the_store(url, folder, monke
 def test_server_url_takes_the_installed_driver():
     """A plain postgresql:// URL is enough; users need not know the driver's name."""
     assert parse_url("postgresql://host/db").drivername == "postgresql+psycopg"
+
+
+def test_a_refused_password_says_how_to_write_it():
+    """A password that the server does not take may hold characters that a URL needs quoted."""
+    reason = Exception('password authentication failed for user "me"')
+    error = translate(OperationalError("", None, reason), parse_url("postgresql://me:a%41@host/db"))
+    assert str(error).startswith("postgresql://me:***@host/db refuses the user or the password (")
+    assert "% as %25" in str(error)
+
+
+def test_locked_store_is_one_line_that_says_so(url, folder, monkeypatch, caplog):
+    """Another process's lock is named as one, after it was waited for and that was said once."""
+    _fill(url, 1)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.3)
+    monkeypatch.setattr(session_module, "TRY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite, "TELL_SECONDS", 0.1)
+    with closing(sqlite3.connect(folder / "jsdelta.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with (
+            pytest.raises(StoreError, match=r"jsdelta\.db is locked: another process writes it; wait for it"),
+            reporting(parse_url(url)),
+        ):
+            _fill(url, 1)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting for another process that writes {folder / 'jsdelta.db'}"
+    ]

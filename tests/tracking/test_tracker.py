@@ -192,9 +192,10 @@ def test_results_over_eps_are_curves_of_the_parent(key, level, tiny, client, run
     assert history(client, nested, key) == {level: expected}
 
 
-@pytest.mark.parametrize("name", ["attack digits", *ATTACKS])
+@pytest.mark.parametrize("name", ATTACKS)
 def test_figure_of_an_attack(name, client, runs, tmp_path):
-    """The JSΔ histogram is an artifact, as PNG."""
+    """The JSΔ histogram is an artifact of the attack's run, as PNG, and there is no second one."""
+    assert files(client, runs["attack digits"]) == set()
     assert "js_delta.png" in files(client, runs[name])
     figure = Path(client.download_artifacts(runs[name].info.run_id, "js_delta.png", str(tmp_path)))
     assert figure.read_bytes().startswith(b"\x89PNG")

@@ -1,6 +1,6 @@
 """CIFAR-10 and SVHN through torchvision, which checks the files' md5."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from jsdelta_db.compute.data.dataset import Dataset, Split, stratified_split
 from jsdelta_db.errors import DataError, first_line
 
 CIFAR10_BASELINE = 5_000  # of the 50,000 training images
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
+Files = Sequence[tuple[str, str]]  # each one's path in the data folder and its md5
 SVHN_CLASSES = tuple("0123456789")
 
 
 def load_cifar10(data_dir: Path, *, download: bool = False) -> Dataset:
-    """Load CIFAR-10 from the folder that holds ``cifar-10-batches-py``.
+    """Load CIFAR-10 from the folder that holds ``cifar-10-batches-py``, or from that folder itself.
 
     Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images".
 
@@ -25,8 +27,12 @@ def load_cifar10(data_dir: Path, *, download: bool = False) -> Dataset:
     """
     from torchvision.datasets import CIFAR10
 
+    folder = CIFAR10.base_folder
+    root = data_dir.parent if data_dir.name == folder and not (data_dir / folder).exists() else data_dir
+    meta = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
+    files = [(f"{folder}/{name}", md5) for name, md5 in (*CIFAR10.train_list, *CIFAR10.test_list, meta)]
     train, test = (
-        _read("cifar10", data_dir, partial(CIFAR10, data_dir, train=part, download=download))
+        _read("cifar10", root, files, partial(CIFAR10, root, train=part, download=download))
         for part in (True, False)
     )
     # torchvision keeps (n, 32, 32, 3); networks want channels first.
@@ -50,8 +56,9 @@ def load_svhn(data_dir: Path, *, download: bool = False) -> Dataset:
     """
     from torchvision.datasets import SVHN
 
+    files = [SVHN.split_list[part][1:] for part in ("train", "test")]
     train, test = (
-        _read("svhn", data_dir, partial(SVHN, data_dir, split=part, download=download))
+        _read("svhn", data_dir, files, partial(SVHN, data_dir, split=part, download=download))
         for part in ("train", "test")
     )
     splits = _split(
@@ -64,14 +71,32 @@ def load_svhn(data_dir: Path, *, download: bool = False) -> Dataset:
     return Dataset("svhn", SVHN_CLASSES, mean, std, splits)
 
 
-def _read(name: str, data_dir: Path, make: Callable[[], Any]) -> Any:  # noqa: ANN401 torchvision is untyped
+def _read(name: str, folder: Path, files: Files, make: Callable[[], Any]) -> Any:  # noqa: ANN401 untyped
     try:
         return make()
     except Exception as error:
+        found = _find_fault(folder, files) or f"cannot be read from {folder}: {first_line(error)}"
         raise DataError(
-            f"dataset {name!r} is not in {data_dir} ({first_line(error)}); give the folder that holds it "
-            "with --data-dir or JSDELTA_DATA_DIR, or add --download"
+            f"dataset {name!r} {found}; give the folder that holds it with --data-dir or JSDELTA_DATA_DIR, "
+            "or fetch it with jsdelta train --download"
         ) from error
+
+
+def _find_fault(folder: Path, files: Files) -> str:
+    """Return what is wrong with a data set's files; "" if nothing is."""
+    from torchvision.datasets.utils import check_integrity
+
+    if not folder.is_dir():
+        return f"was looked for in {folder}, which is no folder"
+    missing = [file for file, _ in files if not (folder / file).is_file()]
+    if len(missing) == len(files):
+        archives = sorted(path for path in folder.iterdir() if path.name.endswith(ARCHIVES))
+        inside = f"; {archives[0]} is an archive: unpack it there" if archives else ""
+        return f"is not in {folder}, which has no {missing[0]}{inside}"
+    if missing:
+        return f"is not whole: {folder / missing[0]} is missing"
+    damaged = [folder / file for file, md5 in files if not check_integrity(folder / file, md5)]
+    return f"is damaged: {damaged[0]} is not the published file" if damaged else ""
 
 
 def _split(

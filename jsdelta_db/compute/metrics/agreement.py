@@ -7,8 +7,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.compute.metrics.divergence import js_divergence, log_probs
-from jsdelta_db.config.controls import AGREEMENT
+from jsdelta_db.compute.metrics.divergence import log_probs, mean_js
+from jsdelta_db.config.controls import ACCURACY_SPREAD, AGREEMENT_JS, AGREEMENT_LABEL, EVALUATOR_ACCURACY
+from jsdelta_db.config.evaluation import LARGEST_SPREAD, LOWEST_AGREEMENT, lowest_accuracy
 from jsdelta_db.records import Control
 
 
@@ -17,20 +18,30 @@ class Agreement:
     """Similarity of the evaluators' outputs on clean images.
 
     Attributes:
-        same_label: share of images and pairs of evaluators with the same predicted label; 1 if alone.
+        accuracies: of each evaluator.
+        needed: the accuracy below which one has learned nothing.
+        same_label: share of images and pairs of evaluators with the same predicted label, among those that
+            have learned something; 1 for a single one, None if there is none.
         js: mean divergence between two evaluators' outputs, in bits; 0 if alone.
-        accuracy_spread: largest minus smallest accuracy.
     """
 
-    same_label: float
+    accuracies: tuple[float, ...]
+    needed: float
+    same_label: float | None
     js: float
-    accuracy_spread: float
+
+    @property
+    def accuracy_spread(self) -> float:
+        """Largest minus smallest accuracy."""
+        return max(self.accuracies) - min(self.accuracies)
 
     def as_controls(self) -> list[Control]:
-        """Return the values as controls without a verdict: no threshold is known."""
-        values = (self.same_label, self.js, self.accuracy_spread)
+        """Return the values as controls; for the divergence no threshold is known."""
         return [
-            Control(name, value, has_verdict=False) for name, value in zip(AGREEMENT, values, strict=True)
+            Control(EVALUATOR_ACCURACY, min(self.accuracies), low=self.needed),
+            Control(AGREEMENT_LABEL, self.same_label, low=LOWEST_AGREEMENT),
+            Control(AGREEMENT_JS, self.js, has_verdict=False),
+            Control(ACCURACY_SPREAD, self.accuracy_spread, high=LARGEST_SPREAD),
         ]
 
 
@@ -42,12 +53,14 @@ def measure_agreement(member_logits: Sequence[NDArray[np.float32]], labels: NDAr
         labels: ``(n,)``.
     """
     predicted = [logits.argmax(1) for logits in member_logits]
-    log_p = [log_probs(logits) for logits in member_logits]
-    pairs = list(combinations(range(len(predicted)), 2))
-    accuracies = [float((each == labels).mean()) for each in predicted]
-    same_label = [(predicted[i] == predicted[j]).mean() for i, j in pairs]
+    accuracies = tuple(float((each == labels).mean()) for each in predicted)
+    needed = lowest_accuracy(member_logits[0].shape[1])
+    able = [each for each, accuracy in zip(predicted, accuracies, strict=True) if accuracy >= needed]
+    same_label = [float((one == other).mean()) for one, other in combinations(able, 2)]
+    js = [mean_js(one, other) for one, other in combinations(map(log_probs, member_logits), 2)]
     return Agreement(
-        same_label=float(np.mean(same_label)) if pairs else 1.0,
-        js=float(np.mean([js_divergence(log_p[i], log_p[j]).mean() for i, j in pairs])) if pairs else 0.0,
-        accuracy_spread=max(accuracies) - min(accuracies),
+        accuracies=accuracies,
+        needed=needed,
+        same_label=float(np.mean(same_label)) if same_label else 1.0 if able else None,
+        js=float(np.mean(js)) if js else 0.0,
     )

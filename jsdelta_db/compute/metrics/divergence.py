@@ -33,6 +33,11 @@ def js_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return ((toward_p + toward_q).sum(-1) / (2.0 * LN2)).clamp_(0.0, 1.0)
 
 
+def mean_js(log_p: Tensor, log_q: Tensor) -> float:
+    """Return the mean divergence of two models' outputs on the same images ``(n, classes)``."""
+    return float(js_divergence(log_p, log_q).mean())
+
+
 def log_mean_probs(log_p: Tensor) -> Tensor:
     """Return the log of the members' mean probabilities: ``(members, …, classes)`` → ``(…, classes)``."""
     return log_p.logsumexp(0) - math.log(len(log_p))

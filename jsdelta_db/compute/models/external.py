@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models.networks import Normalized
+from jsdelta_db.compute.models.state_dict import describe_misfit, find_states, fit_state, show_names
 from jsdelta_db.compute.models.zoo import check_outputs, find_factory
 from jsdelta_db.errors import CheckpointError, ModelError, UsageError
-
-# Under these names training scripts put the weights into a larger file.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ def build_external(recipe: Mapping[str, Any], dataset: Dataset) -> nn.Module:
 def load_external(model: nn.Module, path: Path) -> nn.Module:
     """Load the weights of a training script's file; runs no code from it.
 
-    Accepts a bare state dict, one inside a larger file, and names prefixed by ``DataParallel``.
+    Accepts a bare state dict, one inside a larger file, and names that wrappers have prefixed.
 
     Raises:
         CheckpointError: the file cannot be read, holds more than tensors, or does not fit.
@@ -81,32 +79,20 @@ def load_external(model: nn.Module, path: Path) -> nn.Module:
         raise CheckpointError(
             f"--checkpoint {path} does not hold plain weights; save model.state_dict() with torch.save"
         ) from error
-    state = _find_state(content)
-    if state is None:
-        raise CheckpointError(
-            f"--checkpoint {path} holds no state dict; save model.state_dict() with torch.save"
-        )
     network = model.get_submodule("network")
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[1] if len(lines) > 1 else lines[0]
+    states = find_states(content)
+    if not states:
+        held = show_names(content) if isinstance(content, Mapping) and content else type(content).__name__
         raise CheckpointError(
-            f"--checkpoint {path} does not fit the factory's network: {reason[:200]}"
-        ) from error
+            f"--checkpoint {path} holds no state dict but {held}; save model.state_dict() with torch.save"
+        )
+    fitted = next((each for each in (fit_state(state, network) for state in states) if each), None)
+    if fitted is None:
+        raise CheckpointError(
+            f"--checkpoint {path} does not fit the factory's network: {describe_misfit(states[0], network)}"
+        )
+    network.load_state_dict(fitted)
     return model.eval()
-
-
-def _find_state(content: object) -> dict[str, Tensor] | None:
-    if not isinstance(content, Mapping):
-        return None
-    inner = next((content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)), content)
-    if not inner or not all(isinstance(value, Tensor) for value in inner.values()):
-        return None
-    prefix = "module."
-    parallel = all(str(key).startswith(prefix) for key in inner)
-    return {str(key).removeprefix(prefix) if parallel else str(key): value for key, value in inner.items()}
 
 
 def _accepted(factory: object, offered: Mapping[str, int]) -> dict[str, int]:

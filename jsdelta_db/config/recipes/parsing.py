@@ -3,6 +3,9 @@
 import re
 import tomllib
 
+from jsdelta_db.config.checks import NORMS
+from jsdelta_db.config.eps import parse_eps
+from jsdelta_db.config.names import check_name
 from jsdelta_db.config.recipes.recipe import Recipe
 from jsdelta_db.config.training import METHODS, TrainConfig
 from jsdelta_db.errors import UsageError, one_of
@@ -28,15 +31,16 @@ def parse_recipe(name: str, text: str) -> Recipe:
     Raises:
         UsageError: not TOML, an unknown or missing key, a wrong type, or a value out of range.
     """
+    check_name("recipe name", name)
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"recipe {name!r} is not TOML: {error}; see jsdelta recipes show digits") from error
     for key, value in values.items():
         where = _where(name, key, text)
         _check_type(where, key, value)
-        if key in SIZES and isinstance(value, str):
-            values[key] = _fraction(where, key, value)
+        if key in SIZES:
+            values[key] = _read_size(where, key, value, values.get("train_norm"))
     missing = [key for key in REQUIRED if key not in values]
     if missing:
         raise UsageError(f"recipe {name!r} lacks {', '.join(missing)}; see jsdelta recipes show digits")
@@ -45,7 +49,8 @@ def parse_recipe(name: str, text: str) -> Recipe:
         where = _where(name, "members", text)
         raise UsageError(f"{where}: members {members} is not valid: must be a whole number from 1")
     try:
-        return Recipe(name, description, members, TrainConfig(**values))
+        train = TrainConfig(**values)
+        return Recipe(name, description, members, train, written=train)
     except UsageError as error:
         where = _where(name, error.key, text) if error.key in values else f"recipe {name!r}"
         raise UsageError(f"{where}: {error}", error.key) from error
@@ -70,10 +75,7 @@ def _where(name: str, key: str, text: str) -> str:
     return f"recipe {name!r}, line {next((number for number, line in lines if pattern.match(line)), 1)}"
 
 
-def _fraction(where: str, key: str, text: str) -> float:
-    """Return ``8/255`` as a number: ε is a fraction of pixel levels, which a decimal does not hit."""
-    numerator, slash, divisor = text.partition("/")
-    try:
-        return float(numerator) / float(divisor) if slash else float(numerator)
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"{where}: {key} = {text!r} is no size: must be a number or 8/255") from None
+def _read_size(where: str, key: str, value: float | str, norm: object) -> float:
+    """Return a size in its norm's unit, as on the command line: for linf ``8`` is the same as ``"8/255"``."""
+    known = norm if isinstance(norm, str) and norm in NORMS else "linf"
+    return parse_eps(str(value), known, f"{where}: {key}")

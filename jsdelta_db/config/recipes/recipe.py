@@ -1,9 +1,15 @@
 """A recipe: a training configuration and the usual size of an ensemble of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from jsdelta_db.config.training import METHOD_FIELDS, TrainConfig
+
+# Settings in a name by a word of their own, or by their value alone.
+NAMED = {
+    **dict.fromkeys(("method", "arch", "dtype", "device", "train_norm"), ""),
+    "train_eps": "eps", "train_steps": "steps", "train_step_size": "stepsize", "sam_rho": "rho",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +18,7 @@ class Recipe:
 
     Attributes:
         archs, widths: of a mixed ensemble: member i takes the i-th of each, cycling; else empty.
+        written: the configuration before any override; None where the recipe was not written down.
     """
 
     name: str
@@ -20,6 +27,7 @@ class Recipe:
     train: TrainConfig
     archs: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
+    written: TrainConfig | None = None
 
     def override(self, members: int | None = None, **changes: object) -> "Recipe":
         """Return the recipe with the given fields replaced; None leaves a field as it is.
@@ -58,3 +66,23 @@ class Recipe:
     def is_mixed(self) -> bool:
         """True if members differ in more than their seeds."""
         return len({self.of_member(position) for position in range(self.members)}) > 1
+
+    @property
+    def label(self) -> str:
+        """The recipe's name and what differs from it as written, such as ``digits-sam-rho0.1``."""
+        ours, written = asdict(self.train), asdict(self.written or self.train)
+        changed = {key: value for key, value in ours.items() if value != written[key] and value is not None}
+        dataset = changed.pop("dataset", None)
+        parts = [self.name, *(_describe(key, value, self.train) for key, value in changed.items())]
+        parts += ["mixed"] * self.is_mixed + [f"on-{dataset}"] * (dataset is not None)
+        return "-".join(filter(None, parts))
+
+
+def _describe(key: str, value: object, train: TrainConfig) -> str:
+    """Return a setting as part of a name; "" for the usual one of another method."""
+    if key == "sam_adaptive":
+        return "adaptive" if value else ""
+    if key in ("train_eps", "train_step_size") and train.train_norm == "linf":
+        value = float(str(value)) * 255
+    shown = f"{value:g}" if isinstance(value, float) else str(value).replace(":", ".")
+    return f"{NAMED.get(key, key)}{shown}"

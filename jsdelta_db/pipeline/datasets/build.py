@@ -20,7 +20,7 @@ from jsdelta_db.compute.models.inference import predict
 from jsdelta_db.config.construction import ConstructionRequest
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.datasets.parts import join_parts, make_parts
-from jsdelta_db.pipeline.datasets.plan import Source, Work, check_name, find_source, open_work, plan_row
+from jsdelta_db.pipeline.datasets.plan import Source, Work, check_free, find_source, open_work, plan_row
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FAILED, FINISHED
 from jsdelta_db.store.schema import Dataset as DatasetRow
@@ -53,7 +53,7 @@ def build_dataset(
     """
     with bench.store.read_session() as session:
         source = find_source(session, ensemble, member)
-        check_name(session, name)
+        check_free(session, name)
     config = configure(request, source.root.name)
     work = open_work(bench, source, config)
     row, is_known = plan_row(bench, source, work, name)

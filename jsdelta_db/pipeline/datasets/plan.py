@@ -1,6 +1,5 @@
 """Plans of constructed data sets: with which model, from which images, and the row, found or made."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,18 +16,18 @@ from jsdelta_db.compute.constructions import check_ball
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.construction import ConstructionConfig
 from jsdelta_db.config.hashing import config_hash
+from jsdelta_db.config.names import check_name
 from jsdelta_db.errors import NothingToDoError, UsageError
 from jsdelta_db.runtime.devices import resolve_device
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import CONSTRUCTED
 from jsdelta_db.store.references import get_ensemble, list_members
-from jsdelta_db.store.schema import FINISHED, Ensemble, Model
+from jsdelta_db.store.schema import FAILED, FINISHED, Ensemble, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.datasets import open_row, root_of
 from jsdelta_db.workbench.models import LoadedModel
 from jsdelta_db.workbench.workbench import Workbench
 
-NAME = re.compile(r"(?!\d+$)[\w][\w.-]*")  # not a number: those are seeds
 DEFINED_FOR = {"robust": "adversarial", "nonrobust": "standard", "rand": "standard", "det": "standard"}
 
 
@@ -82,12 +81,9 @@ def find_source(session: Session, ensemble: str, member: int | None) -> Source:
     return Source(row, chosen, parent, root_of(session, parent))
 
 
-def check_name(session: Session, name: str) -> None:
-    """Refuse a name that could be taken for something else."""
-    if not NAME.fullmatch(name):
-        raise UsageError(
-            f"--name {name!r} is not valid; choose another of letters, digits, . _ and -, not a number"
-        )
+def check_free(session: Session, name: str) -> None:
+    """Refuse a name that could be taken for something else, or is a builtin data set's."""
+    check_name("--name", name)
     builtin = select(DatasetRow).where(DatasetRow.name == name, DatasetRow.kind != CONSTRUCTED)
     if name in data.LOADERS or session.scalars(builtin).first() is not None:
         raise UsageError(f"--name {name!r} is a builtin data set's; choose another name")
@@ -110,13 +106,14 @@ def plan_row(bench: Workbench, source: Source, work: Work, name: str) -> tuple[D
     key = config_hash(canonical, [source.parent.uid, source.member.uid])
     with bench.store.read_session() as session:
         known = _find_row(session, key, name)
-    if known is not None:
+    if known is not None and known.status != FAILED:
         return known, True
     facts = _describe(source, work, bench.chunk_size)  # before the lock is taken: the model is loaded for it
     with bench.store.transaction() as session:
         runs.serialize(session, "constructed data sets")
         known = _find_row(session, key, name)
         if known is not None:
+            known.name = name if known.status == FAILED else known.name
             return known, True
         row = DatasetRow(
             uid=runs.new_uid(), config_hash=key, created_at=runs.now(), name=name, kind=CONSTRUCTED,
@@ -129,15 +126,15 @@ def plan_row(bench: Workbench, source: Source, work: Work, name: str) -> tuple[D
 
 
 def _find_row(session: Session, config_hash: str, name: str) -> DatasetRow | None:
-    """Return the row of a construction, None if there is none.
+    """Return the row of a construction, None if there is none; one that failed has no claim to its name.
 
     Raises:
         UsageError: another construction has the name.
     """
     rows = session.scalars(select(DatasetRow).where(DatasetRow.kind == CONSTRUCTED)).all()
     known = next((row for row in rows if row.config_hash == config_hash), None)
-    taken = next((row for row in rows if row.name == name), None)
-    if known is None and taken is not None:
+    taken = next((row for row in rows if row.name == name and row.status != FAILED), None)
+    if (known is None or known.status == FAILED) and taken is not None:
         raise UsageError(
             f"--name {name!r} is taken by another construction ({taken.uid}, {taken.status}); "
             "choose another name; see jsdelta dataset list"

@@ -1,13 +1,13 @@
-"""Plans of ensembles: name, rows of the ensemble and its members, found or made."""
+"""Plans of ensembles: rows of the ensemble and its members, found or made."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import ROBUST_CHECKS, AttackConfig
-from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.recipes import Recipe
 from jsdelta_db.config.training import TrainConfig
+from jsdelta_db.pipeline.ensembles.naming import choose_name, ensemble_key, member_key
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.store.schema import Ensemble, EnsembleMember, Model
@@ -32,14 +32,20 @@ class PlannedEnsemble:
 
 
 def plan_ensemble(
-    bench: Workbench, recipe: Recipe, seed: int, name: str, dataset: Dataset, dataset_row: DatasetRow
+    bench: Workbench, recipe: Recipe, seed: int, name: str | None, dataset: Dataset, dataset_row: DatasetRow
 ) -> PlannedEnsemble:
-    """Find or make the rows of an ensemble and of its members."""
+    """Find or make the rows of an ensemble and of its members.
+
+    Raises:
+        UsageError: another ensemble or model has the name.
+    """
+    with bench.store.read_session() as session:
+        name = choose_name(session, recipe, seed, dataset_row, name, bench.progress.report)
     members = [
         _plan_member(bench, dataset_row, recipe.name, recipe.of_member(position), seed + position)
         for position in range(recipe.members)
     ]
-    key = config_hash({"kind": "ensemble", "name": name}, [row.uid for row in members])
+    key = ensemble_key(name, [row.uid for row in members])
     with bench.store.transaction() as session:
         row = runs.find_or_create(
             session, Ensemble, key, lambda: Ensemble(name=name, dataset_id=dataset_row.id)
@@ -50,18 +56,11 @@ def plan_ensemble(
     return PlannedEnsemble(row, members, recipe, dataset, root, ROBUST_CHECKS.get(root.name))
 
 
-def default_name(recipe: Recipe, seed: int, dataset_row: DatasetRow) -> str:
-    """Return the name of an ensemble that was given none."""
-    mixed = "-mixed" if recipe.is_mixed else ""
-    trained_on = f"-on-{dataset_row.name}" if dataset_row.parent_id is not None else ""
-    return f"{recipe.name}{mixed}{trained_on}{f'-seed{seed}' if seed else ''}"
-
-
 def _plan_member(
     bench: Workbench, dataset: DatasetRow, recipe_name: str, config: TrainConfig, seed: int
 ) -> Model:
     """Find or make the row of one configuration and seed; a finished one is shared by every ensemble."""
-    key = config_hash(config.canonical(seed), [dataset.uid])
+    key = member_key(config, seed, dataset)
     with bench.store.transaction() as session:
         return runs.find_or_create(
             session,

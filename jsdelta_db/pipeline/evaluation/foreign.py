@@ -10,14 +10,22 @@ from torch import Tensor
 from jsdelta_db.compute.attacks import apply_delta, describe_samples
 from jsdelta_db.compute.models.inference import BATCH_SIZE, forward
 from jsdelta_db.config.eps import largest_eps
+from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.errors import NothingToDoError
-from jsdelta_db.pipeline.evaluation.plan import PlannedAttack, insert_chunks, possible_pairs
+from jsdelta_db.pipeline.evaluation.plan import (
+    Plan,
+    find_temperatures,
+    insert_chunks,
+    possible_pairs,
+    store_evaluation,
+)
 from jsdelta_db.pipeline.evaluation.roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.sources import GivenSamples
-from jsdelta_db.records import UNTARGETED, Samples
+from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Samples
 from jsdelta_db.samples.foreign_file import ForeignSamples
 from jsdelta_db.store import runs
+from jsdelta_db.store.image_keys import pack_keys
 from jsdelta_db.store.schema import Attack
 from jsdelta_db.workbench.models import LoadedModel
 
@@ -43,8 +51,10 @@ class Measured:
     success_rate_claimed: float | None
 
 
-def plan_foreign(roles: OpenRoles, samples: ForeignSamples) -> tuple[PlannedAttack, Measured]:
-    """Find or make the row of samples from elsewhere; images that the model misclassifies are skipped.
+def plan_foreign(roles: OpenRoles, samples: ForeignSamples, rules: EvaluationConfig) -> tuple[Plan, Measured]:
+    """Find or make the rows of samples from elsewhere and their evaluation.
+
+    Images that the model misclassifies are skipped.
 
     Raises:
         NothingToDoError: the attacked model misclassifies every image.
@@ -71,12 +81,16 @@ def plan_foreign(roles: OpenRoles, samples: ForeignSamples) -> tuple[PlannedAtta
         {"kind": "samples", "sha256": samples.fingerprint, "library": samples.library, "norm": samples.norm},
         [roles.dataset_row.uid, attacked.row.uid],
     )
+    temperatures = find_temperatures(roles, rules)
     with roles.bench.store.transaction() as session:
         attack = runs.find_or_create(session, Attack, key, lambda: _new_attack(roles, samples, described))
+        if attack.split == FILE_SPLIT:
+            attack.image_keys = pack_keys(samples.image_keys)  # also of a row of an earlier version
         insert_chunks(session, attack)
+        evaluation = store_evaluation(session, roles, attack, rules, temperatures)
     pairs = possible_pairs(described.attempts, len(roles.dataset.classes))
-    planned = PlannedAttack(attack, pairs, GivenSamples(attack, described))
-    return planned, _measure(samples, described, order)
+    plan = Plan(roles, attack, evaluation, temperatures, pairs, GivenSamples(attack, described))
+    return plan, _measure(samples, described, order)
 
 
 def _new_attack(roles: OpenRoles, samples: ForeignSamples, described: Samples) -> Attack:

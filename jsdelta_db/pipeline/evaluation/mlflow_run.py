@@ -1,4 +1,4 @@
-"""MLflow runs of evaluations: started, reopened, or given up."""
+"""MLflow runs of evaluations: started, reopened, and noted once they are whole."""
 
 from jsdelta_db.pipeline.evaluation.plan import Plan
 from jsdelta_db.store import runs
@@ -49,7 +49,7 @@ def _parameters(plan: Plan) -> dict[str, object]:
     }  # fmt: skip
 
 
-def forget_run(plan: Plan) -> None:
-    """Clear the run's id where MLflow lacks results: ``doctor --repair`` logs rows without one."""
+def note_run(plan: Plan, run: RunLog) -> None:
+    """Store the run's id, now that all is logged; ``doctor --repair`` logs finished rows without one."""
     with plan.roles.bench.store.transaction() as session:
-        session.get_one(Evaluation, plan.evaluation.id).mlflow_run_id = None
+        session.get_one(Evaluation, plan.evaluation.id).mlflow_run_id = run.logged_id

@@ -35,19 +35,6 @@ from jsdelta_db.store.schema import (
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedAttack:
-    """An attack's row, and where its samples come from.
-
-    Attributes:
-        pairs: label pairs that the samples may have.
-    """
-
-    attack: Attack
-    pairs: frozenset[LabelPair]
-    source: SampleSource
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """All that is needed to work on one attack and one evaluation of it.
 
@@ -111,8 +98,10 @@ class _Aim:
     attempts: Attempts
 
 
-def plan_attack(roles: OpenRoles, config: AttackConfig, *, keeps_samples: bool = True) -> PlannedAttack:
-    """Find or make the row of one attack.
+def plan_attack(
+    roles: OpenRoles, config: AttackConfig, rules: EvaluationConfig, *, keeps_samples: bool = True
+) -> Plan:
+    """Find or make the rows of one attack and its evaluation; from now on both are at work.
 
     Raises:
         NothingToDoError: no image is left to attack.
@@ -127,6 +116,7 @@ def plan_attack(roles: OpenRoles, config: AttackConfig, *, keeps_samples: bool =
         is_known = runs.find_run(session, Attack, key) is not None
     # Made before the lock is taken: the model is loaded and probed for it.
     new = None if is_known else _new_attack(roles, config, aim, keeps_samples)
+    temperatures = find_temperatures(roles, rules)
     with store.transaction() as session:
         attack = runs.find_or_create(
             session, Attack, key, lambda: new or _new_attack(roles, config, aim, keeps_samples)
@@ -134,8 +124,10 @@ def plan_attack(roles: OpenRoles, config: AttackConfig, *, keeps_samples: bool =
         insert_chunks(session, attack)
         for position, surrogate in enumerate(roles.surrogates):
             session.merge(AttackSurrogate(attack_id=attack.id, position=position, model_id=surrogate.row.id))
+        evaluation = store_evaluation(session, roles, attack, rules, temperatures)
     source = AttackedSamples(attack, config, roles.dataset, aim.attempts, roles.attacked, roles.surrogates)
-    return PlannedAttack(attack, possible_pairs(aim.attempts, len(roles.dataset.classes)), source)
+    pairs = possible_pairs(aim.attempts, len(roles.dataset.classes))
+    return Plan(roles, attack, evaluation, temperatures, pairs, source)
 
 
 def _aim(roles: OpenRoles, config: AttackConfig) -> _Aim:
@@ -204,36 +196,56 @@ def insert_chunks(session: Session, attack: Attack, evaluation: Evaluation | Non
     insert_rows(session, table, (parent, "position", "status", "n_attempts"), rows)
 
 
-def plan_evaluation(roles: OpenRoles, planned: PlannedAttack, rules: EvaluationConfig) -> Plan:
-    """Find or make the row of an evaluation: these evaluators, judging this attack by these rules."""
-    attack, ensemble = planned.attack, roles.rows.ensemble
-    temperatures = [each.temperature(rules.temperature) for each in roles.evaluators]
+def find_temperatures(roles: OpenRoles, rules: EvaluationConfig) -> list[float]:
+    """Return the evaluators' softmax temperatures: computed before a lock is taken."""
+    return [each.temperature(rules.temperature) for each in roles.evaluators]
+
+
+def store_evaluation(
+    session: Session, roles: OpenRoles, attack: Attack, rules: EvaluationConfig, temperatures: Sequence[float]
+) -> Evaluation:
+    """Find or make the row of an evaluation: these evaluators, judging this attack by these rules.
+
+    In the transaction that stores the attack, so that neither is ever there without being at work.
+    """
+    ensemble = roles.rows.ensemble
     parents = [
         attack.uid,
         *([ensemble.uid] if ensemble else []),
         *(each.row.uid for each in roles.evaluators),
     ]
-    with roles.bench.store.transaction() as session:
-        evaluation = runs.find_or_create(
-            session,
-            Evaluation,
-            config_hash(rules.canonical(), parents),
-            lambda: Evaluation(
-                attack_id=attack.id, attacked_sha256=attack.attacked_sha256,
-                ensemble_id=ensemble.id if ensemble else None,
-                temperature_rule=rules.temperature, baseline_rule=rules.baseline,
-            ),
+    evaluation = runs.find_or_create(
+        session,
+        Evaluation,
+        config_hash(rules.canonical(), parents),
+        lambda: Evaluation(
+            attack_id=attack.id, attacked_sha256=attack.attacked_sha256,
+            ensemble_id=ensemble.id if ensemble else None,
+            temperature_rule=rules.temperature, baseline_rule=rules.baseline,
+        ),
+    )  # fmt: skip
+    insert_chunks(session, attack, evaluation)
+    for position, (member, temperature) in enumerate(zip(roles.evaluators, temperatures, strict=True)):
+        session.merge(
+            EvaluationMember(
+                evaluation_id=evaluation.id, position=position, model_id=member.row.id,
+                model_sha256=member.row.checkpoint_sha256, attacked_sha256=attack.attacked_sha256,
+                temperature=temperature,
+            )
         )  # fmt: skip
-        insert_chunks(session, attack, evaluation)
-        for position, (member, temperature) in enumerate(zip(roles.evaluators, temperatures, strict=True)):
-            session.merge(
-                EvaluationMember(
-                    evaluation_id=evaluation.id, position=position, model_id=member.row.id,
-                    model_sha256=member.row.checkpoint_sha256, attacked_sha256=attack.attacked_sha256,
-                    temperature=temperature,
-                )
-            )  # fmt: skip
-    return Plan(roles, attack, evaluation, temperatures, planned.pairs, planned.source)
+    runs.hold(evaluation)
+    return evaluation
+
+
+def plan_stored(
+    roles: OpenRoles, attack: Attack, pairs: frozenset[LabelPair], rules: EvaluationConfig
+) -> Plan:
+    """Find or make the row of an evaluation of samples that are stored."""
+    source = StoredSamples(roles.bench, attack, roles.dataset, roles.attacked)
+    temperatures = find_temperatures(roles, rules)
+    with roles.bench.store.transaction() as session:
+        evaluation = store_evaluation(session, roles, attack, rules, temperatures)
+    return Plan(roles, attack, evaluation, temperatures, pairs, source)
 
 
 def find_baselines(plan: Plan) -> Baselines:

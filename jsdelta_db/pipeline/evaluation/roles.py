@@ -4,7 +4,7 @@ A user's references become rows (:class:`Roles`), one set per attacked model, an
 (:class:`OpenRoles`) for all that is planned with them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -70,6 +70,7 @@ class OpenRoles:
 
     Attributes:
         dataset, dataset_row: the builtin data set whose held-out images the models are asked about.
+        load: opens another model on it, each once.
     """
 
     bench: Workbench
@@ -79,6 +80,7 @@ class OpenRoles:
     attacked: LoadedModel
     evaluators: Sequence[LoadedModel]
     surrogates: Sequence[LoadedModel]
+    load: Callable[[Model], LoadedModel]
 
 
 def find_roles(session: Session, request: RoleRequest, objective: str = "target") -> list[Roles]:
@@ -150,7 +152,7 @@ def open_roles(bench: Workbench, found: Sequence[Roles], device: str) -> list[Op
     return [
         OpenRoles(
             bench, roles, dataset, dataset_row, load(roles.attacked),
-            [load(row) for row in roles.evaluators], [load(row) for row in roles.surrogates],
+            [load(row) for row in roles.evaluators], [load(row) for row in roles.surrogates], load,
         )
         for roles in found
     ]  # fmt: skip

@@ -8,14 +8,16 @@ from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.evaluation.controls import run_controls
 from jsdelta_db.pipeline.evaluation.judge import judge
-from jsdelta_db.pipeline.evaluation.mlflow_run import forget_run, open_run
+from jsdelta_db.pipeline.evaluation.judges import judge_following
+from jsdelta_db.pipeline.evaluation.mlflow_run import note_run, open_run
 from jsdelta_db.pipeline.evaluation.plan import Plan, find_baselines
 from jsdelta_db.pipeline.evaluation.stability import add_stability
-from jsdelta_db.plots.files import save_figure
+from jsdelta_db.plots.files import draw_bytes
 from jsdelta_db.plots.histogram import draw_histogram
 from jsdelta_db.queries.bugs import js_delta_by_eps, query_bugs, summary_metrics
 from jsdelta_db.queries.selection import Selection
 from jsdelta_db.records import Baselines, Samples
+from jsdelta_db.runtime.files import write_atomically
 from jsdelta_db.samples.chunks import save_samples, save_scores
 from jsdelta_db.store import runs
 from jsdelta_db.store.baselines import write_evaluation_baselines
@@ -63,8 +65,10 @@ def work_on(bench: Workbench, title: str, plans: Sequence[Plan], extras: Extras)
             params={"attacks": len(unfinished), "steps": first.steps, "targets": first.target_rule},
         )  # fmt: skip
         with parent.closing():
-            _finish_all(bench, unfinished, parent)
-            _log_results(bench, parent, unfinished)
+            finished = _finish_all(bench, unfinished, parent)
+            if finished:
+                _log_metrics(bench, parent, finished)
+    judge_following(plans)
     for each in plans:
         if extras.stability:
             add_stability(each)
@@ -86,7 +90,9 @@ def _check_devices(plans: Sequence[Plan]) -> None:
             )
 
 
-def _finish_all(bench: Workbench, plans: Sequence[Plan], parent: RunLog) -> None:
+def _finish_all(bench: Workbench, plans: Sequence[Plan], parent: RunLog) -> list[Plan]:
+    """Finish plans; return those whose results are this process's to log, not another starter's."""
+    ours: list[Plan] = []
     baselines: dict[object, Baselines] = {}  # the evaluators' are the same at every ε
     for each in plans:
         key = (tuple(each.roles.evaluators), each.pairs, each.evaluation.temperature_rule)
@@ -94,18 +100,22 @@ def _finish_all(bench: Workbench, plans: Sequence[Plan], parent: RunLog) -> None
             baselines[key] = find_baselines(each)
         run = open_run(each, parent)
         with run.closing():
-            finish(each, baselines[key], run)
-            try:
-                _log_results(bench, run, [each])
-            except BaseException:
-                forget_run(each)  # finished, but a repair has to log it
-                raise
-        if bench.tracker.failed:
-            forget_run(each)
+            is_ours = finish(each, baselines[key], run)
+            if is_ours:
+                _log_metrics(bench, run, [each])
+                _log_figure(bench, run, each)
+        if is_ours:
+            note_run(each, run)
+            ours.append(each)
+    return ours
 
 
-def finish(plan: Plan, baselines: Baselines, run: RunLog) -> None:
-    """Attack and score the chunks that are free, wait for those that other processes have, then finish."""
+def finish(plan: Plan, baselines: Baselines, run: RunLog) -> bool:
+    """Attack and score the chunks that are free, wait for those that other processes have, then finish.
+
+    Returns:
+        Whether it was this process that finished it.
+    """
     roles, bench = plan.roles, plan.roles.bench
     labels = roles.dataset.splits["baseline"].labels.numpy()
     agreement = measure_agreement([member.logits("baseline") for member in roles.evaluators], labels)
@@ -123,7 +133,7 @@ def finish(plan: Plan, baselines: Baselines, run: RunLog) -> None:
             save_scores(bench, plan.attack, plan.evaluation, work.position, judged, run)
             advance(len(samples.attempts))
     with bench.store.transaction() as session:
-        runs.finish_evaluation(session, plan.attack, plan.evaluation)
+        return runs.finish_evaluation(session, plan.attack, plan.evaluation)
 
 
 def _claim(plan: Plan) -> runs.ChunkWork | str | None:
@@ -140,15 +150,20 @@ def _get_samples(plan: Plan, work: runs.ChunkWork, run: RunLog) -> Samples:
     return samples
 
 
-def _log_results(bench: Workbench, run: RunLog, plans: Sequence[Plan]) -> None:
-    """Log success and bug fractions with step = round(255·ε), and the histogram, as MLflow shows them."""
+def _log_metrics(bench: Workbench, run: RunLog, plans: Sequence[Plan]) -> None:
+    """Log success and bug fractions with step = round(255·ε), as MLflow shows them."""
     selection = Selection(uids=tuple(each.evaluation.uid for each in plans))
     with bench.store.reading() as connection:
         table = query_bugs(connection, DEFAULT_BETAS, ("norm", "eps"), selection)
-        js_delta = js_delta_by_eps(connection, selection)
     for step, metrics in summary_metrics(table.rows).items():
         run.metrics(metrics, step=step)
+
+
+def _log_figure(bench: Workbench, run: RunLog, plan: Plan) -> None:
+    """Log the histogram of JSΔ; the call's own run has the curves over ε, and no second figure."""
+    with bench.store.reading() as connection:
+        js_delta = js_delta_by_eps(connection, Selection(uids=(plan.evaluation.uid,)))
     run.folder.mkdir(parents=True, exist_ok=True)
     figure = run.folder / "js_delta.png"
-    save_figure(draw_histogram(js_delta), figure)
+    write_atomically(figure, draw_bytes(draw_histogram(js_delta)))
     run.file(figure)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +285,35 @@ def test_damaged_cifar10_is_one_line(small_cifar10, file, damage):
     else:
         path.write_bytes(path.read_bytes()[:-7] if damage == "cut" else content)
     _assert_one_helpful_line("cifar10", small_cifar10)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize("file", ["data_batch_3", "test_batch", "batches.meta"])
+def test_the_file_that_is_damaged_is_named(small_cifar10, file, damage):
+    """Of seven files the one at fault is named, with its folder."""
+    path = small_cifar10 / "cifar-10-batches-py" / file
+    path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:-7])
+    fault = f"is not whole: {path} is missing" if damage == "gone" else f"is damaged: {path} is not the"
+    with pytest.raises(DataError, match=re.escape(f"dataset 'cifar10' {fault}")):
+        data.load("cifar10", small_cifar10)
+
+
+def test_cifar10_is_taken_from_its_own_folder_too(small_cifar10):
+    """--data-dir …/cifar-10-batches-py is the same as the folder around it."""
+    inner = data.load("cifar10", small_cifar10 / "cifar-10-batches-py")
+    assert inner.fingerprint() == data.load("cifar10", small_cifar10).fingerprint()
+
+
+@pytest.mark.parametrize("archive", ["cifar-10-python.tar.gz", "cifar.tar"])
+def test_an_archive_that_was_not_unpacked_is_named(archive, tmp_path):
+    """The folder that was searched, and the archive in it, are in the line."""
+    (tmp_path / archive).write_bytes(b"x")
+    with pytest.raises(DataError) as caught:
+        data.load("cifar10", tmp_path)
+    assert str(caught.value).startswith(
+        f"dataset 'cifar10' is not in {tmp_path}, which has no cifar-10-batches-py/data_batch_1; "
+        f"{tmp_path / archive} is an archive: unpack it there; give the folder"
+    )
 
 
 def test_files_that_are_not_cifar10_are_refused(tmp_path):

@@ -80,24 +80,26 @@ def test_large_logits_do_not_overflow():
 
 def test_members_that_say_the_same_agree():
     """The same outputs: full agreement, no divergence, no spread."""
-    logits, labels = draw(n=50)
+    logits, labels = draw(n=50, spread=5.0)
     same = measure_agreement([logits, logits.copy(), logits.copy()], labels)
-    assert same == Agreement(same_label=1.0, js=0.0, accuracy_spread=0.0)
+    assert (same.same_label, same.js, same.accuracy_spread) == (1.0, 0.0, 0.0)
 
 
-def test_members_that_never_agree():
-    """Sure of different labels: no agreement, one bit apart, and the accuracies' spread."""
+def test_members_that_hardly_agree():
+    """Sure of different labels on half of the images: half of a bit apart, and no spread."""
     eye = np.eye(2, dtype=np.float32) * 100
-    labels = np.array([0, 0, 0, 1])
-    apart = measure_agreement([eye[[0, 0, 0, 0]], eye[[1, 1, 1, 1]]], labels)
-    assert (apart.same_label, apart.accuracy_spread) == (0.0, 0.5)
-    assert apart.js == pytest.approx(1.0, abs=1e-12)
+    labels = np.array([0, 0, 0, 0, 0])
+    apart = measure_agreement([eye[[0, 0, 0, 1, 1]], eye[[1, 1, 0, 0, 0]]], labels)
+    assert (apart.accuracies, apart.accuracy_spread) == ((0.6, 0.6), 0.0)
+    assert apart.same_label == pytest.approx(0.2)
+    assert apart.js == pytest.approx(0.8, abs=1e-12)
 
 
 def test_agreement_is_the_mean_over_pairs_of_members():
     """Against SciPy and counting by hand, on three members that differ."""
-    members = [draw(n=30, seed=seed)[0] for seed in range(3)]
-    labels = np.arange(30) % 5
+    common, _ = draw(n=30, seed=9)
+    members = [common + draw(n=30, seed=seed)[0] / 2 for seed in range(3)]
+    labels = common.argmax(1)
     found = measure_agreement(members, labels)
     pairs = [(0, 1), (0, 2), (1, 2)]
     same = np.mean([(members[i].argmax(1) == members[j].argmax(1)).mean() for i, j in pairs])
@@ -111,15 +113,34 @@ def test_agreement_is_the_mean_over_pairs_of_members():
     assert 0 < found.same_label < 1
 
 
+def test_a_member_at_chance_has_no_part_in_the_agreement():
+    """Who learned nothing agrees with nobody; it counts as an accuracy and as a divergence alone."""
+    logits, labels = np.eye(4, dtype=np.float32)[np.arange(40) % 4] * 9, np.arange(40) % 4
+    found = measure_agreement([logits, logits.copy(), np.roll(logits, 1, 1)], labels)
+    assert (found.accuracies, found.needed, found.same_label) == ((1.0, 1.0, 0.0), 0.35, 1.0)
+    assert found.js > 0.5
+    assert measure_agreement([np.roll(logits, 1, 1)] * 2, labels).same_label is None
+
+
 def test_one_member_agrees_with_itself():
     """Alone there is nobody to differ from."""
-    logits, labels = draw(n=20)
-    assert measure_agreement([logits], labels) == Agreement(1.0, 0.0, 0.0)
+    logits, labels = draw(n=20, spread=5.0)
+    alone = measure_agreement([logits], labels)
+    assert (alone.same_label, alone.js, alone.accuracy_spread) == (1.0, 0.0, 0.0)
 
 
-def test_agreement_has_no_verdict():
-    """No number decides how much agreement is enough: it is only shown."""
-    controls = Agreement(0.9, 0.1, 0.02).as_controls()
-    assert [(each.name, each.value, each.passed) for each in controls] == [
-        ("agreement_label", 0.9, None), ("agreement_js", 0.1, None), ("accuracy_spread", 0.02, None),
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("accuracies", "same_label", "failed"),
+    [
+        ((0.95, 0.80, 0.75), 0.7, []),
+        ((0.95, 0.95, 0.74), 0.7, ["accuracy_spread"]),
+        ((0.95, 0.19), 0.9, ["accuracy_spread", "evaluator_accuracy"]),
+        ((0.5, 0.5), 0.59, ["agreement_label"]),
+        ((0.1, 0.1), None, ["evaluator_accuracy"]),
+    ],
+)
+def test_verdicts_on_the_evaluators(accuracies, same_label, failed):
+    """An evaluator at chance, one 20 points under the best, or agreement below 0.6 fails."""
+    controls = Agreement(accuracies, 0.2, same_label, 0.1).as_controls()
+    assert sorted(each.name for each in controls if each.passed is False) == failed
+    assert [each.passed for each in controls if each.name == "agreement_js"] == [None]

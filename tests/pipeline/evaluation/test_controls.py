@@ -16,13 +16,15 @@ from jsdelta_db.workbench.workbench import open_workbench
 from tests.reading import ask, attack_of, contents, last_evaluation, tell
 from tests.workspaces import copy_of, tiny_attacks
 
-AGREEMENT = {"agreement_label", "agreement_js", "accuracy_spread"}  # every evaluation has these
+# every evaluation has these
+AGREEMENT = {"agreement_label", "agreement_js", "accuracy_spread", "evaluator_accuracy"}
+FOLLOWS = "follows_attacked"  # where enough attempts succeed
 ASKED_FOR = {
     "identity", "noise_js_delta", "noise_success", "clean_pairs", "attacked_among_evaluators",
     "attacked_among_evaluators_bugs", "joint_attack", "joint_attack_success", "bug_seeking",
     "invariance_flip", "invariance_shift", "invariance_noise",
 }  # fmt: skip
-SHOWN_ONLY = {"joint_attack_success", "bug_seeking", *AGREEMENT}
+SHOWN_ONLY = {"joint_attack_success", "bug_seeking", "agreement_js"}
 CONTROLLED = Extras(controls=True)
 
 
@@ -53,8 +55,8 @@ def controlled(four, tmp_path_factory):
 
 def test_every_control_has_an_outcome(controlled, four):
     """Agreement comes with every evaluation; the others where they are asked for."""
-    assert set(outcomes(four)) == AGREEMENT
-    assert set(outcomes(controlled)) == AGREEMENT | ASKED_FOR
+    assert set(outcomes(four)) == AGREEMENT | {FOLLOWS}
+    assert set(outcomes(controlled)) == AGREEMENT | ASKED_FOR | {FOLLOWS}
 
 
 def test_known_answers_come_out(controlled):

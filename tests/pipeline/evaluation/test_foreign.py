@@ -1,5 +1,8 @@
 """Samples that another tool made, judged like our own: measured again, not believed."""
 
+import sqlite3
+from contextlib import closing
+
 import numpy as np
 import pytest
 
@@ -13,7 +16,11 @@ from jsdelta_db.pipeline.evaluation import foreign
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_foreign, score_stored
+from jsdelta_db.queries.bugs import query_bugs
+from jsdelta_db.queries.selection import Selection
 from jsdelta_db.samples.foreign_file import check_samples
+from jsdelta_db.store.image_keys import unpack_keys
+from jsdelta_db.store.reading import reading
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.workbench.workbench import open_workbench
 from tests.reading import (
@@ -113,6 +120,35 @@ def returned(tiny, ours, tmp_path_factory):
     order = np.random.default_rng(1).permutation(len(ours[1]["label"]))
     judged, measured = score_arrays(workspace, {name: array[order] for name, array in ours[1].items()})
     return workspace, judged, measured
+
+
+def test_copies_in_a_file_narrow_no_interval(tiny_copy, ours):
+    """Ten copies of each sample in one file are ten times the rows, on the same images: no more is known."""
+    for n in (1, 10):
+        arrays = {name: np.concatenate([array] * n) for name, array in ours[1].items()}
+        score_arrays(tiny_copy, arrays, library=f"copies-{n}")
+    with reading(tiny_copy.db_url) as connection:
+        rows = query_bugs(connection, [0.1], ("library",), Selection(eps=(8 / 255,))).rows
+    one, ten, own = rows
+    assert ten["n_success"] == 10 * one["n_success"] == 10 * own["n_success"]
+    assert ten["n_images"] == one["n_images"] == own["n_images"]
+    width = {row["library"]: row["bug_fraction_high"] - row["bug_fraction_low"] for row in rows}
+    assert width["copies-10"] == pytest.approx(width["copies-1"], rel=0.15)
+    with reading(tiny_copy.db_url) as connection:
+        (pooled,) = query_bugs(connection, [0.1], ("eps",), Selection(eps=(8 / 255,))).rows
+    assert pooled["n_images"] == one["n_images"]  # also beside our own attack on these images
+
+
+def test_a_file_scored_again_gets_its_keys(tiny_copy, ours):
+    """Samples that an earlier version stored without keys have them once they are scored again."""
+    twice = {name: np.concatenate([array] * 2) for name, array in ours[1].items()}
+    judged, _ = score_arrays(tiny_copy, twice)
+    stored = "SELECT image_keys FROM attack JOIN evaluation ON attack_id = attack.id WHERE evaluation.uid = ?"
+    with closing(sqlite3.connect(tiny_copy.root / "jsdelta.db")) as connection, connection:
+        connection.execute("UPDATE attack SET image_keys = NULL")
+    score_arrays(tiny_copy, twice)
+    ((packed,),) = ask(tiny_copy, stored, judged.evaluations[0])
+    assert len(set(unpack_keys(packed).tolist())) == len(ours[1]["label"])
 
 
 def test_our_own_samples_come_back_as_they_went(returned, ours, tiny):

@@ -1,0 +1,124 @@
+"""Pooling: what a row may add up. No attempt counts twice, and what differs behind a row is named.
+
+Attacks that differ in nothing but their images or the device asked for share attempts: the same model, image,
+target and start. So do an attack and its second judgement. Of attempts that were judged alike the larger
+attack's count; those that were judged by others are no more attempts but other answers, and get rows of their
+own.
+"""
+
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+from typing import Any
+
+from jsdelta_db.config.attack import TARGET_RULES
+from jsdelta_db.errors import UsageError
+from jsdelta_db.queries.selection import CONFIGURATION_KEYS, DEFAULT_KEYS, EvaluationInfo
+
+RECORDED = (*DEFAULT_KEYS, *CONFIGURATION_KEYS, "n_evaluators")
+# What an attempt's samples depend on, beside its image and target.
+OF_ATTEMPTS = (
+    "attacked_sha256", "dataset_id", "split", "norm", "eps", "steps", "step_size", "random_start", "restarts",
+    "objective", "surrogates", "stop", "attack_seed", "library", "used_device", "dtype",
+)  # fmt: skip
+# Who judged and how, the fact that people choose by first.
+OF_JUDGES = ("ensemble", "temperature", "baseline", "evaluators")
+
+Facts = tuple[Any, ...]
+pick_recorded, pick_attempts = itemgetter(*RECORDED), itemgetter(*OF_ATTEMPTS)
+
+
+def separate(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> tuple[str, ...]:
+    """Return the keys, and those that keep a row from holding different answers to one attempt.
+
+    Evaluators and the rules that they judged by become keys where a row has the same attempts judged twice,
+    target rules where two of them may aim an image at the same label.
+    """
+    found = tuple(keys)
+    for key in (*OF_JUDGES, "targets"):
+        if key not in found and any(_clash(key, alike) for alike in _list_alike(evaluations, found)):
+            found = (*found, key)
+    return found
+
+
+def count_once(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> list[EvaluationInfo]:
+    """Return the evaluations without those whose attempts are all among another's of the same row.
+
+    Args:
+        keys: as :func:`separate` returns them.
+    """
+    left_out = set()
+    for alike in _list_alike(evaluations, keys):
+        by_rule: dict[object, list[EvaluationInfo]] = {}
+        for each in alike:
+            by_rule.setdefault(each.facts["targets"], []).append(each)
+        for same in by_rule.values():
+            # Smaller sets of images are subsets of larger ones.
+            largest = max(same, key=lambda each: each.facts["n_images"])
+            left_out |= {each.id for each in same if each is not largest}
+    return [each for each in evaluations if each.id not in left_out]
+
+
+def check_counted_once(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> list[EvaluationInfo]:
+    """Return what :func:`count_once` returns, for figures, whose panels are what they are.
+
+    Raises:
+        UsageError: a panel would hold different answers to one attempt.
+    """
+    more = separate(evaluations, keys)[len(keys) :]
+    if more:
+        names = dict.fromkeys(str(each.facts[more[0]]) for each in evaluations)
+        raise UsageError(
+            f"the same attempts would count more than once: they differ in {more[0]} "
+            f"({', '.join(list(names)[:3])}{', …' if len(names) > 3 else ''}); choose with --ensemble, "
+            "--temperature or --attack"
+        )
+    return count_once(evaluations, keys)
+
+
+def find_pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Return the facts that differ within a row though they are no key, with their values in such rows."""
+    found: dict[str, dict[Any, None]] = {}
+    for row in _group(evaluations, keys):
+        # Column by column: with thousands of evaluations this is most of a query's own work.
+        recorded = [pick_recorded(each.facts) for each in row]
+        columns = dict(zip(RECORDED, zip(*recorded, strict=True), strict=True))
+        evaluators: dict[object, set[object]] = {}
+        for each in row:
+            evaluators.setdefault(each.facts["attacked_sha256"], set()).add(each.facts["evaluators"])
+        if any(len(of_model) > 1 for of_model in evaluators.values()):
+            columns["evaluators"] = tuple(each.facts["evaluators"] for each in row)
+        attacks = dict.fromkeys(each.attack_uid for each in row)
+        if len(set(recorded)) < len(attacks):
+            columns["attack"] = tuple(attacks)
+        for key, values in columns.items():
+            different = dict.fromkeys(values)
+            if key not in keys and len(different) > 1:
+                found.setdefault(key, {}).update(different)
+    return {key: tuple(values) for key, values in found.items()}
+
+
+def _group(evaluations: Iterable[EvaluationInfo], keys: Sequence[str]) -> Iterable[list[EvaluationInfo]]:
+    """Return the evaluations of each row; labels, which are attempts' facts, do not divide evaluations."""
+    groups: dict[Facts, list[EvaluationInfo]] = {}
+    for each in evaluations:
+        groups.setdefault(tuple(each.facts.get(key) for key in keys), []).append(each)
+    return groups.values()
+
+
+def _list_alike(evaluations: Iterable[EvaluationInfo], keys: Sequence[str]) -> Iterable[list[EvaluationInfo]]:
+    """Return the evaluations of each row whose attempts are the same, as far as both have them."""
+    groups: dict[Facts, list[EvaluationInfo]] = {}
+    for each in evaluations:
+        made = pick_attempts(each.facts) if each.facts["steps"] else (each.attack_id,)  # elsewhere: unknown
+        groups.setdefault((*(each.facts.get(key) for key in keys), made), []).append(each)
+    return [alike for alike in groups.values() if len(alike) > 1]
+
+
+def _clash(key: str, alike: Sequence[EvaluationInfo]) -> bool:
+    """Tell whether evaluations with the same attempts must be told apart by a fact."""
+    values = {each.facts[key] for each in alike}
+    if key != "targets":
+        return len(values) > 1
+    # Two labels never share an attempt, two rules (or a rule and a label) may.
+    targeted = values - {"untargeted"}
+    return len(targeted) > 1 and not targeted.isdisjoint(TARGET_RULES)

@@ -1,7 +1,10 @@
 """Foreign samples: arrays from any tool, checked before a row is made."""
 
 import hashlib
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,11 @@ from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Attempts
 from jsdelta_db.store.image_keys import SPLITS, Keys, content_key, split_keys
 
 ARRAYS = ("x", "x_adv", "label", "target_label")
+# What NumPy and zipfile raise at a file that is none, was damaged, encrypted or packed in an unknown way.
+DAMAGED = (
+    ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, IndexError, OverflowError,
+    RuntimeError, SyntaxError, struct.error, tokenize.TokenError,
+)  # fmt: skip
 CLAIMS = ("eps", "success")  # of the tool about its samples, if the file holds them
 MOST_SHOWN = 40  # characters of a claim that is none
 
@@ -76,12 +84,17 @@ def read_file(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(
             f"--samples {path} cannot be read ({error.strerror or error}); give an .npz file"
         ) from error
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except MemoryError as error:
+        raise DataError(f"--samples {path} holds an array larger than this machine's memory") from error
+    except DAMAGED as error:
         if "pickle" in str(error).lower() or "object" in str(error).lower():
             raise DataError(
                 f"--samples {path} holds pickled objects, which could run code; save plain arrays"
             ) from error
         raise DataError(f"--samples {path} is not a readable .npz file; {advice}") from error
+    foreign = [name for name, array in found.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise DataError(f"--samples {path}: {foreign[0]} is no array; {advice}")
     missing = [name for name in ARRAYS[:3] if name not in found]
     if missing:
         raise DataError(f"--samples {path} lacks {', '.join(missing)} (it holds {there}); {advice}")

@@ -1,7 +1,9 @@
 """Samples from elsewhere at the border: what is taken, and one line for everything that is not."""
 
+import io
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -398,3 +400,44 @@ def test_a_file_that_is_not_there_or_is_a_folder(tmp_path):
         read_file(tmp_path / "none.npz")
     with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
         read_file(tmp_path)
+
+
+def _npy(array) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def _header(shape) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.npy", _header((3_000_000_000, 1, 64, 32)), "holds an array larger than this machine's memory"),
+        ("x.npy", _header((2**70,)), "is not a readable .npz file"),
+        ("x.npy", b"\x93NUMPY\x01\x00\x46\x00" + b"(" * 69 + b"\n", "is not a readable .npz file"),
+        ("x", b"hello", "x is no array; save it with numpy.savez"),
+        ("x.npy", b"", "x is no array; save it with numpy.savez"),
+        ("success", b"yes", "success is no array"),
+    ],
+    ids=["23 TiB", "beyond any size", "not a header", "text", "empty", "a claim"],
+)
+def test_a_member_that_is_no_array_is_refused(name, content, message, tmp_path):
+    """What stands in an .npz file in an array's place, or claims to be huge, is one line."""
+    images, labels = _npy(np.zeros((2, 1, 8, 8), np.float32)), _npy(np.zeros(2, np.int64))
+    members = {"x.npy": images, "x_adv.npy": images, "label.npy": labels}
+    if name == "x":
+        del members["x.npy"]
+    path = tmp_path / "odd.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, held in {**members, name: content}.items():
+            archive.writestr(member, held)
+    with pytest.raises(DataError) as caught:
+        read_file(path)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"--samples {path}")
+    assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 """Locations: the workspace and its addresses, from flags, environment variables and defaults."""
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,20 @@ class Workspace:
     def runs_dir(self) -> Path:
         """Folder of the artifacts, where MLflow itself puts it."""
         return self.root / "mlruns"
+
+
+def config_folder() -> Path:
+    """Return the folder for what is kept per user and machine (JSDELTA_CONFIG_DIR)."""
+    given = os.environ.get("JSDELTA_CONFIG_DIR")
+    if given:
+        return Path(given)
+    shared = Path(os.environ.get("XDG_CONFIG_HOME") or "")
+    if not shared.is_absolute():  # unset, or not as its specification wants it
+        try:
+            shared = Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".config")
+        except RuntimeError:  # a user without a home keeps nothing
+            shared = Path("/nonexistent")
+    return shared / "jsdelta"
 
 
 def resolve_workspace(folder: Path | None = None, data_dir: Path | None = None) -> Workspace:

@@ -105,6 +105,10 @@ Evaluators = Annotated[
         help="Evaluators: an ensemble, NAME:1,2 or a model (repeatable); default: all others.",
     ),
 ]
+TrustCode = Annotated[
+    bool,
+    typer.Option("--trust-code", help="Agree to run code (module:callable) that models of the store name."),
+]
 
 # How samples are scored.
 Temperature = Annotated[

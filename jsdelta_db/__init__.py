@@ -32,6 +32,7 @@ def open_workspace(
     *,
     data_dir: str | Path | None = None,
     progress: "Progress | None" = None,
+    trust_code: bool = False,
 ) -> "AbstractContextManager[Workbench]":
     """Open a workspace for work; a store that is missing is made.
 
@@ -43,6 +44,8 @@ def open_workspace(
         folder: of the store and MLflow's files; ``JSDELTA_HOME`` or the current one if None.
         data_dir: folder of the data sets; ``JSDELTA_DATA_DIR`` or ``data`` in the workspace if None.
         progress: gets bars and news; if None, news are warnings and there are no bars.
+        trust_code: run code (``module:callable``) that models of the store name; what you name yourself runs
+            without it.
 
     Raises:
         UsageError, StoreError: the folder or the store cannot be used.
@@ -52,7 +55,7 @@ def open_workspace(
     from jsdelta_db.workbench.workbench import open_workbench
 
     place = resolve_workspace(as_path("folder", folder), as_path("data_dir", data_dir))
-    return open_workbench(place, progress or Warnings())
+    return open_workbench(place, progress or Warnings(), trusts_code=trust_code)
 
 
 def train(

@@ -20,6 +20,7 @@ from jsdelta_db.compute.models.checkpoint import read_checkpoint
 from jsdelta_db.compute.models.external import build_external
 from jsdelta_db.compute.models.sharpness import RADIUS, sharpness
 from jsdelta_db.compute.models.zoo import check_outputs
+from jsdelta_db.config.consent import require_consent
 from jsdelta_db.config.evaluation import TEMPERATURE_ONE
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import CheckpointError, StoreError
@@ -62,9 +63,11 @@ class LoadedModel:
         """The network with its verified weights, in eval mode on the device; takes images in [0, 1].
 
         Raises:
+            CodeError: the row names code of somebody's, and the user did not agree to run it.
             CheckpointError: the file is missing, cut short or altered.
             ModelOutputError: its outputs are not finite logits.
         """
+        require_consent(_code(self.row), is_given=self._bench.trusts_code)
         network = _build(self.row, self.dataset)
         path = self._bench.locate(self.row.checkpoint_uri or "")
         load_checkpoint(network, path, self.row.checkpoint_sha256 or "")
@@ -160,6 +163,11 @@ class LoadedModel:
                 write_model_baselines(session, key=key, means=computed)
             means.update(computed)
         return {pair: means[pair] for pair in wanted if pair in means}
+
+
+def _code(row: Model) -> str:
+    """Return the name of what builds a model."""
+    return str(row.recipe.get("factory" if row.name is not None else "arch", row.architecture))
 
 
 def _build(row: Model, dataset: Dataset) -> nn.Module:

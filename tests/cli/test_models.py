@@ -15,7 +15,7 @@ from tests.reading import ask, contents, judges_of, last_evaluation
 KEYS = [
     "model", "name", "dataset", "architecture", "method", "seed", "clean_accuracy", "sharpness", "ensembles",
 ]  # fmt: skip
-ADD = ["models", "add", "mine", "--factory", "tests.elsewhere:mlp", "--dataset", "digits"]
+ADD = ["models", "add", "mine", "--factory", "tests.elsewhere:mlp", "--dataset", "digits", "--force"]
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_member_of_two_ensembles_is_listed_once(tiny_copy, capsys):
         (
             ["--factory", "tests.elsewhere:wide"],
             1,
-            "does not fit the factory's network: size mis",
+            "does not fit the factory's network: 1.weight is (32, 64), the network's is (64, 64)",
         ),
         (["--factory", "tests.elsewhere:broken"], 1, "could not build the model: no such layer"),
         (["--factory", "nope"], 2, "unknown architecture 'nope'; there is: cnn-small"),
@@ -113,6 +113,13 @@ def test_what_can_not_be_added_is_one_line(options, code, fragment, tiny_copy, c
     assert contents(tiny_copy) == before
 
 
+def test_a_network_at_chance_needs_force(tiny_copy, checkpoint, capsys):
+    """What learned nothing is refused in a line that asks for its normalization; nothing is entered."""
+    before = contents(tiny_copy)
+    refused(capsys, tiny_copy, 1, "which is chance", *ADD[:-1], *checkpoint)
+    assert contents(tiny_copy) == before
+
+
 def test_a_factory_beside_the_user_is_found(tiny_copy, tmp_path, monkeypatch, capsys):
     """A module in the current folder can be named: the command looks there."""
     (tmp_path / "my_networks.py").write_text(
@@ -126,7 +133,7 @@ def test_a_factory_beside_the_user_is_found(tiny_copy, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     code, out, err = call(
         capsys, tiny_copy, "models", "add", "near", "--factory", "my_networks:make", "--checkpoint", "w.pt",
-        "--dataset", "digits",
+        "--dataset", "digits", "--force",
     )  # fmt: skip
     assert code == 0, err
     assert parse_table(out)[0]["name"] == "near"

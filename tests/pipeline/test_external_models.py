@@ -381,7 +381,7 @@ def test_a_name_names_one_model(added_copy, checkpoint, tmp_path):
     torch.save(elsewhere.bare().state_dict(), tmp_path / "other.pt")
     before = contents(added_copy)
     with pytest.raises(UsageError, match=r"there is another model 'mine' \(\w{16}\); choose another name"):
-        add(added_copy, tmp_path / "other.pt")
+        add(added_copy, tmp_path / "other.pt", force=True)
     with pytest.raises(UsageError, match=r"this model was added as 'mine' \(\w{16}\); use that name"):
         add(added_copy, checkpoint, "yours")
     assert contents(added_copy) == before

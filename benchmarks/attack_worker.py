@@ -37,11 +37,14 @@ def ours(job: dict[str, Any], dtype: torch.dtype) -> Attack:
     from jsdelta_db.compute.attacks.objectives import build_objective
     from jsdelta_db.compute.attacks.pgd import Steps, pgd
     from jsdelta_db.compute.attacks.prepare import prepare
+    from jsdelta_db.compute.models.memory_order import arrange
 
     eps = job["eps"]
-    prepared = prepare(
-        load_model(job["model"], job["checkpoint"], job["device"]), torch.device(job["device"]), dtype
-    )
+    with np.load(job["images"]) as arrays:
+        images = torch.from_numpy(arrays["x"][:32]).to(job["device"])
+    images = images.contiguous(memory_format=torch.channels_last)
+    model = arrange(load_model(job["model"], job["checkpoint"], job["device"]), images)
+    prepared = prepare(model, images, dtype)
 
     def attack(x: Tensor, target_label: Tensor, seed: int, steps: int) -> Tensor:
         start = (draw_start(x, eps, seed) / eps).contiguous(memory_format=torch.channels_last)

@@ -35,6 +35,7 @@ class RoleOptions:
     attacked: Attacked = "first"
     evaluators: options.Evaluators = None
     surrogates: Surrogates = None
+    trust_code: options.TrustCode = False
 
 
 Roles = Annotated[RoleOptions, Group(RoleOptions)]

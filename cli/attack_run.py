@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jsdelta_db.config.locations import Workspace
@@ -40,6 +41,11 @@ def run_attack(
         opened = open_bench(workspace)
     with opened as bench:
         result = attack_and_score(
-            bench, configs, request, rules=rules, extras=extras, keeps_samples=scoring.save_samples
+            replace(bench, trusts_code=roles.trust_code),
+            configs,
+            request,
+            rules=rules,
+            extras=extras,
+            keeps_samples=scoring.save_samples,
         )
     return tuple(result.evaluations), result.worked_on

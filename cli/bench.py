@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_bench(workspace: Workspace, *, makes_store: bool = False) -> Iterator["Workbench"]:
+def open_bench(
+    workspace: Workspace, *, makes_store: bool = False, trusts_code: bool = False
+) -> Iterator["Workbench"]:
     """Open a workspace for work.
 
     Raises:
@@ -24,5 +26,5 @@ def open_bench(workspace: Workspace, *, makes_store: bool = False) -> Iterator["
 
     if not makes_store:
         open_store(workspace.db_url).close()  # fails where there is none; a workbench would make one
-    with open_workbench(workspace, TerminalProgress()) as bench:
+    with open_workbench(workspace, TerminalProgress(), trusts_code=trusts_code) as bench:
         yield bench

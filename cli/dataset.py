@@ -53,6 +53,7 @@ def build(
     step_size: StepSize = None,
     eps: Eps = None,
     seed: Seed = 0,
+    trust_code: options.TrustCode = False,
     data_dir: options.DataDir = None,
     device: options.Device = None,
     dtype: options.DType = None,
@@ -74,7 +75,7 @@ def build(
         kind, steps, step_size, radius, images, seed, dtype or "auto", device or "auto"
     )
     workspace = ctx.obj.workspace(data_dir)
-    with open_bench(workspace) as bench:
+    with open_bench(workspace, trusts_code=trust_code) as bench:
         row, is_new = build_dataset(bench, request, ensemble=ensemble, name=name, member=member)
     facts = row.construction or {}
     line = {

@@ -122,6 +122,11 @@ def run(arguments: list[str]) -> int:
         return EXIT_NOT_READY if isinstance(error, StoreNotReadyError) else EXIT_FAILURE
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
+    except SystemExit as error:  # of a network's own code: the work is not done, whatever it says
+        if "_JSDELTA_COMPLETE" in os.environ:  # Typer's way to end after it has completed a line
+            raise
+        _print_error(f"code of the user's ended the program (SystemExit: {error})")
+        return EXIT_FAILURE
     except BrokenPipeError:
         _drop_output()  # the reader has gone (``| head``)
         return EXIT_FAILURE

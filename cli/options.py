@@ -1,6 +1,6 @@
 """Options that several commands share, and the records that groups of them make."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.models import OptionInfo
 
+from jsdelta_db.config.checks import DEVICES, DTYPES, check_choice
 from jsdelta_db.config.eps import parse_eps
 from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
 from jsdelta_db.config.locations import Workspace, resolve_workspace
@@ -76,6 +77,17 @@ def threshold(help: str, *names: str) -> OptionInfo:
     return option
 
 
+def choice(help: str, name: str, choices: Sequence[str]) -> OptionInfo:
+    """Return an option for one of some words; checked here, so that no finished work hides a slip."""
+
+    def parse(text: str) -> str:
+        check_choice(name, text, choices)
+        return text
+
+    option: OptionInfo = typer.Option(metavar="|".join(choices), parser=parse, help=help)
+    return option
+
+
 # The machine and the models.
 DataDir = Annotated[
     Path | None,
@@ -83,10 +95,8 @@ DataDir = Annotated[
         metavar="FOLDER", help="Folder with the data sets (JSDELTA_DATA_DIR; default: data in the workspace)."
     ),
 ]
-Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
-DType = Annotated[
-    str | None, typer.Option(metavar="auto|float32|bfloat16", help="Arithmetic inside the network.")
-]
+Device = Annotated[str | None, choice("Where to compute.", "device", DEVICES)]
+DType = Annotated[str | None, choice("Arithmetic inside the network.", "dtype", DTYPES)]
 Ensemble = Annotated[str | None, typer.Option(metavar="NAME", help="Name or uid of an ensemble.")]
 Evaluators = Annotated[
     list[str] | None,
@@ -94,6 +104,10 @@ Evaluators = Annotated[
         metavar="SET",
         help="Evaluators: an ensemble, NAME:1,2 or a model (repeatable); default: all others.",
     ),
+]
+TrustCode = Annotated[
+    bool,
+    typer.Option("--trust-code", help="Agree to run code (module:callable) that models of the store name."),
 ]
 
 # How samples are scored.

@@ -42,6 +42,7 @@ def score(
     library: Library = "unknown",
     norm: Norm = "linf",
     scoring: options.ScoringStored,
+    trust_code: options.TrustCode = False,
     data_dir: options.DataDir = None,
     device: options.Device = None,
 ) -> None:
@@ -60,7 +61,7 @@ def score(
     workspace = ctx.obj.workspace(data_dir)
     rules, extras, place = scoring.rules, scoring.extras, device or "auto"
     arrays = None if samples is None else read_file(samples)
-    with open_bench(workspace) as bench:
+    with open_bench(workspace, trusts_code=trust_code) as bench:
         if arrays is None:
             result = score_stored(
                 bench, attack or (), evaluators or (), rules=rules, extras=extras, device=place

@@ -39,6 +39,8 @@ def ui(ctx: typer.Context, port: Port = 5000, host: Host = "127.0.0.1") -> None:
 
 def _check_port(host: str, port: int) -> None:
     """Check that a port is free: MLflow's own error comes late and long."""
+    if not host:  # every address of this machine, for the system
+        raise UsageError("--host '' is no host name; try --host 127.0.0.1")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -47,7 +49,7 @@ def _check_port(host: str, port: int) -> None:
             raise UsageError(
                 f"--port {port} on {host} cannot be used ({error.strerror}); try --port {port + 1}"
             ) from error
-        except UnicodeError as error:
+        except (UnicodeError, TypeError) as error:  # both of a name that is none
             raise UsageError(f"--host {host!r} is no host name; try --host 127.0.0.1") from error
 
 

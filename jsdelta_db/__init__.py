@@ -12,7 +12,7 @@ Importing this package loads neither torch nor MLflow; the heavy parts load wher
 code, begin with ``pipeline/``: it walks one sample from the data set to its row.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ def open_workspace(
     *,
     data_dir: str | Path | None = None,
     progress: "Progress | None" = None,
+    trust_code: bool = False,
 ) -> "AbstractContextManager[Workbench]":
     """Open a workspace for work; a store that is missing is made.
 
@@ -42,16 +43,19 @@ def open_workspace(
     Args:
         folder: of the store and MLflow's files; ``JSDELTA_HOME`` or the current one if None.
         data_dir: folder of the data sets; ``JSDELTA_DATA_DIR`` or ``data`` in the workspace if None.
-        progress: gets bars and news; None for none.
+        progress: gets bars and news; if None, news are warnings and there are no bars.
+        trust_code: run code (``module:callable``) that models of the store name; what you name yourself runs
+            without it.
 
     Raises:
         UsageError, StoreError: the folder or the store cannot be used.
     """
-    from jsdelta_db.config.locations import resolve_workspace
+    from jsdelta_db.config.locations import as_path, resolve_workspace
+    from jsdelta_db.runtime.progress import Warnings
     from jsdelta_db.workbench.workbench import open_workbench
 
-    paths = (Path(part) if part else None for part in (folder, data_dir))
-    return open_workbench(resolve_workspace(*paths), progress)
+    place = resolve_workspace(as_path("folder", folder), as_path("data_dir", data_dir))
+    return open_workbench(place, progress or Warnings(), trusts_code=trust_code)
 
 
 def train(
@@ -80,9 +84,17 @@ def train(
     Raises:
         JsdeltaError: a name is not valid, data is missing, or a member cannot be trained.
     """
+    from jsdelta_db.config.checks import check, is_whole
     from jsdelta_db.config.recipes import get_recipe
     from jsdelta_db.pipeline.train import train_ensemble
+    from jsdelta_db.workbench.workbench import check_open
 
+    check_open(workspace)
+    check("recipe", recipe, isinstance(recipe, str), "a recipe's name, or a file that ends in .toml")
+    check("name", name, name is None or isinstance(name, str), "a name")
+    for field, value, least in (("seed", seed, 0), ("members", members, 1), ("jobs", jobs, 1)):
+        ok = (field == "members" and value is None) or is_whole(value, least)
+        check(field, value, ok, f"a whole number from {least}")
     chosen = get_recipe(recipe).override(members)
     return train_ensemble(workspace, chosen, seed=seed, name=name, download=download, jobs=jobs)
 
@@ -92,9 +104,9 @@ def attack(
     eps: float | Sequence[float],
     *,
     ensemble: str | None = None,
-    attacked: str = "first",
-    evaluators: Sequence[str] = (),
-    surrogates: Sequence[str] = (),
+    attacked: str | int = "first",
+    evaluators: str | Sequence[str] = (),
+    surrogates: str | Sequence[str] = (),
     **settings: Any,  # noqa: ANN401 AttackConfig's fields
 ) -> "Judged":
     """Attack members of an ensemble at every ε; the others judge the samples.
@@ -113,21 +125,23 @@ def attack(
         JsdeltaError: a name or a setting is not valid, or nothing could be attacked.
     """
     from jsdelta_db.config.attack import AttackConfig
-    from jsdelta_db.errors import UsageError
+    from jsdelta_db.config.checks import check_settings
+    from jsdelta_db.config.eps import as_radii
     from jsdelta_db.pipeline.attack import attack_and_score
     from jsdelta_db.pipeline.evaluation.roles import RoleRequest
+    from jsdelta_db.workbench.workbench import check_open
 
-    radii = sorted({float(each) for each in (eps if isinstance(eps, Iterable) else [eps])})
-    if not radii:
-        raise UsageError("eps is empty: must be one radius or more, such as 3 / 255")
-    configs = [AttackConfig(eps=each, **settings) for each in radii]
-    return attack_and_score(workspace, configs, RoleRequest(ensemble, attacked, evaluators, surrogates))
+    check_open(workspace)
+    request = RoleRequest.from_caller(ensemble, attacked, evaluators, surrogates)
+    check_settings(AttackConfig, settings, without=("eps",))
+    configs = [AttackConfig(eps=each, **settings) for each in as_radii(eps)]
+    return attack_and_score(workspace, configs, request)
 
 
 def score(
     workspace: "Workbench",
     attacks: str | Sequence[str],
-    evaluators: Sequence[str] = (),
+    evaluators: str | Sequence[str] = (),
     *,
     temperature: str = "1",
     device: str = "auto",
@@ -146,11 +160,17 @@ def score(
     Raises:
         JsdeltaError: a name is not valid, or the samples are not stored.
     """
+    from jsdelta_db.config.checks import check
     from jsdelta_db.config.evaluation import EvaluationConfig
+    from jsdelta_db.pipeline.evaluation.roles import as_references
     from jsdelta_db.pipeline.score import score_stored
+    from jsdelta_db.workbench.workbench import check_open
 
-    uids = [attacks] if isinstance(attacks, str) else attacks
-    return score_stored(workspace, uids, evaluators, rules=EvaluationConfig(temperature), device=device)
+    check_open(workspace)
+    uids, judges = as_references("attacks", attacks), as_references("evaluators", evaluators)
+    check("attacks", attacks, bool(uids), "one uid or more")
+    rules = EvaluationConfig(str(temperature))
+    return score_stored(workspace, uids, judges, rules=rules, device=device)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 a class, a function or a string

@@ -4,7 +4,8 @@
 
     JsdeltaError                    something failed; one line says what and what to do
     ├── UsageError                  a value the user typed is not valid
-    │   └── UnknownNameError        a name that does not exist (the message lists those that do)
+    │   ├── UnknownNameError        a name that does not exist (the message lists those that do)
+    │   └── CodeError               code that a row names, and nobody agreed to run
     ├── NothingToDoError            the store holds nothing for the command to work on
     ├── InUseError                  a row to be deleted is needed, or in work
     ├── DataError                   a data set is missing, damaged or altered
@@ -52,13 +53,17 @@ class UnknownNameError(UsageError):
         super().__init__(f"unknown {what} {name!r}; there is: {choices}{'; ' + hint if hint else ''}")
 
 
+class CodeError(UsageError):
+    """Code that a row of the store names, and that the user did not agree to run."""
+
+
 def one_of(choices: Iterable[str]) -> str:
     """Return choices as an error lists them: ``linf or l2``, ``target, margin, bug or feature``."""
     *others, last = choices
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of another library's error, for a message of ours; its type's name if empty."""
     return (str(error) or type(error).__name__).splitlines()[0]
 

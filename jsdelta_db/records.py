@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNTARGETED = -1  # requested_target of an attempt that may end at any wrong label
+SMALLEST_RHO = 0.05  # in bits, of a baseline that JSΔ may be divided by
+LARGEST_JS_DELTA = 1.0 / SMALLEST_RHO  # a divergence has at most one bit
 FILE_SPLIT = "file"  # the split of images that came with their samples and are stored beside them
+FOLDED, PLAIN = "folded", "plain"  # the copy of a model that gradient steps run on
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class Baseline:
     @property
     def is_defined(self) -> bool:
         """True if JSΔ may be divided by it: large and certain enough, on enough images."""
-        return self.rho >= 0.05 and self.standard_error <= 0.1 * self.rho and self.images >= 10
+        return self.rho >= SMALLEST_RHO and self.standard_error <= 0.1 * self.rho and self.images >= 10
 
 
 @dataclass(frozen=True, slots=True)

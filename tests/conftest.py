@@ -43,9 +43,17 @@ def made_once(shared_folder) -> Callable[[str, Callable[[Path], object]], Path]:
 def _clean_environment(monkeypatch):
     """No setting of the developer's machine reaches a test."""
     for name in list(os.environ):
-        if name.startswith("JSDELTA_") and name != "JSDELTA_TEST_POSTGRES_URL":
+        if name.startswith("JSDELTA_") and name not in ("JSDELTA_TEST_POSTGRES_URL", "JSDELTA_CONFIG_DIR"):
             monkeypatch.delenv(name)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _config_folder(tmp_path_factory):
+    """Consent to code that tests name is not kept among the developer's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JSDELTA_CONFIG_DIR", str(tmp_path_factory.mktemp("config")))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

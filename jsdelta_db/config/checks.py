@@ -1,9 +1,12 @@
 """Checks and limits that the configurations share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from numbers import Integral, Real
+from typing import Any
 
-from jsdelta_db.errors import UsageError, one_of
+from jsdelta_db.errors import UnknownNameError, UsageError, one_of
 
 DTYPES = ("auto", "float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -11,6 +14,15 @@ DEVICES = ("auto", "cpu", "cuda")
 NORMS = ("linf", "l2")
 # Beyond these a number was mistyped: it would compute for days, or no machine could hold it.
 MOST_EPOCHS, MOST_WIDTH, MOST_STEPS = 100_000, 4_096, 10_000
+
+KINDS: dict[str, type] = {"int": Integral, "float": Real, "str": str, "bool": bool, "None": type(None)}
+TITLES = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "True or False",
+    "None": "None",
+}
 
 
 def check(name: str, value: object, ok: bool, valid: str) -> None:
@@ -40,3 +52,29 @@ def is_positive(value: float) -> bool:
 def is_not_negative(value: float) -> bool:
     """Return whether a value is finite and not below 0."""
     return math.isfinite(value) and value >= 0
+
+
+def is_whole(value: Any, least: int) -> bool:  # noqa: ANN401 what a caller hands over
+    """Return whether a value is a whole number, of any integer type, and not below another."""
+    return isinstance(value, Integral) and value is not True and value is not False and int(value) >= least
+
+
+def check_settings(config: type[Any], settings: Mapping[str, Any], without: Sequence[str] = ()) -> None:
+    """Check that settings are fields of a configuration, and of their fields' types.
+
+    Args:
+        config: a dataclass whose fields are numbers, texts and flags with defaults.
+        without: fields that are given otherwise.
+
+    Raises:
+        UsageError: names what there is, or what a value must be.
+    """
+    known = {field.name: field for field in fields(config) if field.name not in without}
+    for name, value in settings.items():
+        if name not in known:
+            raise UnknownNameError("setting", name, known)
+        kind = known[name].type
+        allowed = (kind.__name__ if isinstance(kind, type) else str(kind)).split(" | ")
+        kinds = tuple(KINDS[each] for each in allowed)
+        ok = isinstance(value, kinds) and ("bool" in allowed) == isinstance(value, bool)
+        check(name, value, ok, " or ".join(TITLES[each] for each in allowed))

@@ -1,7 +1,12 @@
 """Perturbation sizes ε: parsed, formatted, and their limits."""
 
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
 from jsdelta_db.errors import UsageError
 
+SMALLEST = 1e-6  # the size of samples that change nothing: a radius is above 0
 LARGEST_L2 = 1000.0  # beyond the diagonal of a 1,000 × 1,000 image; a slip of the keyboard
 
 
@@ -50,3 +55,20 @@ def format_eps(eps: float, norm: str = "linf") -> str:
     if norm == "linf" and round(levels) >= 1 and abs(levels - round(levels)) < 1e-6:
         return f"{round(levels)}/255"
     return f"{levels:.4g}/255" if norm == "linf" else f"{eps:g}"
+
+
+def as_radii(given: object) -> list[float]:
+    """Return the radii that a caller in Python names, each once, ascending: a number, a list or an array.
+
+    Raises:
+        UsageError: anything else, or none.
+    """
+    plain = given.tolist() if hasattr(given, "tolist") else given  # NumPy's and torch's, of any shape
+    listed: list[Any] = (
+        list(plain) if isinstance(plain, Iterable) and not isinstance(plain, str | bytes) else [plain]
+    )
+    if not listed:
+        raise UsageError("eps is empty: must be one radius or more, such as 3 / 255")
+    if not all(isinstance(each, Real) and not isinstance(each, bool) for each in listed):
+        raise UsageError(f"eps {given!r} is not valid: must be one radius or more, such as 3 / 255")
+    return sorted({float(each) for each in listed})

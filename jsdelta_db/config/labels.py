@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from jsdelta_db.errors import UnknownNameError
 
+MOST_DIGITS = 18  # Python reads no number of thousands
+
 
 def find_label(text: str, classes: Sequence[str]) -> int | None:
     """Return the number of a label given by name or number; None if there is no such label.
@@ -13,7 +15,8 @@ def find_label(text: str, classes: Sequence[str]) -> int | None:
     """
     if text in classes:
         return list(classes).index(text)
-    return int(text) if text.isdecimal() and int(text) < len(classes) else None
+    is_number = text.isdecimal() and len(text) <= MOST_DIGITS
+    return int(text) if is_number and int(text) < len(classes) else None
 
 
 def parse_label(option: str, text: str, classes: Sequence[str], rules: Sequence[str] = ()) -> int:

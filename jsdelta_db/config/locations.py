@@ -5,6 +5,7 @@ and nothing is decoded, so that a folder may have any name.
 """
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,19 @@ class Workspace:
         return self.root / "mlruns"
 
 
+def as_path(name: str, value: object) -> Path | None:
+    """Return a folder that a caller names; None for None or nothing.
+
+    Raises:
+        UsageError: neither text nor a path.
+    """
+    if value is None or (isinstance(value, str) and not value):
+        return None
+    if not isinstance(value, str | Path):
+        raise UsageError(f"{name} {value!r} is not valid: must be a folder's path")
+    return Path(value)
+
+
 def sqlite_url(file: Path) -> str:
     """Return the address of a SQLite file."""
     return f"sqlite:///{file}"
@@ -48,6 +62,20 @@ def sqlite_file(url: str) -> Path | None:
     scheme, found, name = url.partition(":///")
     is_file = found and scheme.partition("+")[0] == "sqlite" and name not in ("", ":memory:")
     return Path(name) if is_file else None
+
+
+def config_folder() -> Path:
+    """Return the folder for what is kept per user and machine (JSDELTA_CONFIG_DIR)."""
+    given = os.environ.get("JSDELTA_CONFIG_DIR")
+    if given:
+        return Path(given)
+    shared = Path(os.environ.get("XDG_CONFIG_HOME") or "")
+    if not shared.is_absolute():  # unset, or not as its specification wants it
+        try:
+            shared = Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".config")
+        except RuntimeError:  # a user without a home keeps nothing
+            shared = Path("/nonexistent")
+    return shared / "jsdelta"
 
 
 def resolve_workspace(folder: Path | None = None, data_dir: Path | None = None) -> Workspace:

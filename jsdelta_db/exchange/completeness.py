@@ -3,17 +3,15 @@
 from sqlalchemy import Connection, func, select
 
 from jsdelta_db.errors import StoreError
-from jsdelta_db.store.attempts import MOST_IMAGES
-from jsdelta_db.store.schema import Attack, Dataset, Evaluation, Sample, Score
+from jsdelta_db.store.schema import Evaluation, Sample, Score
 
 
 def check_attack(connection: Connection, uid: str, attack_id: int, planned: int) -> None:
-    """Check that an attack has a sample for each planned attempt, and that labels and images can exist.
+    """Check that an attack has a sample for each planned attempt.
 
     Raises:
-        StoreError: they are not as many as planned, or a label or image is out of range.
+        StoreError: they are not as many as planned.
     """
-    _check_ranges(connection, uid, attack_id)
     count = connection.scalar(select(func.count()).where(Sample.attack_id == attack_id))
     if count != planned:
         raise _incomplete("attack", uid, count, planned)
@@ -41,15 +39,3 @@ def check_evaluation(connection: Connection, uid: str, evaluation_id: int, plann
 
 def _incomplete(kind: str, uid: str, count: int | None, planned: int) -> StoreError:
     return StoreError(f"{kind} {uid} has {count} of {planned} rows planned; it stays unfinished here")
-
-
-def _check_ranges(connection: Connection, uid: str, attack_id: int) -> None:
-    classes = connection.scalar(select(Dataset.classes).join(Attack).where(Attack.id == attack_id)) or []
-    labels = (Sample.source_label, Sample.target_label)
-    bounds = [*((label, 0, len(classes)) for label in labels), (Sample.sample_index, 0, MOST_IMAGES)]
-    for column, low, end in bounds:
-        ends = select(func.min(column), func.max(column)).where(Sample.attack_id == attack_id)
-        smallest, largest = connection.execute(ends).one()
-        if smallest is not None and not low <= smallest <= largest < end:
-            wrong = smallest if smallest < low else largest
-            raise StoreError(f"attack {uid}: {column.key} {wrong} is not valid: must be {low} to {end - 1}")

@@ -1,6 +1,5 @@
 """Export as a source: checked as a whole before a row of it is used."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -8,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jsdelta_db.errors import StoreError
+from jsdelta_db.exchange.contents import Contents
 from jsdelta_db.exchange.manifest import FILES, Manifest, read_manifest, table_path
 from jsdelta_db.exchange.parquet import read_parquet, read_runs
 from jsdelta_db.exchange.revisions import added_since
-from jsdelta_db.exchange.source import check_counts, check_uri, list_files
+from jsdelta_db.exchange.source import check_uri, list_files
 from jsdelta_db.exchange.tables import Batch, PortableTable, Row, portable_tables, run_tables
 from jsdelta_db.runtime.files import sha256_of_file
 from jsdelta_db.store.schema import FINISHED
@@ -109,28 +109,17 @@ class FolderSource:
     def _check_children(self, known: dict[str, set[str]]) -> dict[str, int]:
         """Check every row that belongs to a run; return how many rows each table has."""
         counts: dict[str, int] = {}
-        attempts: dict[str, dict[str, Any]] = {}  # by table and run a running hash: batches end anywhere
-        of_runs: dict[tuple[str, str], int] = {}
+        contents = Contents(self.title, self.runs, run_tables())
         for table in portable_tables().values():
             if table.is_run:
                 counts[table.name] = len(self.runs(table))
                 continue
-            digests = attempts.setdefault(table.name, {}) if table.is_bulk else None
             counts[table.name] = 0
             for uid, rows in self._groups(table):
                 counts[table.name] += len(rows)
-                of_runs[table.name, uid] = of_runs.get((table.name, uid), 0) + len(rows)
                 self._check_rows(table, rows, known)
-                if digests is not None:
-                    keys = "".join(f"{row[1]}:{row[2]};" for row in rows)
-                    digests.setdefault(uid, hashlib.sha256()).update(keys.encode())
-        check_counts(self, lambda table, uid: of_runs.get((table.name, uid), 0))
-        found = {name: {uid: each.digest() for uid, each in some.items()} for name, some in attempts.items()}
-        for row in self.runs(portable_tables()["evaluation"]):
-            if found["score"].get(row["uid"]) != found["sample"].get(row["attack_uid"]):
-                raise StoreError(
-                    f"{self.title}: evaluation {row['uid']} has scores of other samples than its attack's"
-                )
+                contents.add(table, uid, rows)
+        contents.finish()
         return counts
 
     def _groups(self, table: PortableTable) -> Iterator[tuple[str, Batch]]:

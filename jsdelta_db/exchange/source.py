@@ -1,13 +1,14 @@
 """Sources of rows and files: another store; an export in :mod:`~jsdelta_db.exchange.export_source`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, DateTime, RowMapping, func, select
+from sqlalchemy import ColumnElement, Connection, DateTime, RowMapping, select
 
 from jsdelta_db.errors import StoreError
+from jsdelta_db.exchange.contents import Contents
 from jsdelta_db.exchange.tables import Batch, PortableTable, Row, children_of, portable_tables, run_tables
 from jsdelta_db.store.schema import FINISHED
 
@@ -116,10 +117,15 @@ class StoreSource:
         return self._root / uri
 
     def check(self, tables: Sequence[PortableTable], *, with_files: bool) -> None:
-        """Check that paths lie in the workspace, files exist and each planned attempt has a row."""
+        """Check that paths lie in the workspace, values can be, rows fit each other, and files exist."""
         self._check_uris()
-        if "attack" in [table.name for table in tables]:
-            check_counts(self, self._count)
+        contents = Contents(self.title, self.runs, tables)
+        for table in tables:
+            for child in children_of(table):
+                for row in self.runs(table):
+                    for rows in self.rows_of(child, row["uid"]):
+                        contents.add(child, row["uid"], rows)
+        contents.finish()
         for uri in list_files(self) if with_files else ():
             if not self.locate(uri).is_file():
                 raise StoreError(
@@ -134,9 +140,6 @@ class StoreSource:
                     check_uri(self.title, row[name], is_file=False)
         for uri in list_files(self):
             check_uri(self.title, uri)
-
-    def _count(self, table: PortableTable, uid: str) -> int:
-        return self._connection.scalar(select(func.count()).where(self._belongs(table, uid))) or 0
 
     def _belongs(self, table: PortableTable, uid: str) -> ColumnElement[bool]:
         return table.owner_column == self._ids[table.owner_table.name][uid]
@@ -153,22 +156,6 @@ def planned_rows(source: Source) -> dict[tuple[str, str], int]:
     return planned | {
         ("evaluation", row["uid"]): planned["attack", row["attack_uid"]] for row in source.runs(evaluations)
     }
-
-
-def check_counts(source: Source, count: Callable[[PortableTable, str], int]) -> None:
-    """Refuse an attack or evaluation without a row for each attempt that was planned.
-
-    Raises:
-        StoreError: names the first one, and both numbers.
-    """
-    tables = {"attack": "sample", "evaluation": "score"}
-    for (name, uid), wanted in planned_rows(source).items():
-        found = count(portable_tables()[tables[name]], uid)
-        if found != wanted:
-            raise StoreError(
-                f"{source.title}: {name} {uid} has {found} rows of {tables[name]}, {wanted} were planned; "
-                "see jsdelta db check where it came from"
-            )
 
 
 def list_files(source: Source) -> dict[str, str]:

@@ -6,13 +6,16 @@ from pathlib import Path
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.orm import Session
 
+from jsdelta_db.errors import one_of
 from jsdelta_db.runtime.files import sha256_of_file
 from jsdelta_db.store.altered import KINDS, list_altered, list_altered_baselines
 from jsdelta_db.store.derived import differs
+from jsdelta_db.store.ranges import CHOICES, RANGES, shown
 from jsdelta_db.store.schema import (
     FINISHED,
     Attack,
     AttackChunk,
+    Base,
     Dataset,
     Evaluation,
     EvaluationChunk,
@@ -28,8 +31,9 @@ from jsdelta_db.store.segments import read_attempts
 def find_problems(connection: Connection, root: Path) -> Iterator[str]:
     """Yield one line for each inconsistency.
 
-    Checks the database's own integrity, evaluators against the attacked models, chunks and rows against
-    their plan, scores against samples, columns against rows, and rows and files against their hashes.
+    Checks the database's own integrity, values against their ranges, evaluators against the attacked
+    models, chunks and rows against their plan, scores against samples, columns against rows, and rows and
+    files against their hashes.
 
     Args:
         root: the workspace that file paths are relative to.
@@ -40,12 +44,30 @@ def find_problems(connection: Connection, root: Path) -> Iterator[str]:
                 yield f"database: {line}"
         for table, *_ in connection.execute(text("PRAGMA foreign_key_check")):
             yield f"database: a row of {table} points to one that is not there"
+    yield from _check_ranges(connection)
     yield from _check_weights(connection)
     yield from _check_chunks(connection)
     yield from _check_samples(connection)
     yield from _check_evaluations(connection)
     yield from _check_digests(connection)
     yield from _check_files(connection, root)
+
+
+def _check_ranges(connection: Connection) -> Iterator[str]:
+    """Yield columns with values that there cannot be."""
+    for table, limits in RANGES.items():
+        columns = Base.metadata.tables[table].c
+        ends = [end for name in limits for end in (func.min(columns[name]), func.max(columns[name]))]
+        found = connection.execute(select(*ends)).one()
+        for name, low, high in zip(limits, found[::2], found[1::2], strict=True):
+            for value in {low, high} - {None}:
+                if not isinstance(value, int | float) or not limits[name][0] <= value <= limits[name][1]:
+                    yield f"{table}.{name}: {value!r} is not valid: must be {shown(limits[name])}"
+    for table, choices in CHOICES.items():
+        for name, valid in choices.items():
+            column = Base.metadata.tables[table].c[name]
+            for (value,) in connection.execute(select(column).where(column.not_in(valid)).distinct()):
+                yield f"{table}.{name}: {value!r} is not valid: must be {one_of(map(repr, valid))}"
 
 
 def _check_weights(connection: Connection) -> Iterator[str]:
@@ -97,6 +119,8 @@ def _check_chunks(connection: Connection) -> Iterator[str]:
         if run is Evaluation:
             statement = statement.join(Attack, Attack.id == Evaluation.attack_id)
         for uid, planned, size, n, last, attempts, largest in connection.execute(statement):
+            if not isinstance(size, int) or size < 1:
+                continue  # said already: out of range
             if (n, last + 1, attempts) != (-(-planned // size), n, planned) or largest > size:
                 yield (
                     f"{run.__tablename__} {uid}: {planned} attempts planned in chunks of {size}, "

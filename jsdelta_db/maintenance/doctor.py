@@ -54,7 +54,7 @@ def _computing() -> list[Row]:
     dtype = str(resolve_dtype("auto", device)).removeprefix("torch.")
     return [
         _row("device", "ok", f"{device.type} ({name}), {torch.get_num_threads()} threads"),
-        _row("dtype auto", "ok", f"{dtype} inside the networks, by a short probe"),
+        _row("dtype auto", "ok", f"{dtype} inside the networks, by what the device can do"),
     ]
 
 

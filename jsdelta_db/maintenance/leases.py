@@ -13,7 +13,7 @@ from jsdelta_db.runtime import leases
 from jsdelta_db.runtime.leases import describe, is_alive, is_elsewhere
 from jsdelta_db.store import runs
 from jsdelta_db.store.clock import read_clock
-from jsdelta_db.store.schema import LEASED, PENDING, RUNNING
+from jsdelta_db.store.schema import LEASED, PENDING, RUNNING, Lease
 from jsdelta_db.workbench.claims import POLL_SECONDS, Wait
 from jsdelta_db.workbench.workbench import Workbench
 
@@ -31,7 +31,7 @@ def break_leases(bench: Workbench) -> list[str]:
         ahead = _release_silent(bench, released)
         if ahead is None or time.monotonic() > end:
             return [
-                f"released {count} unfinished part{'s' if count > 1 else ''} of {describe(owner)}, which is silent"
+                f"released what {describe(owner)} was working on ({count}): nothing was heard of it"
                 for owner, count in released.items()
             ]
         wait.once(ahead)
@@ -44,6 +44,7 @@ def _release_silent(bench: Workbench, released: Counter[str]) -> str | None:
         now = read_clock(session)
         for table in LEASED:
             for row in session.scalars(select(table).where(table.status == RUNNING)):
+                assert isinstance(row, Lease)
                 if row.owner is None or not is_elsewhere(row.owner):
                     continue  # of this host: the next command sees at once that a process is gone
                 if not is_alive(row.owner, row.heartbeat_at, now):

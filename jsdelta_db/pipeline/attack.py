@@ -13,6 +13,7 @@ from jsdelta_db.pipeline.evaluation.judges import check_judges
 from jsdelta_db.pipeline.evaluation.plan import plan_attack
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest, check_models, find_roles, open_roles
 from jsdelta_db.pipeline.evaluation.work import Extras, Judged, work_on
+from jsdelta_db.samples.origins import remark_on_split
 from jsdelta_db.workbench.workbench import Workbench
 
 
@@ -51,6 +52,9 @@ def attack_and_score(
     for roles in opened:
         check_models(roles, first.split)
     check_judges(opened)
+    if first.split != "attack":
+        n = min(first.images or len(dataset.splits[first.split]), len(dataset.splits[first.split]))
+        bench.progress.report(remark_on_split(first.split, n, n))
     plans = []
     for roles in opened:
         for config in numbered:

@@ -13,6 +13,7 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import save_checkpoint
 from jsdelta_db.compute.models.external import ExternalModel, build_external, load_external
 from jsdelta_db.compute.training import accuracy
+from jsdelta_db.config.consent import give_consent
 from jsdelta_db.config.evaluation import lowest_accuracy
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.names import check_name, check_text
@@ -119,6 +120,7 @@ def open_external(data_dir: Path, request: ExternalRequest) -> ExternalNetwork:
     if request.dataset not in data.LOADERS:
         raise UnknownNameError("dataset", request.dataset, data.LOADERS)
     dataset = data.load(request.dataset, data_dir)
+    give_consent(request.factory)  # by typing it
     recipe = ExternalModel(request.factory, *_normalization(dataset, request.mean, request.std)).as_recipe()
     network = load_external(build_external(recipe, dataset), request.checkpoint)
     device = resolve_device("auto")

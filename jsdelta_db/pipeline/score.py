@@ -18,6 +18,7 @@ from jsdelta_db.pipeline.evaluation.roles import (
 from jsdelta_db.pipeline.evaluation.work import Extras, Judged, work_on
 from jsdelta_db.samples.chunks import check_stored
 from jsdelta_db.samples.foreign_file import ForeignSamples
+from jsdelta_db.samples.origins import remark_on_images
 from jsdelta_db.store.attempts import list_label_pairs
 from jsdelta_db.store.references import get_attack
 from jsdelta_db.store.schema import Attack
@@ -101,5 +102,7 @@ def score_foreign(
     (roles,) = open_roles(bench, found, device)
     samples = check(roles.dataset)
     check_judges([roles])
+    for line in (*samples.remarks, *remark_on_images(samples.x, samples.split, roles.dataset)):
+        bench.progress.report(line)
     plan, measured = plan_foreign(roles, samples, rules)
     return work_on(bench, f"score {samples.library}", [plan], extras), measured

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from jsdelta_db.compute.models.zoo import find_factory
 from jsdelta_db.compute.training import find_method
+from jsdelta_db.config.consent import give_consent
 from jsdelta_db.config.names import check_name
 from jsdelta_db.config.recipes import Recipe
 from jsdelta_db.errors import UnknownNameError
@@ -130,6 +131,7 @@ def check_training(
     if known_datasets is not None and recipe.train.dataset not in known_datasets:
         raise UnknownNameError("dataset", recipe.train.dataset, known_datasets)
     for arch in recipe.archs or (recipe.train.arch,):
+        give_consent(arch)  # by typing it
         find_factory(arch)
     find_method(recipe.train.method)
     resolve_device(recipe.train.device)

@@ -8,13 +8,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jsdelta_db.compute.data import Dataset
+from jsdelta_db.config.checks import check as check_value
 from jsdelta_db.config.evaluation import DEFAULT_BETA, EvaluationConfig, check_beta
-from jsdelta_db.config.locations import resolve_workspace
+from jsdelta_db.config.locations import as_path, resolve_workspace
 from jsdelta_db.pipeline.evaluation.foreign import Measured
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.score import score_foreign
+from jsdelta_db.runtime.progress import Warnings
 from jsdelta_db.samples.foreign_file import ForeignSamples, check_samples
+from jsdelta_db.samples.given_arrays import as_array
 from jsdelta_db.store.reading import fetch, reading
+from jsdelta_db.store.session import open_store
 from jsdelta_db.workbench.workbench import open_workbench
 
 VERDICTS = """
@@ -64,7 +68,7 @@ def judge(
     *,
     ensemble: str | None = None,
     attacked: str | int = "first",
-    evaluators: Sequence[str] = (),
+    evaluators: str | Sequence[str] = (),
     library: str = "unknown",
     norm: str = "linf",
     temperature: str = "1",
@@ -83,29 +87,34 @@ def judge(
         label, target_label: whole numbers ``(n,)``; no targets for untargeted samples.
         ensemble: name or uid; the newest finished one if None.
         attacked: the model that they were made against: ``first``, a member's seed or a model.
-        evaluators: references; the ensemble's other members if empty.
+        evaluators: references, or one that names a whole set; the ensemble's other members if empty.
         library: that made them, such as ``torchattacks==3.5.1``.
         workspace: folder of the store; the current one (or ``JSDELTA_HOME``) if None.
 
+    Warns:
+        UserWarning: what makes the verdict doubtful, such as images that every model has seen.
+
     Raises:
+        StoreNotReadyError: there is no store in the workspace.
         JsdeltaError: the arrays or a name are not valid; nothing is stored.
     """
-    given = {"x": x, "x_adv": x_adv, "label": label, "target_label": target_label}
-    arrays = {name: np.asarray(value) for name, value in given.items() if value is not None}
-    place = resolve_workspace(*(Path(part) if part else None for part in (workspace, data_dir)))
+    arrays = {name: as_array(value, name) for name, value in (("x", x), ("x_adv", x_adv), ("label", label))}
+    if target_label is not None:
+        arrays["target_label"] = as_array(target_label, "target_label")
+    for name, text in (("library", library), ("norm", norm)):
+        check_value(name, text, isinstance(text, str), "text")
+    request = RoleRequest.from_caller(ensemble, attacked, evaluators)
+    rules = EvaluationConfig(str(temperature))
+    place = resolve_workspace(as_path("workspace", workspace), as_path("data_dir", data_dir))
+    open_store(place.db_url).close()  # fails where there is none; a workbench would make one
     samples: list[ForeignSamples] = []
 
     def check(dataset: Dataset) -> ForeignSamples:
         samples.append(check_samples(arrays, dataset, library=library, norm=norm))
         return samples[0]
 
-    with open_workbench(place) as bench:
-        judged, measured = score_foreign(
-            bench,
-            check,
-            RoleRequest(ensemble=ensemble, attacked=str(attacked), evaluators=evaluators),
-            rules=EvaluationConfig(temperature),
-        )
+    with open_workbench(place, Warnings()) as bench:
+        judged, measured = score_foreign(bench, check, request, rules=rules)
     with reading(place.db_url) as connection:
         rows = fetch(connection, VERDICTS, uid=judged.evaluations[0])
     of_attempt = {(index, target): (success, js_delta) for index, target, success, js_delta in rows}

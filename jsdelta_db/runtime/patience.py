@@ -2,12 +2,14 @@
 
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 Result = TypeVar("Result")
+Waiting: TypeAlias = "queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]"
 
 GRACE_SECONDS = 0.5  # for a call in progress when Ctrl-C comes: one that gets an answer ends well before
 
@@ -32,7 +34,7 @@ class LimitedCalls:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._waiting: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] | None = None
+        self._waiting: Waiting | None = None
 
     def make(self, call: Callable[[], Result], limit: Limit, tell: Callable[[], None]) -> Result:
         """Make a call and return its result; its errors are raised here.
@@ -58,17 +60,19 @@ class LimitedCalls:
             raise NoAnswerError(f"no answer within {limit.give_up:g} seconds")
         return future.result()
 
-    def _start(self) -> "queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]]":
+    def _start(self) -> Waiting:
         if self._waiting is None:
             self._waiting = queue.SimpleQueue()
+            weakref.finalize(self, self._waiting.put, None)  # the thread ends with whoever makes calls
             threading.Thread(target=_work, args=(self._waiting,), name=self._name, daemon=True).start()
         return self._waiting
 
 
-def _work(waiting: "queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]]") -> None:
-    while True:
-        future, call = waiting.get()
+def _work(waiting: Waiting) -> None:
+    while (given := waiting.get()) is not None:
+        future, call = given
         try:
             future.set_result(call())
         except BaseException as error:  # noqa: BLE001 raised where the call was made
             future.set_exception(error)
+        del given, future, call  # they may hold whoever made the call

@@ -1,5 +1,6 @@
 """Progress: the interface that long work reports to; the library itself never prints."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -36,3 +37,11 @@ class Silent:
             del done, note
 
         yield advance
+
+
+class Warnings(Silent):
+    """For callers without a terminal of ours: messages are warnings, which notebooks show."""
+
+    def report(self, message: str) -> None:
+        """Warn, each time anew."""
+        warnings.warn(message, UserWarning, stacklevel=2)

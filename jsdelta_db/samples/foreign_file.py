@@ -1,7 +1,10 @@
 """Foreign samples: arrays from any tool, checked before a row is made."""
 
 import hashlib
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +19,20 @@ from jsdelta_db.compute.attacks import BALLS
 from jsdelta_db.compute.attacks.preflight import check_attempts, check_images
 from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.data.dataset import as_unit_range
+from jsdelta_db.config.eps import LARGEST_L2, SMALLEST, format_eps
 from jsdelta_db.config.names import check_text
 from jsdelta_db.errors import DataError, UsageError, one_of
 from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Attempts
 from jsdelta_db.store.image_keys import SPLITS, Keys, content_key, split_keys
 
 ARRAYS = ("x", "x_adv", "label", "target_label")
+# What NumPy and zipfile raise at a file that is none, was damaged, encrypted or packed in an unknown way.
+DAMAGED = (
+    ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, IndexError, OverflowError,
+    RuntimeError, SyntaxError, struct.error, tokenize.TokenError,
+)  # fmt: skip
 CLAIMS = ("eps", "success")  # of the tool about its samples, if the file holds them
+MOST_SHOWN = 40  # characters of a claim that is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,8 @@ class ForeignSamples:
         library: that made them, with its version if that was given.
         norm: to measure their size in.
         fingerprint: sha256 of the arrays.
-        claims: the tool's own ``eps`` and ``success``.
+        eps_claimed, success_claimed: the tool's own, the latter ``(n,)``; None if it claims nothing.
+        remarks: lines for people: what else the arrays held that is no such claim.
     """
 
     x: Tensor
@@ -48,7 +59,9 @@ class ForeignSamples:
     library: str
     norm: str
     fingerprint: str
-    claims: Mapping[str, NDArray[Any]]
+    eps_claimed: float | None
+    success_claimed: NDArray[np.bool_] | None
+    remarks: tuple[str, ...]
 
 
 def read_file(path: Path) -> dict[str, NDArray[Any]]:
@@ -64,23 +77,36 @@ def read_file(path: Path) -> dict[str, NDArray[Any]]:
             arrays = np.load(file, allow_pickle=False)
             if isinstance(arrays, np.ndarray):
                 raise DataError(f"--samples {path} holds a single array; {advice}")
-            names = [name for name in (*ARRAYS, *CLAIMS) if name in arrays.files]
-            found = {name: arrays[name] for name in names}
+            found = {name: arrays[name] for name in ARRAYS if name in arrays.files}
+            found |= {name: _read_claim(arrays, name) for name in CLAIMS if name in arrays.files}
             there = ", ".join(arrays.files) or "nothing"
     except OSError as error:
         raise DataError(
             f"--samples {path} cannot be read ({error.strerror or error}); give an .npz file"
         ) from error
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except MemoryError as error:
+        raise DataError(f"--samples {path} holds an array larger than this machine's memory") from error
+    except DAMAGED as error:
         if "pickle" in str(error).lower() or "object" in str(error).lower():
             raise DataError(
                 f"--samples {path} holds pickled objects, which could run code; save plain arrays"
             ) from error
         raise DataError(f"--samples {path} is not a readable .npz file; {advice}") from error
+    foreign = [name for name, array in found.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise DataError(f"--samples {path}: {foreign[0]} is no array; {advice}")
     missing = [name for name in ARRAYS[:3] if name not in found]
     if missing:
         raise DataError(f"--samples {path} lacks {', '.join(missing)} (it holds {there}); {advice}")
     return found
+
+
+def _read_claim(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    """Return a claim; in place of one that is pickled, such as None, an array that holds nothing."""
+    try:
+        return arrays[name]
+    except ValueError:
+        return np.array(None)
 
 
 def check_samples(
@@ -111,8 +137,48 @@ def check_samples(
     digest = hashlib.sha256()
     for part in (x.numpy(), x_adv.numpy(), source, target):
         digest.update(np.ascontiguousarray(part).data)
-    claims = {name: np.asarray(given[name]) for name in CLAIMS if name in given}
-    return ForeignSamples(x, x_adv, attempts, split, keys, library, norm, digest.hexdigest(), claims)
+    eps, success, remarks = _read_claims(given, len(x))
+    if torch.equal(x, x_adv):
+        remarks += (
+            f"x_adv is x: nothing was changed; ε is stored as {format_eps(SMALLEST, norm)}, never as 0",
+        )
+    return ForeignSamples(
+        x, x_adv, attempts, split, keys, library, norm, digest.hexdigest(), eps, success, remarks
+    )
+
+
+def _read_claims(
+    given: Mapping[str, NDArray[Any]], n: int
+) -> tuple[float | None, NDArray[np.bool_] | None, tuple[str, ...]]:
+    """Return what the tool claims, and a line for each claim that says nothing: it is beside the point."""
+    eps, success = (np.asarray(given[name]) if name in given else None for name in CLAIMS)
+    remarks = []
+    if eps is not None and not (eps.size and _is_number(eps) and ((eps >= 0) & (eps <= LARGEST_L2)).all()):
+        remarks.append(
+            f"eps of the samples is passed over: it is {_show(eps)}, no size from 0 to {LARGEST_L2:g}"
+        )
+        eps = None
+    if success is not None and not (success.shape == (n,) and _is_number(success)):
+        remarks.append(
+            f"success of the samples is passed over: it is {_show(success)}, no yes or no a sample"
+        )
+        success = None
+    return (
+        None if eps is None else float(eps.max()),
+        None if success is None else success.astype(bool),
+        tuple(remarks),
+    )
+
+
+def _is_number(array: NDArray[Any]) -> bool:
+    return array.dtype.kind in "biuf" and bool(np.isfinite(array).all())
+
+
+def _show(array: NDArray[Any]) -> str:
+    """Return one value of a plain type, else type and shape."""
+    if array.ndim == 0 and array.dtype.kind in "biufU":
+        return repr(array.item())[:MOST_SHOWN]
+    return f"{array.dtype} of shape {array.shape}"
 
 
 def _check_shapes(arrays: Mapping[str, NDArray[Any]], dataset: Dataset) -> None:

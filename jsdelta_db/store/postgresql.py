@@ -64,7 +64,7 @@ class Watch:
             raise psycopg.OperationalError("it does not answer")
 
 
-class LimitedConnection(psycopg.Connection[Any]):  # type: ignore[misc] psycopg is optional
+class LimitedConnection(psycopg.Connection[Any]):  # type: ignore[misc]  # it is optional
     """A connection that gives up a server that does not answer."""
 
     watch: Watch

@@ -24,7 +24,7 @@ from jsdelta_db.store.schema import (
     Model,
 )
 
-SEEDS = re.compile(r"\d+(,\d+)*")
+SEEDS = re.compile(r"\d{1,18}(,\d{1,18})*")
 MOST_LISTED = 8  # uids in one message, the newest
 
 

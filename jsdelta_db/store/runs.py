@@ -105,10 +105,10 @@ def take(lease: Lease, now: float) -> None:
     lease.status, lease.owner, lease.heartbeat_at = RUNNING, current_owner(), now
 
 
-def hold(lease: Lease) -> None:
+def hold(lease: Lease, now: float) -> None:
     """Keep a row from being deleted while this process works on it: one of several may hold it for all."""
-    if is_free(lease):
-        take(lease)
+    if is_free(lease, now):
+        take(lease, now)
 
 
 def leave(lease: Lease, status: str) -> None:
@@ -141,7 +141,8 @@ def claim_chunk(session: Session, attack: Attack, evaluation: Evaluation) -> Chu
         The work; the owner to wait for, if live processes hold all that is left; None if nothing is left.
     """
     serialize(session, f"chunks of {attack.uid}")
-    hold(session.get_one(Evaluation, evaluation.id, populate_existing=True))
+    now = read_clock(session)
+    hold(session.get_one(Evaluation, evaluation.id, populate_existing=True), now)
     rows = session.execute(
         select(AttackChunk, EvaluationChunk)
         .join(EvaluationChunk, EvaluationChunk.position == AttackChunk.position)
@@ -152,7 +153,7 @@ def claim_chunk(session: Session, attack: Attack, evaluation: Evaluation) -> Chu
         )
         .order_by(AttackChunk.position)
     ).all()
-    busy, now = None, read_clock(session)
+    busy = None
     for attack_chunk, evaluation_chunk in rows:
         attacked = attack_chunk.status == FINISHED
         if not is_free(evaluation_chunk, now):

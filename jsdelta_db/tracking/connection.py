@@ -1,6 +1,7 @@
 """MLflow connection of a workspace: opened at the first call, and given up at the first failure."""
 
 import os
+import sqlite3
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -115,18 +116,16 @@ class Connection:
         self._report(f"waiting for MLflow at {self.shown_uri}, which does not answer")
 
     def _explain(self, error: Exception) -> str:
-        if isinstance(error, NoAnswerError):
+        if isinstance(error, NoAnswerError | sqlite3.Error):
             return f"{self.shown_uri}: {error}"
         # MLflow's messages hold the server's address as it was configured, password and all.
         message = redact(str(error), [self.uri]).strip()
         reason = (message.splitlines() or [type(error).__name__])[0][:160]
-        if "database is locked" in message:
-            reason = f"{self.shown_uri} is locked by another process"
         return f"{type(error).__name__}: {reason}"
 
     def _open(self) -> "MlflowClient":
         with quiet():
-            import mlflow  # noqa: F401 takes seconds, in which nobody is waited for
+            from mlflow import MlflowClient  # noqa: F401 takes seconds, in which nobody is waited for
 
             self._client = self._calls.make(self._connect, self._usual_limit, self._tell)
         return self._client
@@ -143,7 +142,7 @@ class Connection:
         from sqlalchemy import make_url
 
         named = make_url(self.uri).database if self.uri.startswith("sqlite:///") else None
-        return Path(named).absolute() if named else None
+        return Path(named).absolute() if named and named != ":memory:" else None
 
     def _connect(self) -> "MlflowClient":
         """Return a client, once our experiment is there; one process at a time makes a file."""

@@ -13,7 +13,7 @@ from jsdelta_db.config.locations import sqlite_url
 from jsdelta_db.runtime.files import write_atomically
 
 MADE_WHOLE = 0x6A73  # in the file's header, where MLflow writes nothing: made here, so nothing is missing
-LOCK_SECONDS = 5.0
+LOCK_SECONDS = 12.0
 KEPT_BY_MLFLOW = ("alembic_version", "workspaces")  # filled by its migrations
 
 

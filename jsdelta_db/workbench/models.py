@@ -1,14 +1,15 @@
 """Models in use: networks loaded when first needed, outputs computed once and stored."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from jsdelta_db.compute import data
 from jsdelta_db.compute.attacks import PreparedModel, prepare
@@ -17,14 +18,17 @@ from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.metrics import compare_labels, fit_temperature
 from jsdelta_db.compute.models import build_model, load_checkpoint, predict
 from jsdelta_db.compute.models.checkpoint import read_checkpoint
+from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.compute.models.external import build_external
+from jsdelta_db.compute.models.memory_order import arrange
 from jsdelta_db.compute.models.sharpness import RADIUS, sharpness
 from jsdelta_db.compute.models.zoo import check_outputs
+from jsdelta_db.config.consent import require_consent
 from jsdelta_db.config.evaluation import TEMPERATURE_ONE
 from jsdelta_db.config.training import TrainConfig
-from jsdelta_db.errors import CheckpointError, StoreError
-from jsdelta_db.records import ImageMeans, LabelPair
-from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
+from jsdelta_db.errors import CheckpointError, StoreError, UsageError
+from jsdelta_db.records import FOLDED, PLAIN, ImageMeans, LabelPair
+from jsdelta_db.runtime.devices import dtype_name, resolve_device, resolve_dtype
 from jsdelta_db.runtime.files import read_verified, write_atomically
 from jsdelta_db.store import runs
 from jsdelta_db.store.baselines import read_model_baselines, write_model_baselines
@@ -50,7 +54,7 @@ class LoadedModel:
         self.row, self.dataset, self.device = row, dataset, device
         self._bench, self._dataset_id = bench, dataset_id
         self._logits: dict[str, NDArray[np.float32]] = {}
-        self._prepared: dict[str, PreparedModel] = {}
+        self._prepared: dict[tuple[str, str | None], PreparedModel] = {}
 
     @property
     def title(self) -> str:
@@ -62,15 +66,16 @@ class LoadedModel:
         """The network with its verified weights, in eval mode on the device; takes images in [0, 1].
 
         Raises:
+            CodeError: the row names code of somebody's, and the user did not agree to run it.
             CheckpointError: the file is missing, cut short or altered.
             ModelOutputError: its outputs are not finite logits.
         """
+        require_consent(_code(self.row), is_given=self._bench.trusts_code)
         network = _build(self.row, self.dataset)
         path = self._bench.locate(self.row.checkpoint_uri or "")
         load_checkpoint(network, path, self.row.checkpoint_sha256 or "")
         check_outputs(network, self.dataset, f"{self.row.architecture}, {self.title}")
-        # Channels last is the faster order for convolutions, and the one the attack's batches come in.
-        return network.to(self.device).to(memory_format=torch.channels_last)
+        return arrange(network.to(self.device), self._probe_images)
 
     def check_weights(self) -> None:
         """Check that its weights are there and whole, before anything is planned with it.
@@ -88,11 +93,27 @@ class LoadedModel:
         """
         check_network(self.network, self.dataset.splits[split], self.device, self.title)
 
-    def prepared(self, dtype: str) -> PreparedModel:
-        """Return the frozen copy that gradient steps run on, with this dtype inside."""
-        if dtype not in self._prepared:
-            self._prepared[dtype] = prepare(self.network, self.device, resolve_dtype(dtype, self.device))
-        return self._prepared[dtype]
+    def prepared(self, dtype: str, prepared_as: str | None = None) -> PreparedModel:
+        """Return the frozen copy that gradient steps run on.
+
+        Args:
+            dtype: inside the copy; where that does not compute what the model does, float32 is taken.
+            prepared_as: ``folded`` or ``plain``, as it was decided before; None to decide.
+        """
+        key = dtype, prepared_as
+        if key not in self._prepared:
+            made = prepare(self.network, self._probe_images, resolve_dtype(dtype, self.device), prepared_as)
+            if made.reason is not None:
+                self._bench.progress.report(
+                    f"{self.title}: gradient steps run on the {made.prepared_as} copy in "
+                    f"{dtype_name(made.dtype)} ({made.reason})"
+                )
+            self._prepared[key] = self._prepared[dtype_name(made.dtype), made.prepared_as] = made
+        return self._prepared[key]
+
+    @cached_property
+    def _probe_images(self) -> Tensor:
+        return probe_images(self.dataset.splits["baseline"], self.device)
 
     def logits(self, split: str) -> NDArray[np.float32]:
         """Return its clean logits on a whole split ``(n, classes)``, computed once and stored."""
@@ -162,6 +183,11 @@ class LoadedModel:
         return {pair: means[pair] for pair in wanted if pair in means}
 
 
+def _code(row: Model) -> str:
+    """Return the name of what builds a model."""
+    return str(row.recipe.get("factory" if row.name is not None else "arch", row.architecture))
+
+
 def _build(row: Model, dataset: Dataset) -> nn.Module:
     if row.name is not None:  # added, not trained here
         return build_external(row.recipe, dataset)
@@ -189,6 +215,35 @@ def open_models(
         return loaded[row.id]
 
     return dataset, load
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What gradient steps run on, as rows record it: decided once, and the same when work is resumed."""
+
+    dtype: str
+    prepared_as: str
+
+
+def decide_preparation(models: Sequence[LoadedModel], requested: str) -> Preparation:
+    """Decide what the steps of one attack or construction run on; all of its models alike.
+
+    Args:
+        requested: ``auto``, ``float32`` or ``bfloat16``.
+
+    Raises:
+        UsageError: bfloat16 was asked for, and the machine lacks it or a model does not allow it.
+    """
+    dtype = dtype_name(resolve_dtype(requested, models[0].device))
+    made = [each.prepared(dtype) for each in models]
+    for model, each in zip(models, made, strict=True):
+        if requested == "bfloat16" and dtype_name(each.dtype) != requested:
+            raise UsageError(
+                f"--dtype 'bfloat16' does not fit {model.title} ({each.reason}): must be float32 or auto"
+            )
+    if any(dtype_name(each.dtype) != dtype for each in made):
+        dtype = "float32"
+    return Preparation(dtype, PLAIN if any(each.prepared_as == PLAIN for each in made) else FOLDED)
 
 
 def check_network(network: nn.Module, split: Split, device: torch.device, title: str) -> None:

@@ -10,7 +10,7 @@ from types import FrameType
 from sqlalchemy.exc import SQLAlchemyError
 
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.errors import StoreError
+from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.runtime.leases import UNRETURNED
 from jsdelta_db.runtime.patience import Limit, LimitedCalls, NoAnswerError
 from jsdelta_db.runtime.progress import Progress, Silent
@@ -32,6 +32,7 @@ class Workbench:
 
     Attributes:
         chunk_size: attempts in a chunk of what is planned here; None for as many as the memory takes.
+        trusts_code: whether the user agrees to run code that rows name.
         finished_deletions: uids of runs whose deletion a kill had cut short, until this workbench opened.
     """
 
@@ -40,6 +41,7 @@ class Workbench:
     tracker: Tracker
     progress: Progress
     chunk_size: int | None = None
+    trusts_code: bool = False
     finished_deletions: tuple[str, ...] = ()
 
     @property
@@ -56,6 +58,19 @@ class Workbench:
         return self.workspace.root / uri
 
 
+def check_open(workspace: object) -> None:
+    """Check that a caller hands over an open workspace, not its name.
+
+    Raises:
+        UsageError: says how one is opened.
+    """
+    if not isinstance(workspace, Workbench):
+        raise UsageError(
+            f"workspace {workspace!r} is not an open one: must come from "
+            "with jsdelta_db.open_workspace(folder) as workspace"
+        )
+
+
 @contextmanager
 def open_workbench(
     workspace: Workspace,
@@ -63,6 +78,7 @@ def open_workbench(
     *,
     is_tracked: bool = True,
     chunk_size: int | None = None,
+    trusts_code: bool = False,
 ) -> Iterator[Workbench]:
     """Open a workspace for work; a SQLite store that is missing is made.
 
@@ -71,7 +87,7 @@ def open_workbench(
 
     Args:
         is_tracked: whether runs are logged; without it rows wait for ``jsdelta doctor --repair``.
-        chunk_size: see :class:`Workbench`.
+        chunk_size, trusts_code: see :class:`Workbench`.
 
     Raises:
         StoreError: the store cannot be reached, written, or is not at this version's revision.
@@ -89,7 +105,7 @@ def open_workbench(
             finished = tuple(Leftovers(workspace, store, tracker).finish()) if is_tracked else ()
             for uid in finished:
                 reporter.report(f"finished the deletion of {uid}, which was cut short")
-            yield Workbench(workspace, store, tracker, reporter, chunk_size, finished)
+            yield Workbench(workspace, store, tracker, reporter, chunk_size, trusts_code, finished)
         limit = GIVING_BACK
     except SQLAlchemyError as error:
         raise translate(error, url) from error

@@ -44,8 +44,8 @@ def test_a_repair_releases_what_silent_hosts_hold(bench):
     """Stale leases go at once, those from the future after they were watched; this host's processes are left alone."""
     held = _hold(bench, silent=-3600, ahead=5 * 3600, own=0)
     assert break_leases(bench) == [
-        "released 1 unfinished part of process 1 on old-host, which is silent",
-        "released 1 unfinished part of process 2 on fast-host, which is silent",
+        "released what process 1 on old-host was working on (1): nothing was heard of it",
+        "released what process 2 on fast-host was working on (1): nothing was heard of it",
     ]
     with bench.store.read_session() as session:
         now = {name: session.get_one(Model, row.id) for name, row in held.items()}

@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
 
 
 def ours(model, x, target, eps, steps, step_size):
-    prepared = prepare(model, torch.device("cpu"))
+    prepared = prepare(model, x)
     objective = build_objective("target", prepared.frozen, [], x, target, target)
     return pgd(objective, BALLS["linf"](x, eps), torch.zeros_like(x), Steps(steps, step_size))
 

@@ -286,7 +286,7 @@ def test_restarts_never_lower_success(seed, ball_size, restarts, objective, rule
     split = Split(images, model(images).argmax(1), np.arange(6))
     attempts = choose_attempts(rule, split.index, split.labels.numpy(), tuple("abc"), seed)
     config = AttackConfig(eps=eps, norm=norm, steps=2, seed=seed, objective=objective)
-    prepared, logits = prepare(model, torch.device("cpu")), predict(model, split, torch.device("cpu"))
+    prepared, logits = prepare(model, images), predict(model, split, torch.device("cpu"))
     fewer, more = (
         perturb(PreparedAttack(prepared, (), replace(config, restarts=n), 6), attempts, images, logits)
         for n in (restarts, restarts + 1)

@@ -1,5 +1,6 @@
 """Calls that are waited for only so long."""
 
+import gc
 import os
 import signal
 import threading
@@ -47,6 +48,15 @@ def test_a_timeout_of_the_call_itself_is_its_own_error():
         LimitedCalls("test").make(fail, SHORT, pytest.fail)
 
 
+@pytest.fixture
+def heeding_ctrl_c():
+    """A shell's background job ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_ends_the_wait(never):
     """Ctrl-C gets through to a wait without end, and the next call is made."""
 
@@ -59,3 +69,14 @@ def test_ctrl_c_ends_the_wait(never):
     with pytest.raises(KeyboardInterrupt):
         calls.make(never.wait, Limit(600, tell=600), pytest.fail)
     assert calls.make(lambda: 7, SHORT, pytest.fail) == 7
+
+
+def test_the_thread_ends_with_its_calls():
+    """Nothing is left running once nobody can make calls any more."""
+    calls = LimitedCalls("short-lived")
+    calls.make(lambda: calls, SHORT, pytest.fail)
+    (thread,) = [each for each in threading.enumerate() if each.name == "short-lived"]
+    del calls
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()

@@ -1,6 +1,9 @@
 """Samples from elsewhere at the border: what is taken, and one line for everything that is not."""
 
+import io
 import pickle
+import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +197,44 @@ def test_the_arrays_given_are_left_alone(given, digits):
         np.testing.assert_array_equal(array, before[name])
 
 
+@pytest.mark.parametrize(
+    ("eps", "claimed", "remark"),
+    [
+        (0.1, 0.1, None),
+        (np.array([0.1, 0.3]), 0.3, None),
+        (0, 0.0, None),
+        ("8/255", None, "it is '8/255', no size from 0 to 1000"),
+        (np.nan, None, "it is nan, no size"),
+        (np.array([0.1, np.inf]), None, r"it is float64 of shape \(2,\), no size"),
+        (None, None, r"it is object of shape \(\), no size"),
+        (-1.0, None, "it is -1.0, no size"),
+        (1e308, None, "no size"),
+        (np.array([]), None, "no size"),
+        (1j, None, "no size"),
+        (True, 1.0, None),
+    ],
+)
+def test_a_claimed_eps_that_is_none_is_passed_over(eps, claimed, remark, given, digits, tmp_path):
+    """The tool's own eps is beside the point: what is no size is told in one line that names it."""
+    samples = check(read_file(save(tmp_path / "samples.npz", **given, eps=eps)), digits)
+    assert samples.eps_claimed == claimed
+    if remark is None:
+        assert samples.remarks == ()
+    else:
+        (line,) = samples.remarks
+        assert re.match(rf"eps of the samples is passed over: .*{remark}", line)
+
+
+@pytest.mark.parametrize(
+    "success", ["yes", None, np.nan, np.full(N, np.nan), np.ones(N + 1, bool), np.full(N, "1")], ids=str
+)
+def test_a_claimed_success_that_is_none_is_passed_over(success, given, digits, tmp_path):
+    """So is its success, unless it is a yes or no a sample."""
+    samples = check(read_file(save(tmp_path / "samples.npz", **given, success=success)), digits)
+    (line,) = samples.remarks
+    assert (samples.success_claimed, line[:38]) == (None, "success of the samples is passed over:")
+
+
 # ---- what is not
 
 BAD = [
@@ -359,3 +400,44 @@ def test_a_file_that_is_not_there_or_is_a_folder(tmp_path):
         read_file(tmp_path / "none.npz")
     with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
         read_file(tmp_path)
+
+
+def _npy(array) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def _header(shape) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.npy", _header((3_000_000_000, 1, 64, 32)), "holds an array larger than this machine's memory"),
+        ("x.npy", _header((2**70,)), "is not a readable .npz file"),
+        ("x.npy", b"\x93NUMPY\x01\x00\x46\x00" + b"(" * 69 + b"\n", "is not a readable .npz file"),
+        ("x", b"hello", "x is no array; save it with numpy.savez"),
+        ("x.npy", b"", "x is no array; save it with numpy.savez"),
+        ("success", b"yes", "success is no array"),
+    ],
+    ids=["23 TiB", "beyond any size", "not a header", "text", "empty", "a claim"],
+)
+def test_a_member_that_is_no_array_is_refused(name, content, message, tmp_path):
+    """What stands in an .npz file in an array's place, or claims to be huge, is one line."""
+    images, labels = _npy(np.zeros((2, 1, 8, 8), np.float32)), _npy(np.zeros(2, np.int64))
+    members = {"x.npy": images, "x_adv.npy": images, "label.npy": labels}
+    if name == "x":
+        del members["x.npy"]
+    path = tmp_path / "odd.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, held in {**members, name: content}.items():
+            archive.writestr(member, held)
+    with pytest.raises(DataError) as caught:
+        read_file(path)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"--samples {path}")
+    assert "\n" not in str(caught.value)

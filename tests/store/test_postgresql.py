@@ -5,11 +5,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from contextlib import nullcontext
 
-import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
@@ -19,23 +16,7 @@ from jsdelta_db.store import postgresql
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.session import open_store
-
-
-@contextmanager
-def stopped(url: str) -> Iterator[None]:
-    """Stop a server's processes, as a machine that hangs does."""
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        (folder,) = connection.execute("SHOW data_directory").fetchone()
-        pids = [pid for (pid,) in connection.execute("SELECT pid FROM pg_stat_activity").fetchall()]
-        pids.append(int(Path(folder, "postmaster.pid").read_text().split()[0]))
-        pids.remove(connection.info.backend_pid)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+from tests.stopping import stopped
 
 
 @pytest.fixture
@@ -81,6 +62,15 @@ def test_a_slow_statement_is_waited_for(store, monkeypatch, caplog):
     assert caplog.records == []
 
 
+@pytest.fixture
+def heeding_ctrl_c():
+    """A shell's background job ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
 @pytest.mark.parametrize("is_stopped", [True, False], ids=["stopped", "slow"])
 def test_ctrl_c_ends_the_wait(is_stopped, store, postgres_url):
     """Ctrl-C gets through while a statement waits, whether the server answers or not."""

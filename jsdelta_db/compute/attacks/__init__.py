@@ -6,10 +6,10 @@ from jsdelta_db.compute.attacks.criteria import is_success
 from jsdelta_db.compute.attacks.objectives import build_objective
 from jsdelta_db.compute.attacks.perturb import PreparedAttack, describe_samples, perturb
 from jsdelta_db.compute.attacks.pgd import Steps, pgd
-from jsdelta_db.compute.attacks.prepare import PreparedModel, choose_dtype, prepare
+from jsdelta_db.compute.attacks.prepare import PreparedModel, prepare
 from jsdelta_db.compute.attacks.targets import choose_attempts
 
 __all__ = [
     "BALLS", "PreparedAttack", "PreparedModel", "Steps", "apply_delta", "build_objective", "choose_attempts",
-    "choose_dtype", "describe_samples", "is_success", "perturb", "pgd", "plan_chunk_size", "prepare",
+    "describe_samples", "is_success", "perturb", "pgd", "plan_chunk_size", "prepare",
 ]  # fmt: skip

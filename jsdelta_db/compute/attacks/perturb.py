@@ -34,6 +34,11 @@ class PreparedAttack:
     config: AttackConfig
     chunk_size: int
 
+    @property
+    def can_be_captured(self) -> bool:
+        """Whether its steps may be recorded as a CUDA graph."""
+        return all(each.can_be_captured for each in (self.attacked, *self.surrogates))
+
 
 def perturb(
     attack: PreparedAttack, attempts: Attempts, x: Tensor, clean_logits: NDArray[np.float32]
@@ -56,7 +61,8 @@ def perturb(
         start = batch.place(start_noise(attempts, tuple(x.shape[1:]), config, restart))
         x_adv = pgd(
             objective, ball, start, Steps(config.steps, config.step_size),
-            has_arrived=batch.has_arrived if config.stop == "first-hit" else None, capture=True,
+            has_arrived=batch.has_arrived if config.stop == "first-hit" else None,
+            capture=attack.can_be_captured,
         )  # fmt: skip
         another = _check_restart(attack, batch, ball.stored(x_adv), clean_logits)
         found = another if found is None else found.improved_by(another)

@@ -1,8 +1,11 @@
 """Prepared models: the frozen copy of a model that gradient steps run on.
 
-Batch norm is folded, the memory order is channels last, and the arithmetic inside is bfloat16 where the
-machine computes it faster; but the first layer stays float32, since in bfloat16 the numbers in [0.5, 1) lie
-a whole pixel level apart. Success is checked, and scores are computed, in float32 on the model as it is.
+Batch norm is folded, and the arithmetic inside is bfloat16 where the machine computes it faster; but the
+first layer stays float32, since in bfloat16 the numbers in [0.5, 1) lie a whole pixel level apart. Success is
+checked, and scores are computed, in float32 on the model as it is.
+
+torch.fx, which folds, bakes in one branch of what a forward() asks in Python, and some hooks are lost: a copy
+is compared with its model on a few images before it is used, and a plain copy replaces one that differs.
 """
 
 import copy
@@ -14,8 +17,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from jsdelta_db.errors import UsageError, first_line
-from jsdelta_db.runtime.devices import resolve_dtype
+from jsdelta_db.compute.models.equivalence import find_difference, observe
+from jsdelta_db.compute.models.inference import evaluating
+from jsdelta_db.errors import ModelError, first_line
+from jsdelta_db.records import FOLDED, PLAIN
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LAYERS = (nn.Conv2d, nn.Linear)  # that may see the image first
@@ -29,29 +34,101 @@ class PreparedModel:
         model: decides success, in float32; its mode and ``requires_grad`` are left alone.
         frozen: the same function but for rounding; float32 in, float32 logits out.
         device: where both are.
+        prepared_as: ``folded`` or ``plain``, which is always in float32.
+        dtype: of the arithmetic inside the copy.
+        reason: why it is not the copy that was asked for; None if it is.
     """
 
     model: nn.Module
     frozen: nn.Module
     device: torch.device
+    prepared_as: str = PLAIN
+    dtype: torch.dtype = torch.float32
+    reason: str | None = None
+
+    @property
+    def can_be_captured(self) -> bool:
+        """Whether a step on the copy may be recorded as a CUDA graph: a folded one asks nothing in Python."""
+        return self.prepared_as == FOLDED
 
 
-def prepare(model: nn.Module, device: torch.device, dtype: torch.dtype = torch.float32) -> PreparedModel:
-    """Make the copy that an attack's steps run on.
+def prepare(
+    model: nn.Module, images: Tensor, dtype: torch.dtype = torch.float32, prepared_as: str | None = None
+) -> PreparedModel:
+    """Make the copy that an attack's steps run on; a copy that computes something else is not taken.
 
     Args:
-        dtype: of the arithmetic inside the network. Images, logits, loss and the first layer stay float32.
-
-    Raises:
-        UsageError: bfloat16 was asked for and the model cannot be traced.
+        model: on the images' device.
+        images: to compare copies with the model on, see
+            :func:`jsdelta_db.compute.models.equivalence.probe_images`.
+        dtype: of the arithmetic inside a folded copy. Images, logits, loss and the first layer stay float32.
+        prepared_as: ``folded`` or ``plain``, as it was decided before; None to compare and decide.
     """
+    device = images.device
     if device.type == "cpu":
         retain_freed_memory()
-    frozen = fold_batch_norm(copy.deepcopy(model).eval())
-    if dtype is torch.bfloat16:
-        frozen = low_precision(frozen)
-    frozen.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
-    return PreparedModel(model.to(device), frozen, device)
+    if prepared_as == PLAIN:
+        return PreparedModel(model, _copy_plainly(model, images), device)
+
+    def check(frozen: nn.Module, inner: torch.dtype) -> nn.Module:
+        if prepared_as is None:
+            difference = find_difference(observe(model, images.contiguous()), frozen, images, inner)
+            if difference is not None:
+                raise ModelError(f"its {_kind(inner)} copy computes something else: {difference}")
+        return frozen
+
+    try:
+        folded = check(fold_batch_norm(_copy(model)).requires_grad_(False).to(device), torch.float32)
+    except ModelError as error:
+        plain = _copy_plainly(model, images)
+        return PreparedModel(model, plain, device, reason=str(error))
+    if dtype is torch.float32:
+        return PreparedModel(model, folded, device, FOLDED)
+    try:
+        narrow = check(low_precision(copy.deepcopy(folded)), dtype)
+    except ModelError as error:
+        return PreparedModel(model, folded, device, FOLDED, reason=str(error))
+    return PreparedModel(model, narrow, device, FOLDED, dtype)
+
+
+class ModelItself(nn.Module):
+    """A model in place of its copy: run in eval mode, and left as it is."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return float32 logits ``(n, classes)``."""
+        with evaluating(self.model):
+            logits: Tensor = self.model(x).float()
+            return logits
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """Return a copy in eval mode.
+
+    Raises:
+        ModelError: it cannot be copied, as with weights that a hook computes.
+    """
+    try:
+        return copy.deepcopy(model).eval()
+    except Exception as error:  # the model may be the user's
+        raise ModelError(f"it cannot be copied ({first_line(error)})") from error
+
+
+def _copy_plainly(model: nn.Module, images: Tensor) -> nn.Module:
+    """Return a copy that is neither traced nor folded; the model itself where there is none."""
+    try:
+        plain = _copy(model).requires_grad_(False)
+    except ModelError:
+        return ModelItself(model)
+    differs = find_difference(observe(model, images.contiguous()), plain, images) is not None
+    return ModelItself(model) if differs else plain
+
+
+def _kind(dtype: torch.dtype) -> str:
+    return "bfloat16" if dtype is torch.bfloat16 else "traced"
 
 
 @lru_cache
@@ -70,60 +147,38 @@ def retain_freed_memory() -> None:
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Return the model with each batch norm merged into the convolution before it.
+    """Trace a model, and merge each batch norm into the convolution before it.
 
-    The function is the same but for rounding, and a step costs 10 to 40 % less. A model that cannot be
-    traced is returned as it is.
+    The function is meant to be the same but for rounding, and a step costs 10 to 40 % less.
+
+    Raises:
+        ModelError: it cannot be traced or folded.
     """
     try:
         traced = fx.symbolic_trace(model)
         calls = [str(node.target) for node in traced.graph.nodes if node.op == "call_module"]
         with_weights = [name for name in calls if any(True for _ in traced.get_submodule(name).parameters())]
         if len(with_weights) != len(set(with_weights)):
-            return model  # fuse() folds into a convolution even where it is used a second time
+            return traced  # fuse() folds into a convolution even where it is used a second time
         return fuse(traced, no_trace=True)
-    except Exception:  # noqa: BLE001 a user's forward() may do anything: then the plain copy is used
-        return model
-
-
-def choose_dtype(requested: str, model: nn.Module, device: torch.device, x: Tensor) -> torch.dtype:
-    """Return the dtype for ``auto``, ``float32`` or ``bfloat16`` on this machine and model.
-
-    Args:
-        x: a few images, to try it on.
-
-    Raises:
-        UsageError: bfloat16 was asked for, and the machine lacks it or the model cannot be prepared.
-    """
-    dtype = resolve_dtype(requested, device)
-    if dtype is torch.bfloat16:
-        try:
-            with torch.no_grad():
-                prepare(model, device, dtype).frozen(x.to(device))
-        except Exception as error:  # a user's network may fail in any way in bfloat16
-            if requested == "auto":
-                return torch.float32
-            raise UsageError(
-                f"--dtype 'bfloat16' does not fit this model ({first_line(error)}): must be float32"
-            ) from error
-    return dtype
+    except Exception as error:  # a user's forward() may do anything
+        raise ModelError(f"torch.fx cannot trace it: {first_line(error)}") from error
 
 
 def low_precision(model: nn.Module) -> nn.Module:
     """Convert a traced model to bfloat16 behind its first layer, with float32 logits.
 
     Raises:
-        UsageError: the model is not a traced one, or has no layer that could be the first.
+        ModelError: the model has no layer that could be the first.
     """
-    if not isinstance(model, fx.GraphModule):
-        raise UsageError("torch.fx cannot trace its forward()")
+    assert isinstance(model, fx.GraphModule)
     graph = model.graph
     modules = {
         node: model.get_submodule(str(node.target)) for node in graph.nodes if node.op == "call_module"
     }
     first = next((node for node, module in modules.items() if isinstance(module, LAYERS)), None)
     if first is None:
-        raise UsageError("it has no convolution or linear layer")
+        raise ModelError("it has no convolution or linear layer")
     untouched = {first, *_inputs_of(first)}
     for node in graph.nodes:
         if node in untouched:

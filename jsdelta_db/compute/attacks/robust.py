@@ -8,6 +8,7 @@ from jsdelta_db.compute.attacks.perturb import PreparedAttack, perturb
 from jsdelta_db.compute.attacks.prepare import prepare
 from jsdelta_db.compute.attacks.targets import choose_images
 from jsdelta_db.compute.data import Split
+from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.compute.models.inference import forward
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.records import UNTARGETED, Attempts
@@ -26,10 +27,11 @@ def robust_accuracy(
 
     Args:
         config: an untargeted attack; its ``images`` limits how many are attacked.
-        dtype: of the arithmetic inside the attacked copy.
+        model: on the device.
+        dtype: of the arithmetic inside the attacked copy, where that computes what the model does.
     """
     rows = choose_images(split, config.images)
-    prepared = prepare(model, device, dtype)
+    prepared = prepare(model, probe_images(split, device), dtype)
     robust = 0
     for start in range(0, len(rows), BATCH_SIZE):
         part = rows[start : start + BATCH_SIZE]

@@ -13,7 +13,7 @@ from torch import nn
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models.networks import Normalized
 from jsdelta_db.compute.models.state_dict import describe_misfit, find_states, fit_state, show_names
-from jsdelta_db.compute.models.zoo import check_outputs, find_factory
+from jsdelta_db.compute.models.zoo import check_outputs, find_factory, users_code
 from jsdelta_db.errors import CheckpointError, ModelError, UsageError
 
 
@@ -48,10 +48,9 @@ def build_external(recipe: Mapping[str, Any], dataset: Dataset) -> nn.Module:
     factory = find_factory(recipe["factory"])
     channels, height, _ = dataset.image_shape
     offered = {"num_classes": len(dataset.classes), "in_channels": channels, "image_size": height}
-    try:
+    refuse = f"--factory {recipe['factory']!r} could not build the model: "
+    with users_code(lambda reason: ModelError(refuse + reason)):
         network = factory(**_accepted(factory, offered))
-    except Exception as error:  # the factory is the user's: any error is its own
-        raise ModelError(f"--factory {recipe['factory']!r} could not build the model: {error}") from error
     if not isinstance(network, nn.Module):
         raise ModelError(
             f"--factory {recipe['factory']!r} returned {type(network).__name__}: must be a torch.nn.Module"

@@ -88,10 +88,15 @@ class CifarResNet(nn.Module):
 
 
 class Normalized(nn.Module):
-    """A network that takes images in [0, 1]: the normalization is part of the model."""
+    """A network that takes images in [0, 1]: the normalization is part of the model.
+
+    Attributes:
+        needs_contiguous: whether its forward() fails on images in channels-last order.
+    """
 
     mean: Tensor
     std: Tensor
+    needs_contiguous: bool = False
 
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -100,6 +105,8 @@ class Normalized(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits ``(n, classes)`` of images in [0, 1]."""
+        """Return logits ``(n, classes)`` of images in [0, 1], in any memory order."""
+        if self.needs_contiguous:
+            x = x.contiguous()
         logits: Tensor = self.network((x - self.mean) / self.std)
         return logits

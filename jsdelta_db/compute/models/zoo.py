@@ -1,10 +1,10 @@
 """Architectures by name: a plain dict, and the user's own through ``module:callable``."""
 
 import importlib
-import sys
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,7 +12,15 @@ from torch import nn
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models.inference import evaluating
 from jsdelta_db.compute.models.networks import CifarResNet, Normalized, SmallCNN
-from jsdelta_db.errors import ModelError, ModelOutputError, UnknownNameError, UsageError, first_line
+from jsdelta_db.config.consent import look_in_working_folder
+from jsdelta_db.errors import (
+    JsdeltaError,
+    ModelError,
+    ModelOutputError,
+    UnknownNameError,
+    UsageError,
+    first_line,
+)
 
 Factory = Callable[..., nn.Module]
 
@@ -62,17 +70,46 @@ def find_factory(arch: str) -> Factory:
         if arch not in ARCHITECTURES:
             raise UnknownNameError("architecture", arch, ARCHITECTURES, "or your own as module:callable")
         return ARCHITECTURES[arch]
-    if str(Path.cwd()) not in sys.path:  # a console script does not look in the current folder
-        sys.path.insert(0, str(Path.cwd()))
-    try:
+    look_in_working_folder()
+    with users_code(
+        lambda reason: UsageError(
+            f"architecture {arch!r} cannot be imported ({reason}); give module:callable"
+        )
+    ):
         factory = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # the module may be the user's: any error is its own
-        raise UsageError(
-            f"architecture {arch!r} cannot be imported ({error}); give module:callable"
-        ) from error
     if not callable(factory):
         raise UsageError(f"architecture {arch!r} is not callable; give module:callable")
+    if not _is_written_in_python(factory):  # such as builtins:exit and os:abort
+        raise UsageError(
+            f"architecture {arch!r} is a {type(factory).__name__}: must be a Python function or class that "
+            "returns a torch.nn.Module"
+        )
     return factory  # type: ignore[no-any-return]
+
+
+def _is_written_in_python(factory: object) -> bool:
+    while isinstance(factory, partial):
+        factory = factory.func
+    return inspect.isclass(factory) or any(
+        check(inspect.unwrap(factory))
+        for check in (inspect.isfunction, inspect.ismethod)  # type: ignore[arg-type]
+    )
+
+
+@contextmanager
+def users_code(make_error: Callable[[str], JsdeltaError]) -> Iterator[None]:
+    """Run code of the user's: whatever it raises becomes an error of ours, also what would end the program.
+
+    Args:
+        make_error: makes it of the reason.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}" if isinstance(error, SystemExit) else first_line(error)
+        raise make_error(reason) from error
 
 
 def build_model(arch: str, dataset: Dataset, *, width: int | None = None, seed: int = 0) -> nn.Module:
@@ -88,12 +125,10 @@ def build_model(arch: str, dataset: Dataset, *, width: int | None = None, seed: 
     options = {} if width is None else {"width": width}
     with torch.random.fork_rng(devices=[]):  # initializers draw from the global generator
         torch.manual_seed(seed)
-        try:
+        with users_code(lambda reason: ModelError(f"architecture {arch!r} could not be built: {reason}")):
             network = factory(
                 num_classes=len(dataset.classes), in_channels=channels, image_size=height, **options
             )
-        except Exception as error:  # the factory may be the user's: any error is its own
-            raise ModelError(f"architecture {arch!r} could not be built: {error}") from error
     if not isinstance(network, nn.Module):
         raise ModelError(
             f"architecture {arch!r} returned {type(network).__name__}: must be a torch.nn.Module"
@@ -111,13 +146,9 @@ def check_outputs(model: nn.Module, dataset: Dataset, name: str) -> None:
         ModelOutputError: they are not; says what they are.
     """
     device = next(model.parameters(), torch.empty(0)).device
-    try:
-        with evaluating(model):
-            logits = model(dataset.splits["baseline"].batch(slice(0, 2)).to(device))
-    except Exception as error:  # forward() may be the user's
-        raise ModelOutputError(
-            f"model {name!r} cannot take images of {dataset.image_shape}: {first_line(error)}"
-        ) from error
+    refuse = f"model {name!r} cannot take images of {dataset.image_shape}: "
+    with users_code(lambda reason: ModelOutputError(refuse + reason)), evaluating(model):
+        logits = model(dataset.splits["baseline"].batch(slice(0, 2)).to(device))
     expected = (2, len(dataset.classes))
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__

@@ -29,7 +29,7 @@ def make_parts(
             rows = work.rows[position * size : (position + 1) * size]
             path = folder / f"part-{position:05d}.npz"
             if read_part(path) is None:
-                prepared = work.model.prepared(facts["dtype"])
+                prepared = work.model.prepared(facts["dtype"], facts.get("prepared_as"))
                 images, labels = construct(prepared, split, rows, len(work.root.classes), work.config)
                 write_arrays(path, dict(zip(KEYS, (images, labels, split.index[rows]), strict=True)))
             paths.append(path)

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jsdelta_db.compute import data
-from jsdelta_db.compute.attacks import choose_dtype, plan_chunk_size
+from jsdelta_db.compute.attacks import plan_chunk_size
 from jsdelta_db.compute.attacks.targets import choose_images
 from jsdelta_db.compute.constructions import check_ball
 from jsdelta_db.compute.data import Dataset
@@ -25,7 +25,7 @@ from jsdelta_db.store.references import get_ensemble, list_members
 from jsdelta_db.store.schema import FAILED, FINISHED, Ensemble, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.datasets import open_row, root_of
-from jsdelta_db.workbench.models import LoadedModel
+from jsdelta_db.workbench.models import LoadedModel, decide_preparation
 from jsdelta_db.workbench.workbench import Workbench
 
 DEFINED_FOR = {"robust": "adversarial", "nonrobust": "standard", "rand": "standard", "det": "standard"}
@@ -145,8 +145,8 @@ def _find_row(session: Session, config_hash: str, name: str) -> DatasetRow | Non
 def _describe(source: Source, work: Work, chunk_size: int | None) -> dict[str, Any]:
     """Return the facts of a construction: as requested, and as resolved on this machine."""
     config, model, method = work.config, work.model, source.member.method
-    few = work.root.splits["baseline"].batch(slice(0, 2))
-    dtype = str(choose_dtype(config.dtype, model.network, model.device, few)).removeprefix("torch.")
+    decided = decide_preparation([model], config.dtype)
+    prepared = model.prepared(decided.dtype, decided.prepared_as)
     wanted = DEFINED_FOR[config.kind]
     return {
         "kind": config.kind, "norm": "l2", "steps": config.steps, "step_size": config.step_size,
@@ -156,7 +156,6 @@ def _describe(source: Source, work: Work, chunk_size: int | None) -> dict[str, A
         "method": method,
         "note": None if method == wanted else f"defined with {wanted} training, made with {method}",
         "requested_device": config.device, "requested_dtype": config.dtype, "device": model.device.type,
-        "dtype": dtype, "threads": torch.get_num_threads(),
-        "chunk_size": chunk_size
-        or plan_chunk_size(work.parent.image_shape, model.prepared(dtype), len(work.rows)),
+        "dtype": decided.dtype, "prepared_as": decided.prepared_as, "threads": torch.get_num_threads(),
+        "chunk_size": chunk_size or plan_chunk_size(work.parent.image_shape, prepared, len(work.rows)),
     }  # fmt: skip

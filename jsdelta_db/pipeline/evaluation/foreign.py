@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jsdelta_db.compute.attacks import apply_delta, describe_samples
 from jsdelta_db.compute.models.inference import BATCH_SIZE, forward
-from jsdelta_db.config.eps import largest_eps
+from jsdelta_db.config.eps import SMALLEST, largest_eps
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.errors import NothingToDoError
@@ -39,7 +39,7 @@ class Measured:
 
     Attributes:
         n_skipped: images that the attacked model already misclassifies.
-        eps, eps_claimed: largest change.
+        eps, eps_claimed: largest change, in whole pixel levels up to float rounding, as it is stored.
         success_rate, success_rate_claimed: share of the attempts.
     """
 
@@ -90,7 +90,7 @@ def plan_foreign(roles: OpenRoles, samples: ForeignSamples, rules: EvaluationCon
         evaluation = store_evaluation(session, roles, attack, rules, temperatures)
     pairs = possible_pairs(described.attempts, len(roles.dataset.classes))
     plan = Plan(roles, attack, evaluation, temperatures, pairs, GivenSamples(attack, described))
-    return plan, _measure(samples, described, order)
+    return plan, _measure(samples, described, order, attack.eps)
 
 
 def _new_attack(roles: OpenRoles, samples: ForeignSamples, described: Samples) -> Attack:
@@ -124,19 +124,16 @@ def _whole_levels(size: float, norm: str) -> float:
     levels = round(size * 255)
     if norm == "linf" and levels and abs(size - levels / 255) <= LEVEL_TOLERANCE:
         return levels / 255
-    return min(max(size, LEVEL_TOLERANCE), largest_eps(norm))
+    return min(max(size, SMALLEST), largest_eps(norm))
 
 
-def _measure(samples: ForeignSamples, described: Samples, order: NDArray[np.int64]) -> Measured:
-    size = described.linf if samples.norm == "linf" else described.l2
-    eps, success = samples.claims.get("eps"), samples.claims.get("success")
-    if success is not None and success.shape != (len(samples.x),):
-        success = None
+def _measure(samples: ForeignSamples, described: Samples, order: NDArray[np.int64], eps: float) -> Measured:
+    claimed = samples.success_claimed
     return Measured(
         n_attempts=len(order),
         n_skipped=len(samples.x) - len(order),
-        eps=float(size.max()),
+        eps=eps,
         success_rate=float(described.success.mean()),
-        eps_claimed=float(np.max(eps)) if eps is not None and eps.size else None,
-        success_rate_claimed=None if success is None else float(success[order].astype(bool).mean()),
+        eps_claimed=samples.eps_claimed,
+        success_rate_claimed=None if claimed is None else float(claimed[order].mean()),
     )

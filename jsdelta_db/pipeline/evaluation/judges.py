@@ -125,8 +125,8 @@ def _doubts(roles: OpenRoles) -> Iterator[str]:
         for model in models:
             if not _has_learned(model, labels):
                 yield (
-                    f"{role} {describe(model.row)} is right on {_accuracy(model, labels):.1%} of clean images, "
-                    f"which is chance for {n_classes} classes: what comes of it says nothing"
+                    f"{role} {describe(model.row)} is right on {_accuracy(model, labels):.1%} of clean "
+                    f"images, which is chance for {n_classes} classes: what comes of it says nothing"
                 )
     agreement = measure_agreement([each.logits("baseline") for each in roles.evaluators], labels)
     if agreement.accuracy_spread > LARGEST_SPREAD:
@@ -139,8 +139,8 @@ def _doubts(roles: OpenRoles) -> Iterator[str]:
         )
     if agreement.same_label is not None and agreement.same_label < LOWEST_AGREEMENT:
         yield (
-            f"the evaluators of {roles.rows.title} agree on {agreement.same_label:.1%} of clean images: below "
-            f"{LOWEST_AGREEMENT:.0%} they do not share their features"
+            f"the evaluators of {roles.rows.title} agree on {agreement.same_label:.1%} of clean images: "
+            f"below {LOWEST_AGREEMENT:.0%} they do not share their features"
         )
     low, high = USUAL_TEMPERATURES
     for model in roles.evaluators:
@@ -174,9 +174,9 @@ def judge_following(plans: Sequence[Plan]) -> None:
         if outcome.passed is False:
             names = ", ".join(describe(plan.roles.evaluators[place].row) for place in followers)
             plan.roles.bench.progress.report(
-                f"evaluator {names} follows the attacked model ({describe(plan.roles.attacked.row)}): it shares "
-                f"{outcome.value:.0%} of that model's change and the others hardly any, as a copy would; "
-                "judge again without it: jsdelta score --evaluators"
+                f"evaluator {names} follows the attacked model ({describe(plan.roles.attacked.row)}): it "
+                f"shares {outcome.value:.0%} of that model's change and the others hardly any, as a copy "
+                "would; judge again without it: jsdelta score --evaluators"
             )
 
 

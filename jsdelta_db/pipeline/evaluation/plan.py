@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from jsdelta_db.compute.attacks import choose_attempts, choose_dtype, plan_chunk_size
+from jsdelta_db.compute.attacks import choose_attempts, plan_chunk_size
 from jsdelta_db.compute.attacks.targets import choose_images
 from jsdelta_db.compute.metrics import combine_baselines
 from jsdelta_db.config.attack import AttackConfig
@@ -21,6 +21,7 @@ from jsdelta_db.pipeline.evaluation.sources import AttackedSamples, SampleSource
 from jsdelta_db.records import UNTARGETED, Attempts, Baselines, LabelPair, Samples, label_pair
 from jsdelta_db.runtime.version import installed_version
 from jsdelta_db.store import runs
+from jsdelta_db.store.clock import read_clock
 from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.schema import (
     FINISHED,
@@ -32,6 +33,7 @@ from jsdelta_db.store.schema import (
     EvaluationChunk,
     EvaluationMember,
 )
+from jsdelta_db.workbench.models import decide_preparation
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +154,10 @@ def _new_attack(roles: OpenRoles, config: AttackConfig, aim: _Aim, keeps_samples
     attempts and nothing else.
     """
     attacked, dataset = roles.attacked, roles.dataset
-    few = dataset.splits["baseline"].batch(slice(0, 2))
-    dtype = str(choose_dtype(config.dtype, attacked.network, attacked.device, few)).removeprefix("torch.")
+    decided = decide_preparation((attacked, *roles.surrogates), config.dtype)
+    prepared = attacked.prepared(decided.dtype, decided.prepared_as)
     chunk_size = roles.bench.chunk_size or plan_chunk_size(
-        dataset.image_shape, attacked.prepared(dtype), len(aim.attempts), len(roles.surrogates)
+        dataset.image_shape, prepared, len(aim.attempts), len(roles.surrogates)
     )
     return Attack(
         attacked_model_id=attacked.row.id, attacked_sha256=attacked.row.checkpoint_sha256,
@@ -166,7 +168,8 @@ def _new_attack(roles: OpenRoles, config: AttackConfig, aim: _Aim, keeps_samples
         library_version=installed_version(), chunk_size=chunk_size, n_images=len(aim.images),
         n_skipped=len(aim.images) - len(aim.right), n_attempts=len(aim.attempts),
         requested_device=config.device, requested_dtype=config.dtype, device=attacked.device.type,
-        dtype=dtype, threads=torch.get_num_threads(), keeps_samples=keeps_samples,
+        dtype=decided.dtype, prepared_as=decided.prepared_as, threads=torch.get_num_threads(),
+        keeps_samples=keeps_samples,
     )  # fmt: skip
 
 
@@ -233,7 +236,7 @@ def store_evaluation(
                 temperature=temperature,
             )
         )  # fmt: skip
-    runs.hold(evaluation)
+    runs.hold(evaluation, read_clock(session))
     return evaluation
 
 

@@ -6,6 +6,7 @@ A user's references become rows (:class:`Roles`), one set per attacked model, an
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 from sqlalchemy.orm import Session
 
@@ -38,6 +39,39 @@ class RoleRequest:
     attacked: str = "first"
     evaluators: Sequence[str] = ()
     surrogates: Sequence[str] = ()
+
+    @classmethod
+    def from_caller(
+        cls, ensemble: object, attacked: object, evaluators: object, surrogates: object = ()
+    ) -> "RoleRequest":
+        """Return the request of a caller in Python, whose types nothing has checked.
+
+        Raises:
+            UsageError: a name or a reference is none.
+        """
+        if ensemble is not None and not isinstance(ensemble, str):
+            raise UsageError(f"ensemble {ensemble!r} is not valid: must be a name or a uid")
+        if not isinstance(attacked, str | Integral):
+            raise UsageError(f"attacked {attacked!r} is not valid: must be first, all, a seed or a model")
+        named = (as_references("evaluators", evaluators), as_references("surrogates", surrogates))
+        return cls(ensemble, str(attacked), *named)
+
+
+def as_references(name: str, given: object) -> list[str]:
+    """Return references as a caller gives them: a single text is one reference, a whole number a seed.
+
+    Raises:
+        UsageError: neither.
+    """
+    is_list = isinstance(given, Iterable) and not isinstance(given, str | bytes)
+    listed = list(given) if is_list else [given]  # type: ignore[call-overload] # checked
+    if not (is_list or isinstance(given, str)) or not all(
+        isinstance(each, str | Integral) for each in listed
+    ):
+        raise UsageError(
+            f"{name} {given!r} is not valid: must be a list of references, such as ['digits:1,2']"
+        )
+    return [str(each) for each in listed]
 
 
 @dataclass(frozen=True, slots=True)

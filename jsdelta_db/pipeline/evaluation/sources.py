@@ -35,7 +35,8 @@ class AttackedSamples:
     def chunk(self, position: int) -> Samples:
         """Attack the images of a chunk."""
         models = (self.attacked, *self.surrogates)
-        attacked, *surrogates = (each.prepared(self.attack.dtype) for each in models)
+        as_planned = self.attack.dtype, self.attack.prepared_as
+        attacked, *surrogates = (each.prepared(*as_planned) for each in models)
         attempts = self.attempts.chunk(position, self.attack.chunk_size)
         split = self.dataset.splits[self.config.split]
         rows = split.rows_of(attempts.sample_index)

@@ -13,6 +13,7 @@ from torch import nn
 from jsdelta_db.compute import data
 from jsdelta_db.compute.attacks import PreparedAttack, choose_attempts, perturb, prepare
 from jsdelta_db.compute.data import Split
+from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.compute.models.inference import predict
 from jsdelta_db.compute.models.networks import Normalized, SmallCNN
 from jsdelta_db.compute.models.zoo import build_model
@@ -86,8 +87,10 @@ def stir_batch_norm(model):
 
 def run(model, split, attempts, config, chunk_size=8, prepared=None, surrogates=(), dtype=torch.float32):
     """Attack one chunk the way the pipeline does."""
-    attacked = prepared or prepare(model, CPU, dtype)
-    attack = PreparedAttack(attacked, [prepare(each, CPU, dtype) for each in surrogates], config, chunk_size)
+    images = probe_images(split, CPU)
+    attacked = prepared or prepare(model, images, dtype)
+    held = [prepare(each, images, dtype) for each in surrogates]
+    attack = PreparedAttack(attacked, held, config, chunk_size)
     return attack_chunk(attack, split, attempts, predict(model, split, CPU))
 
 
@@ -116,7 +119,8 @@ def attack_digits(config, n=150, rule="random", dtype=torch.float32, chunk_size=
     attempts = choose_attempts(
         rule, split.index[rows], split.labels.numpy()[rows], tuple("0123456789"), 0, clean_logits[rows]
     )
-    prepared, *surrogates = (prepare(each, CPU, dtype) for each in (attacked, *others))
+    images = probe_images(split, CPU)
+    prepared, *surrogates = (prepare(each, images, dtype) for each in (attacked, *others))
     size = chunk_size or len(attempts)
     attack = PreparedAttack(prepared, surrogates, config, size)
     return [

@@ -155,7 +155,7 @@ def test_the_same_chunk_gives_the_same_bytes(changes, dtype):
     models, split = [make_cnn(seed) for seed in range(2)], make_split(13, (1, 8, 8))
     config = AttackConfig(**{"eps": EPS[changes.get("norm", "linf")], "steps": 4, **changes})
     attempts = make_attempts(split, 13)
-    prepared = prepare(models[0], CPU, dtype)
+    prepared = prepare(models[0], split.images, dtype)
     last = attempts.chunk(1, 8)
     first = run(models[0], split, last, config, prepared=prepared, surrogates=models[1:], dtype=dtype)
     run(models[0], split, attempts.chunk(0, 8), config, prepared=prepared, surrogates=models[1:], dtype=dtype)
@@ -172,7 +172,7 @@ def test_the_last_chunk_is_padded(restarts):
     """Every batch of an attack has the shape of a whole chunk; what comes back is not padded."""
     split = make_split(11, (1, 8, 8))
     attempts = make_attempts(split, 11).chunk(1, 8)
-    prepared = prepare(make_cnn(), CPU)
+    prepared = prepare(make_cnn(), split.images)
     sizes = []
     for model in (prepared.model, prepared.frozen):
         model.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))

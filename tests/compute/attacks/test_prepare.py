@@ -1,22 +1,25 @@
 """The frozen copy that steps run on: folded, bfloat16 inside, and what is refused."""
 
 import copy
+import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
-from jsdelta_db.compute.attacks import choose_dtype, prepare
+from jsdelta_db.compute.attacks import prepare
 from jsdelta_db.compute.attacks.prepare import fold_batch_norm
 from jsdelta_db.compute.models.networks import CifarResNet, Normalized, SmallCNN
 from jsdelta_db.compute.models.torchvision_networks import small_image_resnet, small_vit
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.checks import NORMS
-from jsdelta_db.errors import UsageError
-from jsdelta_db.runtime import devices
 
-from .attack_cases import CPU, EPS, attack_digits, generator, make_cnn, make_images, stir_batch_norm
+from .attack_cases import EPS, attack_digits, generator, make_cnn, make_images, stir_batch_norm
+
+prepare_module = sys.modules[prepare.__module__]
 
 NETWORKS = {
     "cnn-small": lambda: SmallCNN(10, 3, 16, 4),
@@ -100,7 +103,7 @@ def test_folding_keeps_the_function_of_any_network(network):
     model = stir_batch_norm(network()).eval()
     for x in (torch.rand(3, 2, 5, 5), -torch.rand(3, 2, 5, 5)):
         with torch.no_grad():
-            folded = prepare(model, CPU).frozen
+            folded = prepare(model, x).frozen
             np.testing.assert_allclose(model(x), folded(x), rtol=1e-4, atol=1e-5)
 
 
@@ -109,7 +112,7 @@ def test_preparing_leaves_the_model_as_it_was(dtype):
     """Weights, dtypes, modes and requires_grad stay; the copy asks for no gradient of its own."""
     model = make_cnn()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    prepared = prepare(model, CPU, dtype)
+    prepared = prepare(model, make_images(4, (1, 8, 8)), dtype)
     assert prepared.model is model
     assert all(module.training for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -135,8 +138,8 @@ class Dropping(nn.Module):
 def test_the_copy_is_in_eval_mode(dtype):
     """Whatever mode the model is in, nothing is dropped from the copy."""
     model = Dropping().train()
-    frozen = prepare(model, CPU, dtype).frozen
     x = make_images(4, (2, 5, 5))
+    frozen = prepare(model, x, dtype).frozen
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(x), frozen(x), rtol=0, atol=0.02)
         assert torch.equal(frozen(x), frozen(x))
@@ -150,7 +153,7 @@ def test_bfloat16_logits_are_close_and_float32(arch):
     """Of a few bits less, in float32; and so is the gradient that reaches the image."""
     model = make_network(arch, stirred=False)
     x = torch.rand(4, 3, 16, 16, generator=generator())
-    narrow, wide = (prepare(model, CPU, dtype).frozen for dtype in (torch.bfloat16, torch.float32))
+    narrow, wide = (prepare(model, x, dtype).frozen for dtype in (torch.bfloat16, torch.float32))
     gradients = []
     for frozen in (narrow, wide):
         image = x.clone().requires_grad_()
@@ -168,12 +171,12 @@ def test_bfloat16_logits_are_close_and_float32(arch):
 @pytest.mark.parametrize("arch", FEW_BITS)
 def test_the_first_layer_stays_float32(arch):
     """The image, its normalization and the first layer keep every pixel level; what follows is bfloat16."""
-    frozen = prepare(make_network(arch, stirred=False), CPU, torch.bfloat16).frozen
+    x = torch.rand(2, 3, 16, 16, generator=generator())
+    frozen = prepare(make_network(arch, stirred=False), x, torch.bfloat16).frozen
     layers = [module for module in frozen.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     seen = []
     for layer in (layers[0], layers[1], layers[-1]):
         layer.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
-    x = torch.rand(2, 3, 16, 16, generator=generator())
     frozen(x)
     assert torch.equal((x - 0.5) / 0.25, seen[0])
     assert [torch.float32] == list({parameter.dtype for parameter in layers[0].parameters()})
@@ -192,64 +195,193 @@ def test_attacks_in_bfloat16_have_the_same_successes(norm):
     assert rates[1] == pytest.approx(rates[0], abs=0.01)
 
 
-# ---- which dtype
+# ---- which copy
 
 
-def choose(requested, model, monkeypatch, *, has=True, pays=True):
-    monkeypatch.setattr(devices, "has_bfloat16", lambda device_type: has)
-    monkeypatch.setattr(devices, "bfloat16_pays", lambda device_type: pays)
-    return choose_dtype(requested, model.eval(), CPU, make_images(2, (2, 5, 5)))
+class Small(nn.Module):
+    """A small network; its twins below compute the same, and ask in Python how to."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, padding=1)
+        self.fc = nn.Linear(100, 3)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.conv((x - 0.5) / self.scale(x))).flatten(1))
+
+    def scale(self, x):
+        return 0.05
+
+
+class AskingForItsType(Small):
+    def scale(self, x):
+        return 0.05 if isinstance(x, torch.Tensor) else 10.0
+
+
+class AskingWhetherItIsATensor(Small):
+    def scale(self, x):
+        return 0.05 if torch.is_tensor(x) else 10.0
+
+
+class AskingForAnAttribute(Small):
+    def scale(self, x):
+        return 10.0 if hasattr(x, "node") else 0.05
+
+
+class Trying(Small):
+    """What a tracer cannot do is taken for what the image is not."""
+
+    def scale(self, x):
+        try:
+            return 0.05 if (x.sum() >= 0).item() else 1.0
+        except Exception:  # noqa: BLE001 as users write it
+            return 10.0
+
+
+class LookingAtTheData(Small):
+    """Its branch is one of the images', so that it cannot be traced."""
+
+    def scale(self, x):
+        return 0.05 if x.mean() >= 0 else 10.0
+
+
+class AskingTheTracer(Small):
+    def scale(self, x):
+        return 10.0 if torch.fx._symbolic_trace.is_fx_tracing() else 0.05
+
+
+def with_hook():
+    """A network whose own hook doubles the contrast: a tracer begins below it."""
+    network = Small()
+    network.register_forward_pre_hook(lambda module, given: ((given[0] - 0.5) * 3 + 0.5,))
+    return network
+
+
+def with_output_hook():
+    """A network whose own hook turns the logits round."""
+    network = Small()
+    network.register_forward_hook(lambda module, given, logits: logits.roll(1, 1))
+    return network
+
+
+def with_hook_on_batch_norm():
+    """Folding replaces the batch norm, and with it what hangs on it."""
+    network = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+    network[1].register_forward_hook(lambda module, given, out: out.flip(1))
+    return network
+
+
+def hooked(wrap):
+    """A convolution whose weight a hook computes, before a batch norm."""
+    return nn.Sequential(
+        wrap(nn.Conv2d(2, 4, 3)), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)
+    )
+
+
+def with_weight_norm():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # old, and in use
+        return hooked(nn.utils.weight_norm)
+
+
+def with_spectral_norm():
+    return hooked(nn.utils.spectral_norm)
+
+
+def pruned():
+    return hooked(lambda layer: prune.l1_unstructured(layer, "weight", 0.3))
+
+
+TWINS = [
+    AskingForItsType, AskingWhetherItIsATensor, AskingForAnAttribute, Trying, LookingAtTheData, AskingTheTracer,
+    with_hook, with_output_hook, with_hook_on_batch_norm, with_weight_norm, with_spectral_norm, pruned,
+]  # fmt: skip
+
+
+def make(network):
+    torch.manual_seed(0)
+    return stir_batch_norm(network()).eval()
+
+
+def gradient(network, x):
+    """Return the gradient that an attack's step follows, and the logits beside it."""
+    image = x.clone().requires_grad_()
+    logits = network(image)
+    return torch.autograd.grad(logits.log_softmax(1)[:, 1].sum(), image)[0], logits.detach()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("network", TWINS)
+def test_what_tracing_would_change_is_attacked_as_it_is(network, dtype):
+    """Where the traced copy is another function, the plain one in float32 is taken, and the reason is said."""
+    model = make(network)
+    x = make_images(16, (2, 5, 5))
+    prepared = prepare(model, x, dtype)
+    assert (prepared.prepared_as, prepared.dtype) == ("plain", torch.float32)
+    assert prepared.reason
+    assert "\n" not in prepared.reason
+    for expected, found in zip(gradient(model, x), gradient(prepared.frozen, x), strict=True):
+        torch.testing.assert_close(expected, found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("arch", ["cnn-small", "resnet8", "vit-small"])
+def test_copies_that_compute_the_same_are_folded(arch, dtype):
+    """A network of plain layers is folded, and has the arithmetic inside that was asked for."""
+    model = make_network(arch, stirred=False)
+    prepared = prepare(model, make_images(16, (3, 16, 16)), dtype)
+    assert (prepared.prepared_as, prepared.dtype, prepared.reason) == ("folded", dtype, None)
 
 
 @pytest.mark.parametrize(
-    ("requested", "pays", "dtype"),
-    [
-        ("float32", True, torch.float32),
-        ("bfloat16", False, torch.bfloat16),
-        ("auto", True, torch.bfloat16),
-        ("auto", False, torch.float32),
-    ],
+    ("network", "reason"), [(Unweighted, "no convolution or linear layer"), (Solving, "not implemented")]
 )
-def test_auto_is_what_pays(monkeypatch, requested, pays, dtype):
-    """What is asked for is taken; ``auto`` is bfloat16 where it is faster."""
-    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(27, 3))
-    assert dtype == choose(requested, model, monkeypatch, pays=pays)
+def test_models_that_bfloat16_does_not_fit_are_folded_in_float32(network, reason):
+    """What only bfloat16 cannot do is done in float32, on a folded copy."""
+    prepared = prepare(make(network), make_images(4, (2, 5, 5)), torch.bfloat16)
+    assert (prepared.prepared_as, prepared.dtype) == ("folded", torch.float32)
+    assert reason in prepared.reason
 
 
-@pytest.mark.parametrize(
-    ("network", "reason"),
-    [(Branching, "trace"), (Unweighted, "no convolution or linear layer"), (Solving, "")],
-)
-def test_models_that_bfloat16_does_not_fit(monkeypatch, network, reason):
-    """Asked for, that is one line which says why; ``auto`` falls back to float32."""
-    with pytest.raises(
-        UsageError, match=f"--dtype 'bfloat16' does not fit .*{reason}.* must be float32"
-    ) as caught:
-        choose("bfloat16", network(), monkeypatch)
-    assert len(str(caught.value).splitlines()) == 1
-    assert torch.float32 == choose("auto", network(), monkeypatch)
+def test_gradients_that_bfloat16_loses_are_not_followed():
+    """A network that lives on the last bits of its features has other gradients in bfloat16: float32 is taken."""
+
+    class Cancelling(Small):
+        def forward(self, x):
+            features = torch.relu(self.conv(x)) + 1000.0
+            return self.fc((features - 1000.0).pow(2).flatten(1))
+
+    prepared = prepare(make(Cancelling), make_images(16, (2, 5, 5)), torch.bfloat16)
+    assert (prepared.prepared_as, prepared.dtype) == ("folded", torch.float32)
+    assert "other gradients, median cosine" in prepared.reason
 
 
-def test_preparing_an_untraceable_model_in_bfloat16_is_refused():
-    """No float32 copy passes for a bfloat16 one."""
-    with pytest.raises(UsageError, match="trace"):
-        prepare(Branching(), CPU, torch.bfloat16)
+@pytest.mark.parametrize("prepared_as", ["folded", "plain"])
+def test_what_was_decided_before_is_not_decided_again(prepared_as, monkeypatch):
+    """A resumed attack's copy is the one that its row names."""
+    model = make_network("cnn-small", stirred=True)
+    x = make_images(4, (3, 16, 16))
+    monkeypatch.setattr(prepare_module, "find_difference", lambda *given: None)
+    prepared = prepare(model, x, prepared_as=prepared_as)
+    assert (prepared.prepared_as, prepared.reason) == (prepared_as, None)
+    has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in prepared.frozen.modules())
+    assert has_batch_norm == (prepared_as == "plain")
 
 
-def test_a_machine_without_bfloat16_refuses_it(monkeypatch):
-    """Asked for, that is one line which says what is valid; float32 is there everywhere."""
-    model = nn.Sequential(nn.Flatten(), nn.Linear(50, 3))
-    with pytest.raises(UsageError, match=r"--dtype 'bfloat16' .* must be float32 or auto"):
-        choose("bfloat16", model, monkeypatch, has=False)
-    assert torch.float32 == choose("float32", model, monkeypatch, has=False)
+def test_a_model_that_cannot_be_copied_is_attacked_itself():
+    """Its mode and its weights' requires_grad stay as they are, and no step leaves a gradient in them."""
 
+    class Uncopied(Small):
+        def __deepcopy__(self, memo):
+            raise TypeError("no copies")
 
-@pytest.mark.parametrize("device_type", ["cpu", "cuda"])
-def test_bfloat16_never_pays_where_it_is_missing(monkeypatch, device_type):
-    """Nothing is timed there: ``auto`` is float32."""
-    monkeypatch.setattr(devices, "has_bfloat16", lambda device_type: False)
-    devices.bfloat16_pays.cache_clear()
-    try:
-        assert torch.float32 == devices.resolve_dtype("auto", torch.device(device_type))
-    finally:
-        devices.bfloat16_pays.cache_clear()
+    torch.manual_seed(0)
+    model = nn.Sequential(Uncopied(), nn.Dropout(0.5)).train()
+    x = make_images(8, (2, 5, 5))
+    prepared = prepare(model, x)
+    assert (prepared.prepared_as, prepared.reason) == ("plain", "it cannot be copied (no copies)")
+    found = gradient(prepared.frozen, x)
+    assert all(module.training for module in model.modules())
+    assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
+    for expected, part in zip(gradient(model.eval(), x), found, strict=True):
+        torch.testing.assert_close(expected, part)

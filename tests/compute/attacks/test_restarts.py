@@ -13,7 +13,7 @@ from jsdelta_db.config.attack import OBJECTIVES, AttackConfig
 from jsdelta_db.config.checks import NORMS
 from jsdelta_db.records import Attempts
 
-from .attack_cases import CPU, EPS, attack_digits, make_attempts, make_cnn, make_split, run, trained_digits
+from .attack_cases import EPS, attack_digits, make_attempts, make_cnn, make_split, run, trained_digits
 
 # ---- starts
 
@@ -77,7 +77,7 @@ def one_restart(config, samples, restart):
     attempts = samples.attempts
     x = split.batch(split.rows_of(attempts.sample_index)).contiguous(memory_format=torch.channels_last)
     labels = (torch.from_numpy(attempts.source_label), torch.from_numpy(attempts.requested_target))
-    frozen = [prepare(each, CPU).frozen for each in (model, *surrogates)]
+    frozen = [prepare(each, x).frozen for each in (model, *surrogates)]
     ball = BALLS[config.norm](x, config.eps)
     x_adv = pgd(
         build_objective(config.objective, frozen[0], frozen[1:], x, *labels), ball,

@@ -26,10 +26,10 @@ def split() -> Split:
 
 
 @pytest.fixture
-def linear():
+def linear(split):
     """A network whose features are the pixels and whose logits are linear in them."""
     torch.manual_seed(0)
-    return prepare(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval(), CPU)
+    return prepare(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval(), split.images)
 
 
 def config(kind, **changes):
@@ -62,7 +62,8 @@ def test_features_that_are_pixels_are_walked_to_in_a_straight_line(kind, linear,
 def test_more_steps_bring_the_features_closer(split):
     """The distance to the wanted features falls with the steps, on a network with a hidden layer, too."""
     torch.manual_seed(1)
-    model = prepare(nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), CPU)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    model = prepare(network, split.images)
     features = penultimate(model.frozen, split.images[:1])
     wanted = features(split.images)
     starts = split.images[torch.from_numpy(choose_partners(split, ROWS, 0))]
@@ -80,7 +81,7 @@ def test_det_walks_towards_the_next_label_and_stays_in_the_ball(steps, split):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval()
     two = Split(split.images, split.labels % 2, split.index)
-    images, labels = construct(prepare(network, CPU), two, ROWS, 2, config("det", steps=steps))
+    images, labels = construct(prepare(network, two.images), two, ROWS, 2, config("det", steps=steps))
     weight = network[1].weight.detach().double().numpy()
     y = two.labels.numpy()
     way = weight[1 - y] - weight[y]

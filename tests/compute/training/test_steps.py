@@ -143,7 +143,7 @@ def test_the_inner_attack_is_the_attack_engines(norm, eps, steps, step_size, few
         eps=eps, norm=norm, steps=steps, relative_step_size=step_size * steps / eps, targets="untargeted"
     )
     attempts = Attempts(split.index, y.numpy(), np.full(len(y), UNTARGETED))
-    attack = PreparedAttack(prepare(model.eval(), CPU, torch.float32), (), config, len(y))
+    attack = PreparedAttack(prepare(model.eval(), x), (), config, len(y))
     samples = perturb(attack, attempts, x, predict(model, split, CPU))
     made = torch.from_numpy(samples.x) + torch.from_numpy(samples.delta).float()
     # The engine keeps float16, and folds batch norm: a pixel whose gradient is nearly 0 may go the other way.

@@ -1,0 +1,100 @@
+"""Impossible values in exports and stores, every hash in order: refused before the first row is written."""
+
+import json
+import shutil
+import struct
+
+import pytest
+
+from jsdelta_db.errors import StoreError
+from jsdelta_db.maintenance.check import find_problems
+from jsdelta_db.store.migrate import upgrade
+from jsdelta_db.store.session import reading_store
+from tests.exchange.judged_again import write_judged
+from tests.exchange.moving import bring, replaced, rewrite, workspace_at, write
+from tests.reading import contents, tell
+
+IMPOSSIBLE = [
+    ("score", "js_delta", -5.0, "js_delta -5 is not valid: must be 0 to 20"),
+    ("score", "js_delta", 1e300, "js_delta .* is not valid: must be 0 to 20"),
+    ("score", "js", 1.5, "js 1.5 is not valid: must be 0 to 1"),
+    ("score", "n_right", 2, "are not those of 1 evaluators"),
+    ("score", "member_js", struct.pack("<f", -1.0), "member_js -1 is not valid: must be 0 to 1"),
+    ("score", "member_js", struct.pack("<2f", 0.5, 0.5), "are not those of 1 evaluators"),
+    ("score", "js_of_mean", 0.123, "its rows of score are not those that were stored"),
+    ("sample", "target_label", 77, "target_label 77 is not valid: must be 0 to 3"),
+    ("sample", "requested_target", -2, "requested_target -2 is not valid: must be -1 to 3"),
+    ("sample", "source_label", -1, "source_label -1 is not valid"),
+    ("sample", "sample_index", 2, "are there twice or out of order"),
+    ("sample", "confidence", 1.01, "confidence 1.01.* is not valid"),
+    ("sample", "stability", -0.1, "stability -0.1.* is not valid"),
+    ("attack", "norm", "l7", "norm 'l7' is not valid: must be 'linf' or 'l2'"),
+    ("attack", "chunk_size", 0, "chunk_size 0 is not valid: must be 1 to"),
+    ("attack", "eps", 0.0, "eps 0 is not valid: must be above 0"),
+    ("attack", "eps", 1e9, "eps 1000000000 is not valid"),
+    ("attack", "n_attempts", 71, "were planned"),
+    ("attack", "attacked_sha256", "another", "attacked_sha256 is not the"),
+    ("attack_chunk", "n_attempts", 7, "do not hold the 70 attempts"),
+    ("attack_chunk", "position", 1, "do not hold the 70 attempts"),
+    ("attack_chunk", "digest", "1:0", "are not those that were stored"),
+    ("evaluation_member", "temperature", 0.0, "temperature 0 is not valid: must be above 0"),
+    ("evaluation_member", "model_sha256", "another", "model_sha256 is not the"),
+    ("evaluation", "temperature_rule", "hot", "temperature_rule 'hot' is not valid"),
+    ("dataset", "classes", json.dumps({"0": "zero"}), "classes are not valid"),
+]
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A store of an attack that was judged once, and its export without files."""
+    workspace = workspace_at(tmp_path_factory.mktemp("judged") / "store")
+    write_judged(workspace, [(70, 1)])
+    write(workspace, workspace.root.parent / "export", with_files=False)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """An empty store; refused imports leave it as it is."""
+    workspace = workspace_at(tmp_path_factory.mktemp("empty"))
+    upgrade(workspace.db_url)
+    return workspace
+
+
+@pytest.mark.parametrize(("table", "column", "value", "reason"), IMPOSSIBLE)
+def test_impossible_values_are_not_imported(table, column, value, reason, judged, empty, tmp_path):
+    """An export whose hashes are right is refused in one line, and no row of it is stored."""
+    export = shutil.copytree(judged.root.parent / "export", tmp_path / "export")
+    rewrite(export, table, replaced(column, value))
+    before = contents(empty)
+    with pytest.raises(StoreError, match=reason) as caught:
+        bring(empty, export, with_files=False)
+    assert "\n" not in str(caught.value)
+    assert contents(empty) == before
+
+
+@pytest.mark.parametrize(("table", "column", "value", "reason"), [IMPOSSIBLE[i] for i in (0, 7, 13, 14)])
+def test_impossible_values_of_a_store(table, column, value, reason, judged, empty, tmp_path):
+    """Another store is refused as an export is, cannot be exported, and ``db check`` names the value."""
+    workspace = workspace_at(tmp_path / "store")
+    shutil.copytree(judged.root, workspace.root)
+    tell(workspace, f"UPDATE {table} SET {column} = ?", value)
+    before = contents(empty)
+    for move in (lambda: bring(empty, workspace.root), lambda: write(workspace, tmp_path / "export")):
+        with pytest.raises(StoreError, match=reason):
+            move()
+    assert contents(empty) == before
+    assert not (tmp_path / "export").exists()
+    if column != "target_label":  # whose limit is the data set's
+        with reading_store(workspace.db_url) as connection:
+            problems = list(find_problems(connection, workspace.root))
+        assert any(line.startswith(f"{table}.{column}: ") for line in problems)
+
+
+def test_text_in_a_column_of_numbers(judged, empty, tmp_path):
+    """SQLite takes any value anywhere; an import does not."""
+    workspace = workspace_at(tmp_path / "store")
+    shutil.copytree(judged.root, workspace.root)
+    tell(workspace, "UPDATE attack SET steps = 'many'")
+    with pytest.raises(StoreError, match="steps 'many' is not valid: must be int"):
+        bring(empty, workspace.root)

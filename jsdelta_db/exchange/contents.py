@@ -27,6 +27,7 @@ from jsdelta_db.exchange.tables import (
 )
 from jsdelta_db.records import UNTARGETED
 from jsdelta_db.store.digests import COVERED, OF_BASELINE, add_up, digest_baseline, digest_of_rows
+from jsdelta_db.store.image_keys import KEY
 from jsdelta_db.store.ranges import CHOICES, PACKED_RANGES, Range, range_of, shown
 
 LABELS = ("source_label", "target_label", "requested_target", "label_low", "label_high")
@@ -88,6 +89,9 @@ class Contents:
                 f"{self._title}: {name} {uid} has {bulk.n} rows of {rows}, {planned} were planned; "
                 "see jsdelta db check where it came from"
             )
+        keys, n_images = attack["image_keys"], attack["n_images"]
+        if keys is not None and (len(keys) != KEY.itemsize * n_images or bulk.last[0] >= n_images):
+            self._refuse("attack", attack["uid"], f"its image_keys are not those of {n_images} images")
         sizes = [chunks.attempts[position] for position in sorted(chunks.attempts)]
         if sorted(chunks.attempts) != list(range(len(sizes))) or (
             sum(sizes) != planned or max(sizes, default=0) > attack["chunk_size"]

@@ -15,7 +15,7 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "0002": {"model": {"name": None}, "attack": {"keeps_samples": True}},
     "0003": {},
     "0004": {
-        "attack": {"prepared_as": None},
+        "attack": {"image_keys": None, "prepared_as": None},
         "attack_chunk": {"digest": None},
         "evaluation_chunk": {"digest": None},
         "rho_baseline": {"digest": None},

@@ -14,7 +14,7 @@ from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.maintenance.leases import break_leases
 from jsdelta_db.queries import bugs
 from jsdelta_db.queries.selection import FACT_KEYS, Selection, list_evaluations
-from jsdelta_db.samples.restoring import add_digests, restore_rows
+from jsdelta_db.samples.restoring import add_digests, add_image_keys, restore_rows
 from jsdelta_db.store.altered import KINDS, list_altered, list_altered_baselines
 from jsdelta_db.store.baselines import stored_digest
 from jsdelta_db.store.constants import ROBUST_ACCURACY
@@ -46,6 +46,7 @@ def repair(bench: Workbench) -> list[str]:
         *(f"closed run {run_id} of a process that is gone" for run_id in abandoned),
         *(f"logged member seed {seed}" for seed in _log_models(bench)),
         *_restore(bench),
+        *add_image_keys(bench),
         *(f"logged evaluation {uid}" for uid in _log_evaluations(bench)),
         *(f"rebuilt the columns of evaluation {uid}" for uid in _rebuild_segments(bench)),
         *(f"logged data set {name}" for name in _log_datasets(bench)),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from jsdelta_db.compute.attacks import BALLS
 from jsdelta_db.compute.attacks.preflight import check_attempts, check_images
-from jsdelta_db.compute.data import Dataset
+from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.data.dataset import as_unit_range
 from jsdelta_db.config.eps import LARGEST_L2, SMALLEST, format_eps
 from jsdelta_db.config.names import check_text
@@ -43,7 +43,7 @@ class ForeignSamples:
         x, x_adv: float32 ``(n, c, h, w)`` in [0, 1].
         attempts: row number or the image's own index, its label, and the label aimed at (−1 for none).
         split: the data set's split that all images are from; ``file`` if some are not.
-        image_keys: int64 ``(n,)``, equal where the images are; see ``store/image_keys.py``.
+        image_keys: of images of no one split, equal where the images are; see ``store/image_keys.py``.
         library: that made them, with its version if that was given.
         norm: to measure their size in.
         fingerprint: sha256 of the arrays.
@@ -55,7 +55,7 @@ class ForeignSamples:
     x_adv: Tensor
     attempts: Attempts
     split: str
-    image_keys: Keys
+    image_keys: Keys | None
     library: str
     norm: str
     fingerprint: str
@@ -130,7 +130,8 @@ def check_samples(
     _check_shapes(arrays, dataset)
     x, x_adv = (_as_images(arrays[name], name) for name in ("x", "x_adv"))
     source, target = (_as_labels(arrays[name], name, dataset) for name in ("label", "target_label"))
-    split, index, keys = _find_images(x, source, target, dataset)
+    split, index = _find_images(x, source, target, dataset)
+    keys = key_images(x, dataset) if split == FILE_SPLIT else None
     attempts = Attempts(index, source, target)
     check_attempts(attempts)
     digest = hashlib.sha256()
@@ -235,27 +236,35 @@ def _as_labels(array: NDArray[Any], name: str, dataset: Dataset) -> NDArray[np.i
 
 def _find_images(
     x: Tensor, source: NDArray[np.int64], target: NDArray[np.int64], dataset: Dataset
-) -> tuple[str, NDArray[np.int64], Keys]:
-    """Recognise the data set's own images, so that samples pair up with other attacks' image by image.
-
-    Returns:
-        Split, number of each sample's image in it (its row where the split is ``file``), and image keys.
-    """
-    pixels = [_pixels(image) for image in x]
-    keys = np.array([content_key(each) for each in pixels])
+) -> tuple[str, NDArray[np.int64]]:
+    """Recognise the data set's own images, so that samples pair up with other attacks' image by image."""
+    rows = np.arange(len(x), dtype=np.int64)
     for name in reversed(SPLITS):
         split = dataset.splits[name]
-        of_image = {_pixels(image): i for i, image in enumerate(split.batch(slice(None)))}
-        found = np.array([of_image.get(each, -1) for each in pixels])
-        is_new = (found >= 0) & (keys < 0)
-        keys[is_new] = split_keys(name, split.index[found[is_new]])
+        found = _find_in(split, x)
         if (found < 0).any() or (split.labels.numpy()[found] != source).any():
             continue
         index = split.index[found]
         if len(set(zip(index.tolist(), target.tolist(), strict=True))) == len(x):
-            return name, index, keys
+            return name, index
         break  # an image twice towards one label: only the row tells the two apart
-    return FILE_SPLIT, np.arange(len(x), dtype=np.int64), keys
+    return FILE_SPLIT, rows
+
+
+def key_images(x: Tensor, dataset: Dataset) -> Keys:
+    """Return the keys of images that came in a file, int64 ``(n,)``; see ``store/image_keys.py``."""
+    keys = np.array([content_key(_pixels(image)) for image in x])
+    for name in SPLITS:
+        split = dataset.splits[name]
+        found = _find_in(split, x)
+        keys[found >= 0] = split_keys(name, split.index[found[found >= 0]])
+    return keys
+
+
+def _find_in(split: Split, x: Tensor) -> NDArray[np.int64]:
+    """Return the row of each image in a split, −1 where it is none of its images."""
+    of_image = {_pixels(image): i for i, image in enumerate(split.batch(slice(None)))}
+    return np.array([of_image.get(_pixels(image), -1) for image in x])
 
 
 def _pixels(image: Tensor) -> bytes:

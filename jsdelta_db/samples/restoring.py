@@ -4,19 +4,25 @@ A file holds the columns of its rows, and its hash says whether it is what was w
 versions hold the attempts' keys alone: with them only the digests of the rows, as they are, can be made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from jsdelta_db.errors import CheckpointError
+from jsdelta_db.errors import CheckpointError, JsdeltaError
+from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.samples.chunk_files import Arrays, read_chunk_file
+from jsdelta_db.samples.foreign_file import key_images
 from jsdelta_db.store.altered import SAMPLES, RowKind
 from jsdelta_db.store.attempts import insert_samples, insert_scores
 from jsdelta_db.store.digests import COVERED, Columns, digest_of, digest_of_rows
-from jsdelta_db.store.schema import FINISHED, Sample
+from jsdelta_db.store.image_keys import pack_keys
+from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Sample
+from jsdelta_db.workbench.datasets import open_row
 from jsdelta_db.workbench.workbench import Workbench
 
 KEY = ("sample_index", "requested_target")
@@ -84,6 +90,35 @@ def add_digests(bench: Workbench, kind: RowKind, run_id: int) -> int:
             row = session.get_one(kind.chunks, (run_id, position))
             row.digest = row.digest or digest
     return n_rows
+
+
+def add_image_keys(bench: Workbench) -> Iterator[str]:
+    """Tell apart by content the images of samples that an earlier version took from files.
+
+    Yields:
+        A line for each attack: done, or why not.
+    """
+    with bench.store.read_session() as session:
+        without = (Attack.split == FILE_SPLIT) & Attack.image_keys.is_(None) & Attack.finished_at.is_not(None)
+        attacks = session.scalars(select(Attack).where(without).order_by(Attack.id)).all()
+        rows = {attack.dataset_id: session.get_one(Dataset, attack.dataset_id) for attack in attacks}
+    for attack in attacks:
+        parts = [_read_file(bench, chunk) for chunk in _list_chunks(bench, SAMPLES, attack.id)]
+        whole = [part for part in parts if part is not None]
+        try:
+            dataset = open_row(bench, rows[attack.dataset_id])
+        except JsdeltaError as error:
+            yield f"the images of attack {attack.uid} are told apart by row: {error}"
+            continue
+        if len(whole) < len(parts):
+            yield f"the images of attack {attack.uid} are told apart by row: a file is missing or altered"
+            continue
+        keys = np.zeros(attack.n_images, dtype=np.int64)  # of images that were not attacked: never asked for
+        for part in whole:
+            keys[part["sample_index"]] = key_images(torch.from_numpy(part["x"]), dataset)
+        with bench.store.transaction() as session:
+            session.get_one(Attack, attack.id).image_keys = pack_keys(keys)
+        yield f"told the images of attack {attack.uid} apart by content"
 
 
 def _list_chunks(bench: Workbench, kind: RowKind, run_id: int) -> list[_Chunk]:

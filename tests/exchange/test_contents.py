@@ -40,6 +40,7 @@ IMPOSSIBLE = [
     ("evaluation_member", "temperature", 0.0, "temperature 0 is not valid: must be above 0"),
     ("evaluation_member", "model_sha256", "another", "model_sha256 is not the"),
     ("evaluation", "temperature_rule", "hot", "temperature_rule 'hot' is not valid"),
+    ("attack", "image_keys", b"8 bytes.", "image_keys are not those of .* images"),
     ("dataset", "classes", json.dumps({"0": "zero"}), "classes are not valid"),
 ]
 

@@ -12,6 +12,7 @@ from jsdelta_db.compute.models.inference import forward
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.errors import DataError, JsdeltaError, NothingToDoError, UsageError
 from jsdelta_db.maintenance.check import find_problems
+from jsdelta_db.maintenance.repair import repair
 from jsdelta_db.pipeline.evaluation import foreign
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.evaluation.work import Extras
@@ -139,16 +140,25 @@ def test_copies_in_a_file_narrow_no_interval(tiny_copy, ours):
     assert pooled["n_images"] == one["n_images"]  # also beside our own attack on these images
 
 
-def test_a_file_scored_again_gets_its_keys(tiny_copy, ours):
-    """Samples that an earlier version stored without keys have them once they are scored again."""
+@pytest.mark.parametrize("again", ["score", "repair"])
+def test_files_of_earlier_versions_get_their_keys(again, tiny_copy, ours):
+    """Samples that were stored without keys have them once they are scored again, or by doctor --repair."""
     twice = {name: np.concatenate([array] * 2) for name, array in ours[1].items()}
     judged, _ = score_arrays(tiny_copy, twice)
     stored = "SELECT image_keys FROM attack JOIN evaluation ON attack_id = attack.id WHERE evaluation.uid = ?"
     with closing(sqlite3.connect(tiny_copy.root / "jsdelta.db")) as connection, connection:
         connection.execute("UPDATE attack SET image_keys = NULL")
-    score_arrays(tiny_copy, twice)
+    if again == "score":
+        score_arrays(tiny_copy, twice)
+    else:
+        with open_workbench(tiny_copy) as bench:
+            assert [line for line in repair(bench) if "images" in line]
+            assert not [line for line in repair(bench) if "images" in line]
     ((packed,),) = ask(tiny_copy, stored, judged.evaluations[0])
-    assert len(set(unpack_keys(packed).tolist())) == len(ours[1]["label"])
+    n = len(ours[1]["label"])
+    keys = unpack_keys(packed)
+    assert keys[:n].tolist() == keys[n:].tolist()
+    assert len(set(keys.tolist())) == n
 
 
 def test_our_own_samples_come_back_as_they_went(returned, ours, tiny):

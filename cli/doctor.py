@@ -15,7 +15,8 @@ Repair = Annotated[
     bool,
     typer.Option(
         "--repair",
-        help="Log what MLflow missed, close runs and release work whose process is gone, rebuild columns.",
+        help="Log what MLflow missed, close runs and release work whose process is gone, take altered rows "
+        "from their files again, rebuild columns.",
     ),
 ]
 

@@ -8,9 +8,10 @@ from sqlalchemy import select
 
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import JsdeltaError, NoStoreError
+from jsdelta_db.maintenance.check import check_pages
 from jsdelta_db.runtime.version import installed_version
 from jsdelta_db.store.schema import FINISHED, AttackChunk, Dataset, EvaluationChunk, Model
-from jsdelta_db.store.session import open_store, parse_url, reading_store, show_url
+from jsdelta_db.store.session import parse_url, reading_store, show_url
 from jsdelta_db.tracking import Connection, Tracker
 
 PACKAGES = ("torch", "torchvision", "sqlalchemy", "alembic", "typer", "rich", "mlflow", "psycopg")
@@ -60,10 +61,15 @@ def _computing() -> list[Row]:
 
 def _store(workspace: Workspace) -> Row:
     try:
-        open_store(workspace.db_url).close()
+        with reading_store(workspace.db_url) as connection:
+            is_file = connection.dialect.name == "sqlite"
+            broken = check_pages(connection, "quick_check") if is_file else []
     except JsdeltaError as error:
         return _row("store", "missing" if isinstance(error, NoStoreError) else "broken", str(error))
-    return _row("store", "ok", show_url(parse_url(workspace.db_url)))
+    name = show_url(parse_url(workspace.db_url))
+    if broken:
+        return _row("store", "broken", f"{name} is damaged ({broken[0]}); restore a backup")
+    return _row("store", "ok", name)
 
 
 def _files(workspace: Workspace) -> Row:

@@ -36,9 +36,9 @@ PLACES = [
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    """A store of two attacks, one of them judged twice, and baselines; its files are not there."""
+    """A store of a judged attack and baselines; its files are not there."""
     workspace = workspace_at(tmp_path_factory.mktemp("guarded"))
-    write_judged(workspace, [(70, 1), (60, 2)])
+    write_judged(workspace, [(70, 1)])
     store = open_for_writing(workspace.db_url)
     with store.transaction() as session:
         key = {"model_id": 2, "dataset_id": 1, "split": "baseline", "temperature_rule": "1"}

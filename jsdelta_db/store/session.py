@@ -117,6 +117,10 @@ def parse_url(url: str) -> URL:
         raise UsageError(f"JSDELTA_DB_URL names no file: {valid}")
     if "@" in (parsed.host or ""):  # the host is what would be shown
         raise UsageError("the database URL has an @ in its user or password; write it %40")
+    try:
+        (parsed.host or "").encode("idna")  # as drivers do, whose error is no database's
+    except UnicodeError:
+        raise UsageError(f"JSDELTA_DB_URL names a host that none can be called: {valid}") from None
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     return parsed

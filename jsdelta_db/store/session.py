@@ -130,6 +130,10 @@ def parse_url(url: str | URL) -> URL:
     # The rest of a password that was cut at its @ would be taken as the host or the database, and shown.
     if "@" in (parsed.host or "") or url.partition("?")[0].count("@") > 1:
         raise UsageError(f"the database URL has an @ in its user or password; {QUOTING}")
+    try:
+        (parsed.host or "").encode("idna")  # as drivers do, whose error is no database's
+    except UnicodeError:
+        raise UsageError(f"JSDELTA_DB_URL names a host that none can be called: {valid}") from None
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     return parsed

@@ -72,6 +72,14 @@ def test_values_that_no_file_or_text_has(arguments, fragment, tiny, capsys):
     refused(capsys, tiny, 2, fragment, *arguments)
 
 
+@pytest.mark.parametrize("host", ["ü" * 70, "x" * 64, "a..b"])
+def test_a_host_that_none_can_be_called_is_refused(host, tiny, monkeypatch, capsys):
+    """Labels of a host name have 63 characters at most: said before a driver trips over it."""
+    monkeypatch.setenv("JSDELTA_DB_URL", f"postgresql://user:secret@{host}/db")
+    line = refused(capsys, tiny, 2, "JSDELTA_DB_URL names a host that none can be called", "query", "bugs")
+    assert "secret" not in line
+
+
 def test_a_workspace_of_5000_characters_is_refused(capsys):
     """No folder is called so."""
     assert run(["--workspace", "x" * 5000, "query", "bugs"]) == 2

@@ -87,13 +87,11 @@ def find_factory(arch: str) -> Factory:
     return factory  # type: ignore[no-any-return]
 
 
-def _is_written_in_python(factory: object) -> bool:
+def _is_written_in_python(factory: Callable[..., object]) -> bool:
     while isinstance(factory, partial):
         factory = factory.func
-    return inspect.isclass(factory) or any(
-        check(inspect.unwrap(factory))
-        for check in (inspect.isfunction, inspect.ismethod)  # type: ignore[arg-type]
-    )
+    innermost = inspect.unwrap(factory)
+    return inspect.isclass(innermost) or inspect.isfunction(innermost) or inspect.ismethod(innermost)
 
 
 @contextmanager

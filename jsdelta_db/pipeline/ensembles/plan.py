@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from sqlalchemy.orm import Session
+
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import ROBUST_CHECKS, AttackConfig
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.recipes import Recipe
-from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.store import runs
+from jsdelta_db.store.schema import FINISHED, Ensemble, EnsembleMember, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
-from jsdelta_db.store.schema import Ensemble, EnsembleMember, Model
 from jsdelta_db.workbench.datasets import root_of
 from jsdelta_db.workbench.workbench import Workbench
 
@@ -35,10 +36,7 @@ def plan_ensemble(
     bench: Workbench, recipe: Recipe, seed: int, name: str, dataset: Dataset, dataset_row: DatasetRow
 ) -> PlannedEnsemble:
     """Find or make the rows of an ensemble and of its members."""
-    members = [
-        _plan_member(bench, dataset_row, recipe.name, recipe.of_member(position), seed + position)
-        for position in range(recipe.members)
-    ]
+    members = [_plan_member(bench, dataset_row, recipe, position, seed) for position in range(recipe.members)]
     key = config_hash({"kind": "ensemble", "name": name}, [row.uid for row in members])
     with bench.store.transaction() as session:
         row = runs.find_or_create(
@@ -50,6 +48,16 @@ def plan_ensemble(
     return PlannedEnsemble(row, members, recipe, dataset, root, ROBUST_CHECKS.get(root.name))
 
 
+def list_unfinished(session: Session, recipe: Recipe, seed: int, dataset_row: DatasetRow) -> list[int]:
+    """Return the positions of an ensemble's members that are to be trained, before any row is made."""
+    return [
+        position
+        for position in range(recipe.members)
+        if (row := runs.find_run(session, Model, _member_key(recipe, position, seed, dataset_row))) is None
+        or row.status != FINISHED
+    ]
+
+
 def default_name(recipe: Recipe, seed: int, dataset_row: DatasetRow) -> str:
     """Return the name of an ensemble that was given none."""
     mixed = "-mixed" if recipe.is_mixed else ""
@@ -58,17 +66,22 @@ def default_name(recipe: Recipe, seed: int, dataset_row: DatasetRow) -> str:
 
 
 def _plan_member(
-    bench: Workbench, dataset: DatasetRow, recipe_name: str, config: TrainConfig, seed: int
+    bench: Workbench, dataset: DatasetRow, recipe: Recipe, position: int, first_seed: int
 ) -> Model:
     """Find or make the row of one configuration and seed; a finished one is shared by every ensemble."""
-    key = config_hash(config.canonical(seed), [dataset.uid])
+    config, seed = recipe.of_member(position), first_seed + position
+    key = _member_key(recipe, position, first_seed, dataset)
     with bench.store.transaction() as session:
         return runs.find_or_create(
             session,
             Model,
             key,
             lambda: Model(
-                dataset_id=dataset.id, recipe_name=recipe_name, recipe=asdict(config),
+                dataset_id=dataset.id, recipe_name=recipe.name, recipe=asdict(config),
                 architecture=config.arch, method=config.method, seed=seed,
             ),
         )  # fmt: skip
+
+
+def _member_key(recipe: Recipe, position: int, first_seed: int, dataset: DatasetRow) -> str:
+    return config_hash(recipe.of_member(position).canonical(first_seed + position), [dataset.uid])

@@ -3,18 +3,23 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from jsdelta_db.compute.attacks import prepare
+from jsdelta_db.compute.data import Dataset
+from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.compute.models.zoo import find_factory
-from jsdelta_db.compute.training import find_method
+from jsdelta_db.compute.training import check_fresh, find_method
 from jsdelta_db.config.consent import give_consent
 from jsdelta_db.config.names import check_name
 from jsdelta_db.config.recipes import Recipe
+from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.pipeline.ensembles.ensemble import measure_ensemble, read_robust_accuracies, train_members
-from jsdelta_db.pipeline.ensembles.plan import plan_ensemble
+from jsdelta_db.pipeline.ensembles.plan import list_unfinished, plan_ensemble
 from jsdelta_db.runtime.devices import resolve_device
 from jsdelta_db.runtime.files import RESTORE, read_verified
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FINISHED, Ensemble, Model
+from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.tracking import RunLog
 from jsdelta_db.workbench.datasets import open_dataset
 from jsdelta_db.workbench.workbench import Workbench
@@ -65,6 +70,7 @@ def train_ensemble(
     check_training(recipe, name=name)
     config = recipe.train
     dataset, dataset_row = open_dataset(bench, config.dataset, download=download)
+    _check_networks(bench, recipe, seed, dataset, dataset_row)
     planned = plan_ensemble(bench, recipe, seed, name, dataset, dataset_row)
     ensemble, to_train = planned.row, [row.seed for row in planned.members if row.status != FINISHED]
     members: Sequence[Model] = planned.members
@@ -112,6 +118,28 @@ def _finish(bench: Workbench, ensemble: Ensemble, run: RunLog) -> bool:
         done.finished_at, done.mlflow_run_id = runs.now(), run.logged_id
         runs.leave(done, FINISHED)
     return True
+
+
+def _check_networks(
+    bench: Workbench, recipe: Recipe, seed: int, dataset: Dataset, dataset_row: DatasetRow
+) -> None:
+    """Look at a fresh network of each architecture that is to be trained, as ``attack`` does.
+
+    Raises:
+        UsageError, ModelError: see :func:`jsdelta_db.compute.training.check_fresh`.
+    """
+    with bench.store.read_session() as session:
+        positions = list_unfinished(session, recipe, seed, dataset_row)
+    first: dict[TrainConfig, int] = {}
+    for position in positions:
+        first.setdefault(recipe.of_member(position), seed + position)
+    for config, first_seed in first.items():
+        device = resolve_device(config.device)
+        fresh = check_fresh(config, dataset, first_seed, device)
+        images = probe_images(dataset.splits["baseline"], device)
+        note = prepare(fresh.network, images, fresh.dtype).note
+        if note is not None:
+            bench.progress.report(f"architecture {config.arch}: {note}")
 
 
 def check_training(

@@ -103,11 +103,8 @@ class LoadedModel:
         key = dtype, prepared_as
         if key not in self._prepared:
             made = prepare(self.network, self._probe_images, resolve_dtype(dtype, self.device), prepared_as)
-            if made.reason is not None:
-                self._bench.progress.report(
-                    f"{self.title}: gradient steps run on the {made.prepared_as} copy in "
-                    f"{dtype_name(made.dtype)} ({made.reason})"
-                )
+            if made.note is not None:
+                self._bench.progress.report(f"{self.title}: {made.note}")
             self._prepared[key] = self._prepared[dtype_name(made.dtype), made.prepared_as] = made
         return self._prepared[key]
 

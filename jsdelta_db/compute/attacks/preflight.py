@@ -44,13 +44,16 @@ def check_attempts(attempts: Attempts) -> None:
         )
 
 
-def check_model(model: nn.Module, x: Tensor, source_label: Tensor, name: str) -> None:
+def check_model(
+    model: nn.Module, x: Tensor, source_label: Tensor, name: str, *, is_fresh: bool = False
+) -> None:
     """Run the preflight checks on a model: its outputs and its gradients.
 
     Args:
         x: a few clean images on the model's device, ``(n, c, h, w)`` in [0, 1].
         source_label: their labels ``(n,)``.
         name: of the model, for the message.
+        is_fresh: whether it is to be trained yet, which brings images without a gradient to life; not all.
 
     Raises:
         ModelOutputError: says what is wrong with them.
@@ -79,7 +82,8 @@ def check_model(model: nn.Module, x: Tensor, source_label: Tensor, name: str) ->
                 f"model {name} gives different outputs for an image alone and in a batch (by {change:.3g}); "
                 "does batch norm run in train mode?"
             )
-        _check_gradient(model, x, (source_label + 1) % logits.shape[1], name)
+        most_empty = len(x) - 1 if is_fresh else len(x) // 2
+        _check_gradient(model, x, (source_label + 1) % logits.shape[1], name, most_empty)
 
 
 def _check_logits(logits: Tensor, name: str) -> None:
@@ -93,7 +97,7 @@ def _check_logits(logits: Tensor, name: str) -> None:
         )
 
 
-def _check_gradient(model: nn.Module, x: Tensor, target: Tensor, name: str) -> None:
+def _check_gradient(model: nn.Module, x: Tensor, target: Tensor, name: str, most_empty: int) -> None:
     probe = apply_delta(x, torch.zeros_like(x)).requires_grad_()
     try:
         loss = F.cross_entropy(model(probe).float(), target, reduction="sum")
@@ -105,7 +109,7 @@ def _check_gradient(model: nn.Module, x: Tensor, target: Tensor, name: str) -> N
     if not torch.isfinite(gradient).all():
         raise ModelOutputError(f"the gradient of model {name} is not finite; check its weights")
     empty = int((gradient.flatten(1).abs().amax(1) == 0).sum())
-    if empty > len(x) // 2:
+    if empty > most_empty:
         raise ModelOutputError(
             f"the gradient of model {name} is zero for {empty} of {len(x)} images; "
             "an attack cannot follow it, and its failure would not mean robustness"

@@ -21,6 +21,7 @@ from jsdelta_db.compute.models.equivalence import find_difference, observe
 from jsdelta_db.compute.models.inference import evaluating
 from jsdelta_db.errors import ModelError, first_line
 from jsdelta_db.records import FOLDED, PLAIN
+from jsdelta_db.runtime.devices import dtype_name
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LAYERS = (nn.Conv2d, nn.Linear)  # that may see the image first
@@ -45,6 +46,14 @@ class PreparedModel:
     prepared_as: str = PLAIN
     dtype: torch.dtype = torch.float32
     reason: str | None = None
+
+    @property
+    def note(self) -> str | None:
+        """What people should know of a copy that is not the one asked for."""
+        if self.reason is None:
+            return None
+        dtype = dtype_name(self.dtype)
+        return f"gradient steps run on its {self.prepared_as} copy in {dtype} ({self.reason})"
 
     @property
     def can_be_captured(self) -> bool:

@@ -2,10 +2,11 @@
 
 from jsdelta_db.compute.training.loop import Training, accuracy, train
 from jsdelta_db.compute.training.overfitting import OverfittingWatch
+from jsdelta_db.compute.training.preflight import check_fresh
 from jsdelta_db.compute.training.resume import EpochMetrics, TrainingState
 from jsdelta_db.compute.training.steps import METHODS, find_method
 
 __all__ = [
-    "METHODS", "EpochMetrics", "OverfittingWatch", "Training", "TrainingState", "accuracy", "find_method",
-    "train",
+    "METHODS", "EpochMetrics", "OverfittingWatch", "Training", "TrainingState", "accuracy",
+    "check_fresh", "find_method", "train",
 ]  # fmt: skip

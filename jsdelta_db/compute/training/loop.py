@@ -13,9 +13,11 @@ from jsdelta_db.compute.attacks.robust import robust_accuracy
 from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.data.dataset import as_unit_range
 from jsdelta_db.compute.models import predict
+from jsdelta_db.compute.models.equivalence import probe_images
+from jsdelta_db.compute.models.memory_order import arrange
 from jsdelta_db.compute.training.augment import augment
 from jsdelta_db.compute.training.resume import EpochMetrics, TrainingState
-from jsdelta_db.compute.training.steps import Step, Trainee, find_method
+from jsdelta_db.compute.training.steps import Step, Trainee, find_method, forward_in
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import TrainingError
@@ -103,7 +105,7 @@ class _Loop:
     def start(cls, model: nn.Module, training: Training) -> "_Loop":
         config, split, device = training.config, training.dataset.splits["train"], training.device
         step = find_method(config.method)
-        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        arrange(model.to(device), probe_images(training.dataset.splits["baseline"], device))
         optimizer = torch.optim.SGD(
             model.parameters(),
             lr=config.learning_rate,
@@ -119,11 +121,7 @@ class _Loop:
 
     def forward(self, x: Tensor) -> Tensor:
         """Return float32 logits, computed in the training's dtype."""
-        training = self.training
-        is_bfloat16 = training.dtype == torch.bfloat16
-        with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=is_bfloat16):
-            logits: Tensor = self.model(x)
-            return logits.float()
+        return forward_in(self.model, x, self.training.dtype)
 
     def batch_rows(self, epoch: int) -> Iterator[Tensor]:
         """Yield the rows of each batch, in the epoch's own order of the images."""

@@ -37,6 +37,13 @@ class Trainee:
 Step = Callable[[Trainee, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+def forward_in(model: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return float32 logits, computed with float32 or bfloat16 inside the model."""
+    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+        logits: Tensor = model(x)
+        return logits.float()
+
+
 def standard_step(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Descend the cross-entropy on clean images; no label smoothing, which would shrink ρ."""
     loss, logits = _differentiate(trainee, x, y)

@@ -19,13 +19,14 @@ from jsdelta_db.compute.training import (
     Training,
     TrainingState,
     accuracy,
+    check_fresh,
     train,
 )
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.training import TrainConfig
-from jsdelta_db.errors import JsdeltaError
+from jsdelta_db.errors import JsdeltaError, TrainingError, UsageError
 from jsdelta_db.pipeline.ensembles.resume_file import ResumeFile, StoppedTraining
-from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
+from jsdelta_db.runtime.devices import dtype_name, resolve_device, resolve_dtype
 from jsdelta_db.runtime.files import write_atomically
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import ROBUST_ACCURACY
@@ -89,10 +90,11 @@ def train_member(
     claimed = claim_or_wait(bench, row, f"member seed {row.seed} is being trained by")
     if claimed.status == FINISHED:
         return claimed
-    device = resolve_device(config.device)
-    training = Training(dataset, config, row.seed, device, resolve_dtype(config.dtype, device))
-    member = _Member(bench, row, training, ResumeFile(bench.workspace, row))
     with _marking_failed(bench, row):
+        device = resolve_device(config.device)
+        dtype = _settle_dtype(bench, claimed, dataset, config, device)
+        training = Training(dataset, config, row.seed, device, dtype)
+        member = _Member(bench, row, training, ResumeFile(bench.workspace, row))
         network = build_model(config.arch, dataset, width=config.width, seed=row.seed)
         stopped = _read_stopped(member, network)
         run = _open_run(member, parent, stopped)
@@ -116,11 +118,37 @@ def _marking_failed(bench: Workbench, row: Model) -> Iterator[None]:
         raise
 
 
+def _settle_dtype(
+    bench: Workbench, row: Model, dataset: Dataset, config: TrainConfig, device: torch.device
+) -> torch.dtype:
+    """Return the dtype of a training: decided before its first step, and the row's whenever it goes on.
+
+    Raises:
+        TrainingError: it was begun in one that this machine lacks.
+        ModelError: see :func:`jsdelta_db.compute.training.check_fresh`.
+    """
+    if row.dtype is None:
+        dtype = check_fresh(config, dataset, row.seed, device).dtype
+        with bench.store.transaction() as session:
+            session.get_one(Model, row.id).dtype = dtype_name(dtype)
+        return dtype
+    try:
+        return resolve_dtype(row.dtype, device)
+    except UsageError as error:
+        raise TrainingError(
+            f"it was begun in {row.dtype}, which this {device.type} lacks; go on with it where it was begun, "
+            "or train with another --seed"
+        ) from error
+
+
 def _read_stopped(member: _Member, network: nn.Module) -> StoppedTraining | None:
     """Return the state of a stopped training of this member, if it can be used."""
     try:
         stopped = member.file.read()
-        if stopped is None or TrainingState(stopped.content).fits(network):
+        if stopped is None:
+            return None
+        is_of_its_dtype = stopped.dtype in (None, dtype_name(member.training.dtype))
+        if is_of_its_dtype and TrainingState(stopped.content).fits(network):
             return stopped
     except (ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError):
         pass  # damaged, of another training or of another version: all the same here
@@ -139,7 +167,7 @@ def _open_run(member: _Member, parent: RunLog, stopped: StoppedTraining | None) 
         member.title, uid=member.row.uid, parent=parent,
         params={
             **asdict(training.config), "seed": member.row.seed,
-            "resolved_device": training.device.type, "resolved_dtype": _name(training.dtype),
+            "resolved_device": training.device.type, "resolved_dtype": dtype_name(training.dtype),
         },
     )  # fmt: skip
     dataset = training.dataset
@@ -166,7 +194,8 @@ def _train_and_save(
     """Train the network, measure it, and save the files, then the row."""
 
     def save(content: bytes) -> None:
-        member.file.write(StoppedTraining(content, run.run_id, member.bench.relative(run.folder)))
+        folder, dtype = member.bench.relative(run.folder), dtype_name(member.training.dtype)
+        member.file.write(StoppedTraining(content, run.run_id, folder, dtype))
 
     state = TrainingState(stopped.content if stopped else None, save)
     history = _train_with_bar(member, network, state, run)
@@ -214,7 +243,7 @@ def _finish(member: _Member, checkpoint: Path, sha256: str, measured: _Measured)
         done = session.get_one(Model, member.row.id)
         done.checkpoint_uri, done.checkpoint_sha256 = bench.relative(checkpoint), sha256
         done.clean_accuracy, done.finished_at = measured.clean_accuracy, runs.now()
-        done.device, done.dtype = training.device.type, _name(training.dtype)
+        done.device, done.dtype = training.device.type, dtype_name(training.dtype)
         done.threads = torch.get_num_threads()
         runs.leave(done, FINISHED)
         # The held-out images are those of the data set at the start of the chain.
@@ -233,7 +262,3 @@ def _finish(member: _Member, checkpoint: Path, sha256: str, measured: _Measured)
                     steps=measured.check.steps, value=measured.robust_accuracy, n=measured.n_checked,
                 )
             )  # fmt: skip
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

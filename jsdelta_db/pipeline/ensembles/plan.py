@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from sqlalchemy.orm import Session
+
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import ROBUST_CHECKS, AttackConfig
 from jsdelta_db.config.recipes import Recipe
-from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.pipeline.ensembles.naming import choose_name, ensemble_key, member_key
 from jsdelta_db.store import runs
+from jsdelta_db.store.schema import FINISHED, Ensemble, EnsembleMember, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
-from jsdelta_db.store.schema import Ensemble, EnsembleMember, Model
 from jsdelta_db.workbench.datasets import root_of
 from jsdelta_db.workbench.workbench import Workbench
 
@@ -41,10 +42,7 @@ def plan_ensemble(
     """
     with bench.store.read_session() as session:
         name = choose_name(session, recipe, seed, dataset_row, name, bench.progress.report)
-    members = [
-        _plan_member(bench, dataset_row, recipe.name, recipe.of_member(position), seed + position)
-        for position in range(recipe.members)
-    ]
+    members = [_plan_member(bench, dataset_row, recipe, position, seed) for position in range(recipe.members)]
     key = ensemble_key(name, [row.uid for row in members])
     with bench.store.transaction() as session:
         row = runs.find_or_create(
@@ -56,10 +54,21 @@ def plan_ensemble(
     return PlannedEnsemble(row, members, recipe, dataset, root, ROBUST_CHECKS.get(root.name))
 
 
+def list_unfinished(session: Session, recipe: Recipe, seed: int, dataset_row: DatasetRow) -> list[int]:
+    """Return the positions of an ensemble's members that are to be trained, before any row is made."""
+    keys = [
+        member_key(recipe.of_member(position), seed + position, dataset_row)
+        for position in range(recipe.members)
+    ]
+    rows = [runs.find_run(session, Model, key) for key in keys]
+    return [position for position, row in enumerate(rows) if row is None or row.status != FINISHED]
+
+
 def _plan_member(
-    bench: Workbench, dataset: DatasetRow, recipe_name: str, config: TrainConfig, seed: int
+    bench: Workbench, dataset: DatasetRow, recipe: Recipe, position: int, first_seed: int
 ) -> Model:
     """Find or make the row of one configuration and seed; a finished one is shared by every ensemble."""
+    config, seed = recipe.of_member(position), first_seed + position
     key = member_key(config, seed, dataset)
     with bench.store.transaction() as session:
         return runs.find_or_create(
@@ -67,7 +76,7 @@ def _plan_member(
             Model,
             key,
             lambda: Model(
-                dataset_id=dataset.id, recipe_name=recipe_name, recipe=asdict(config),
+                dataset_id=dataset.id, recipe_name=recipe.name, recipe=asdict(config),
                 architecture=config.arch, method=config.method, seed=seed,
             ),
         )  # fmt: skip

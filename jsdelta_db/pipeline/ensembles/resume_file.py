@@ -18,11 +18,13 @@ class StoppedTraining:
         content: of ``training.TrainingState``.
         run_id: of the MLflow run that logged it; None if there was none.
         folder: of that run's files, relative to the workspace.
+        dtype: that it has inside; None where an earlier release did not say.
     """
 
     content: bytes
     run_id: str | None
     folder: str
+    dtype: str | None
 
 
 class ResumeFile:
@@ -46,7 +48,7 @@ class ResumeFile:
             raise ValueError("no header")
         if (header.get("config_hash"), header.get("sha256")) != (self._config_hash, sha256_of(content)):
             raise ValueError("another training's, or altered")
-        return StoppedTraining(content, header["run_id"], header["folder"])
+        return StoppedTraining(content, header["run_id"], header["folder"], header.get("dtype"))
 
     def write(self, stopped: StoppedTraining) -> None:
         """Replace the file, whole or not at all."""

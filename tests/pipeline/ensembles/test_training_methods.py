@@ -216,7 +216,7 @@ def test_a_member_that_fails_stops_alone(jobs, workspace):
 
 
 def constant(num_classes, in_channels, image_size, width):
-    """A network that says nothing, whatever its weight."""
+    """A network that says what some pixels say, whatever its weight."""
     import torch
     from torch import nn
 
@@ -226,7 +226,7 @@ def constant(num_classes, in_channels, image_size, width):
             self.weight = nn.Parameter(torch.zeros(1))  # which no decay moves
 
         def forward(self, x):
-            return torch.zeros(len(x), num_classes) + x.flatten(1)[:, :1] * 0.0 + self.weight * 0.0
+            return x.flatten(1)[:, 20 : 20 + num_classes] + self.weight * 0.0
 
     return Constant()
 

@@ -22,6 +22,12 @@ def split_keys(split: str, sample_index: NDArray[np.integer]) -> Keys:
     return np.asarray((SPLITS.index(split) << INDEX_BITS) + sample_index.astype(np.int64))
 
 
+def count_by_split(keys: Keys) -> dict[str, int]:
+    """Return how many keys are of images of each split; "" for those of none."""
+    counts = np.bincount(np.where(keys < 0, 0, 1 + (keys >> INDEX_BITS)), minlength=1 + len(SPLITS))
+    return dict(zip(("", *SPLITS), counts.tolist(), strict=True))
+
+
 def content_key(pixels: bytes) -> int:
     """Return the key, below 0, of an image that no split of the data set has."""
     return -1 - (int.from_bytes(hashlib.sha256(pixels).digest()[:8], "little") >> 1)

@@ -29,4 +29,4 @@ def arrange(network: nn.Module, images: Tensor) -> nn.Module:
 
 
 def _reorder(network: nn.Module, order: torch.memory_format) -> None:
-    network.to(memory_format=order)  # type: ignore[call-overload] # torch's own annotations lack it alone
+    network.to(memory_format=order)

@@ -24,7 +24,7 @@ class StoppedTraining:
     content: bytes
     run_id: str | None
     folder: str
-    dtype: str | None
+    dtype: str | None = None
 
 
 class ResumeFile:

@@ -242,7 +242,7 @@ def test_eps_of_another_norm(tiny_copy, capsys):
     tell(tiny_copy, "UPDATE attack SET norm = 'l2', eps = 0.5 WHERE id = 2")
     rows = query(capsys, tiny_copy, "--norm", "l2", "--eps", "0.5", "--beta", "0.1")
     assert [(row["norm"], row["eps"]) for row in rows] == [("l2", 0.5)]
-    assert query(capsys, tiny_copy, "--norm", "linf", "--eps", "0.5") == []
+    assert query(capsys, tiny_copy, "--norm", "linf", "--eps", "0.5/255") == []
     _, out, _ = call(capsys, tiny_copy, "query", "bugs", "--norm", "l2", "--by", "eps", "--beta", "0.1")
     assert parse_table(out)[0]["eps"] == "0.5"
     _, _, err = call(capsys, tiny_copy, "query", "bugs", "--by", "method", "--beta", "0.1")

@@ -154,18 +154,20 @@ class Contents:
                 wrong = next(value for value in present if type(value) not in kinds)
                 must = one_of(kind.__name__ for kind in kinds)
                 self._refuse(table.name, uid, f"{each.name} {wrong!r} is not valid: must be {must}")
-            choices = CHOICES.get(table.name, {}).get(each.name)
+            numbers: Any = present
             limits = self._limits(table, uid, each.name)
             if each.name in PACKED:
-                present, limits = _numbers(present, PACKED[each.name]), PACKED_RANGES[each.name]
+                numbers, limits = _numbers(present, PACKED[each.name]), PACKED_RANGES[each.name]
             elif is_float(each.column) and not all(map(math.isfinite, present)):
                 self._refuse(table.name, uid, f"{each.name} holds a value that is not finite")
-            for value in (min(present), max(present)) if limits and len(present) else ():
-                if not limits[0] <= value <= limits[1]:
-                    reason = f"{each.name} {value:.17g} is not valid: must be {shown(limits)}"
-                    self._refuse(table.name, uid, reason)
-            for value in set(present) - set(choices) if choices else ():
-                reason = f"{each.name} {value!r} is not valid: must be {one_of(map(repr, choices))}"
+            if limits is not None and len(numbers):
+                for value in (min(numbers), max(numbers)):
+                    if not limits[0] <= value <= limits[1]:
+                        reason = f"{each.name} {value:.17g} is not valid: must be {shown(limits)}"
+                        self._refuse(table.name, uid, reason)
+            choices = CHOICES.get(table.name, {}).get(each.name)
+            for value in set(present) - set(choices) if choices is not None else ():
+                reason = f"{each.name} {value!r} is not valid: must be {one_of(map(repr, choices or ()))}"
                 self._refuse(table.name, uid, reason)
         self._check_classes(table, uid, rows)
         self._check_copies(table, uid, rows)

@@ -233,7 +233,7 @@ PACKED_NAN = struct.pack("<2f", 0.5, math.nan)
         ("score", lambda rows: rows.slice(1), "rows of score"),
         ("sample", lambda rows: rows.slice(1), "rows of sample"),
         ("sample", replaced("success", 2), "column success holds other values"),
-        ("sample", replaced("sample_index", 99_999), "scores of other samples"),
+        ("sample", replaced("sample_index", 99_999), "are there twice or out of order"),
         ("score", replaced("evaluation_uid", "0123456789abcdef"), "out of order, or it is not there"),
         ("score", lambda rows: rows.take(list(range(len(rows)))[::-1]), "out of order"),
         ("model", replaced("dataset_uid", "0123456789abcdef"), "names a dataset that is not there"),

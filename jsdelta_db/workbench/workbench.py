@@ -23,7 +23,7 @@ from jsdelta_db.tracking import Connection, NullConnection, Tracker
 from jsdelta_db.workbench.deletions import Leftovers
 
 GIVING_BACK = Limit(20, tell=20)
-GIVING_UP = Limit(2, tell=2)  # after an error or Ctrl-C: the store may be what does not answer
+GIVING_UP = Limit(4, tell=4)  # after an error or Ctrl-C: the store may be what does not answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class ForeignSamples:
         x, x_adv: float32 ``(n, c, h, w)`` in [0, 1].
         attempts: row number or the image's own index, its label, and the label aimed at (−1 for none).
         split: the data set's split that all images are from; ``file`` if some are not.
-        image_keys: of images of no one split, equal where the images are; see ``store/image_keys.py``.
+        image_keys: int64 ``(n,)``, equal where the images are; see ``store/image_keys.py``.
         library: that made them, with its version if that was given.
         norm: to measure their size in.
         fingerprint: sha256 of the arrays.
@@ -55,7 +55,7 @@ class ForeignSamples:
     x_adv: Tensor
     attempts: Attempts
     split: str
-    image_keys: Keys | None
+    image_keys: Keys
     library: str
     norm: str
     fingerprint: str
@@ -131,7 +131,7 @@ def check_samples(
     x, x_adv = (_as_images(arrays[name], name) for name in ("x", "x_adv"))
     source, target = (_as_labels(arrays[name], name, dataset) for name in ("label", "target_label"))
     split, index = _find_images(x, source, target, dataset)
-    keys = key_images(x, dataset) if split == FILE_SPLIT else None
+    keys = key_images(x, dataset) if split == FILE_SPLIT else split_keys(split, index)
     attempts = Attempts(index, source, target)
     check_attempts(attempts)
     digest = hashlib.sha256()

@@ -22,7 +22,7 @@ from jsdelta_db.pipeline.evaluation.plan import (
 )
 from jsdelta_db.pipeline.evaluation.roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.sources import GivenSamples
-from jsdelta_db.records import UNTARGETED, Samples
+from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Samples
 from jsdelta_db.samples.foreign_file import ForeignSamples
 from jsdelta_db.store import runs
 from jsdelta_db.store.image_keys import pack_keys
@@ -84,7 +84,7 @@ def plan_foreign(roles: OpenRoles, samples: ForeignSamples, rules: EvaluationCon
     temperatures = find_temperatures(roles, rules)
     with roles.bench.store.transaction() as session:
         attack = runs.find_or_create(session, Attack, key, lambda: _new_attack(roles, samples, described))
-        if samples.image_keys is not None:
+        if samples.split == FILE_SPLIT:
             attack.image_keys = pack_keys(samples.image_keys)  # also of a row of an earlier version
         insert_chunks(session, attack)
         evaluation = store_evaluation(session, roles, attack, rules, temperatures)

@@ -82,7 +82,11 @@ def _connect(path: Path) -> sqlite3.Connection:
             connection.close()
             continue
         return connection
-    raise StoreError(f"{path} cannot be opened to read; check the file, its folder and its rights")
+    from jsdelta_db.runtime.reasons import explain, find_fault
+
+    advice = "check the file, its folder and its rights"
+    fault = find_fault(path)
+    raise StoreError(f"{path} cannot be opened to read: {explain(fault, advice) if fault else advice}")
 
 
 def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:

@@ -189,12 +189,12 @@ def _settle(aside: Path, folder: Path) -> None:
 def _hand_on_rights(before: os.stat_result, descriptor: int) -> None:
     """Give a new file the rights of the one that it replaces, and its owner and group where we may."""
     mode = stat.S_IMODE(before.st_mode)
-    try:
+    with suppress(OSError):
         os.fchown(descriptor, before.st_uid, before.st_gid)
-    except PermissionError:
-        if os.fstat(descriptor).st_gid != before.st_gid:
-            mode &= ~stat.S_IRWXG  # meant for another group
-    os.fchmod(descriptor, mode)
+    if os.fstat(descriptor).st_gid != before.st_gid:
+        mode &= ~stat.S_IRWXG  # meant for another group
+    with suppress(OSError):  # a disk without rights; until here they are no wider than before
+        os.fchmod(descriptor, mode)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Small workspaces: a recipe and attacks that take a second, and copies to change."""
 
+import base64
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,9 @@ from jsdelta_db.runtime.progress import Silent
 from jsdelta_db.workbench import workbench
 
 TINY_STEPS = 10
+DRAWING = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAQAAAAA3bvkkAAAACklEQVR42mNgAAAAAgAB5Sfe/AAAAABJRU5ErkJggg=="
+)  # of one pixel: drawings have tests of their own
 
 
 def tiny_recipe(**changes):

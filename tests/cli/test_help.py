@@ -13,6 +13,7 @@ import typer
 
 from cli.main import app, run
 from tests.cli.calls import call
+from tests.elsewhere import nearest_means
 from tests.reading import tell
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,6 @@ def make():
 def files_at_hand(tiny, tmp_path, monkeypatch):
     """What the examples name lies in the current folder: samples, a network with its weights, a workspace."""
     import torch
-    from torch import nn
 
     from jsdelta_db.compute import data
 
@@ -55,7 +55,7 @@ def files_at_hand(tiny, tmp_path, monkeypatch):
     x, label = split.batch(slice(0, 20)).numpy(), split.labels.numpy()[:20]
     np.savez(tmp_path / "pgd.npz", x=x, x_adv=x, label=label, target_label=(label + 1) % 10)
     (tmp_path / "nets.py").write_text(NETS)
-    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).state_dict(), tmp_path / "mine.pt")
+    torch.save(nearest_means(), tmp_path / "mine.pt")
     (tmp_path / "other-workspace").symlink_to(tiny.root)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "nets", raising=False)

@@ -91,7 +91,7 @@ def test_interrupted_training_keeps_finished_members(workspace, interrupt, capsy
         (0, "finished", None), (1, "pending", None),
     ]  # fmt: skip
     assert dict(statuses(workspace)) == {
-        "train digits": "KILLED", "member seed 0": "FINISHED", "member seed 1": "KILLED",
+        "train digits-epochs8": "KILLED", "member seed 0": "FINISHED", "member seed 1": "KILLED",
     }  # fmt: skip
     (kept,) = select(workspace, "SELECT uid, checkpoint_sha256 FROM model WHERE seed = 0")
 
@@ -102,7 +102,7 @@ def test_interrupted_training_keeps_finished_members(workspace, interrupt, capsy
     assert select(workspace, "SELECT status FROM ensemble") == [("finished",)]
     assert sorted(statuses(workspace)) == [
         ("member seed 0", "FINISHED"), ("member seed 1", "FINISHED"),
-        ("train digits", "FINISHED"), ("train digits", "KILLED"),
+        ("train digits-epochs8", "FINISHED"), ("train digits-epochs8", "KILLED"),
     ]  # fmt: skip
 
 

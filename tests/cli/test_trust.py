@@ -7,17 +7,17 @@ import torch
 
 from jsdelta_db.config import consent
 from tests.cli.calls import call, refused
-from tests.elsewhere import mlp
+from tests.elsewhere import nearest_means
 
 NETS = """
 from pathlib import Path
-from tests.elsewhere import mlp
+from tests.elsewhere import linear
 
 Path("ran").touch()
 
 
 def make(num_classes, in_channels, image_size):
-    return mlp(num_classes, in_channels, image_size)
+    return linear(num_classes, in_channels, image_size)
 
 
 def leaves(num_classes):
@@ -47,7 +47,7 @@ def code(tiny_copy, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
     become(tmp_path / "me", monkeypatch)
-    torch.save(mlp(10, 1, 8).state_dict(), folder / "theirs.pt")
+    torch.save(nearest_means(), folder / "theirs.pt")
     return folder
 
 

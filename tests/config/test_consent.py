@@ -25,6 +25,8 @@ def code(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(consent, "_GIVEN", set())
+    for name in ("nets", "pack", "pack.inner", "space", "space.deep"):  # another test may have had its own
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setenv("JSDELTA_CONFIG_DIR", str(tmp_path / "config"))
     return folder
 
@@ -137,8 +139,8 @@ def test_built_in_names_need_no_consent(code):
     [
         ({"JSDELTA_CONFIG_DIR": "/a", "XDG_CONFIG_HOME": "/b"}, "/a"),
         ({"XDG_CONFIG_HOME": "/b"}, "/b/jsdelta"),
-        ({"XDG_CONFIG_HOME": "relative"}, "/home/somebody/.config/jsdelta"),
-        ({}, "/home/somebody/.config/jsdelta"),
+        ({"XDG_CONFIG_HOME": "relative"}, "/users/somebody/.config/jsdelta"),
+        ({}, "/users/somebody/.config/jsdelta"),
     ],
 )
 def test_the_folder_is_where_the_platform_keeps_settings(variables, expected, monkeypatch):
@@ -146,6 +148,6 @@ def test_the_folder_is_where_the_platform_keeps_settings(variables, expected, mo
     for name in ("JSDELTA_CONFIG_DIR", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
-    for name, value in ({"HOME": "/home/somebody"} | variables).items():
+    for name, value in ({"HOME": "/users/somebody"} | variables).items():
         monkeypatch.setenv(name, value)
     assert config_folder() == Path(expected)

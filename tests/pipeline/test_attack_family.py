@@ -26,7 +26,7 @@ from tests.reading import (
     samples_of,
     scores_of,
 )
-from tests.workspaces import copy_of, tiny_attacks
+from tests.workspaces import DRAWING, copy_of, tiny_attacks
 
 NO_EXTRAS = Extras()
 
@@ -35,7 +35,7 @@ def attack(workspace, keeps_samples=True, extras=NO_EXTRAS, ensemble="four", par
     """Attack 20 images in chunks of 8; return the evaluation's uid."""
     configs = tiny_attacks(8, **{"images": 20, "steps": 3, **settings})
     with pytest.MonkeyPatch.context() as patch, open_workbench(workspace, chunk_size=8) as bench:
-        patch.setattr(work, "draw_bytes", lambda figure: b"figure")
+        patch.setattr(work, "draw_bytes", lambda figure: DRAWING)
         request = RoleRequest(ensemble, **(parts or {}))
         return attack_and_score(
             bench, configs, request, extras=extras, keeps_samples=keeps_samples
@@ -175,10 +175,11 @@ def kept_and_not(four, tmp_path_factory):
 
 
 def test_files_lack_the_perturbations(kept_and_not):
-    """The files hold the attacked model's logits alone; rows and scores are the same."""
+    """The files hold the rows' columns and the attacked model's logits; rows and scores are the same."""
     kept, with_samples, bare, without = kept_and_not
     assert {name for chunk in chunks_of(bare, without) for name in chunk} == {
-        "sample_index", "requested_target", "logits",
+        "sample_index", "requested_target", "source_label", "target_label", "success", "confidence", "linf", "l2",
+        "logits",
     }  # fmt: skip
     assert all("delta" in chunk for chunk in chunks_of(kept, with_samples))
     assert samples_of(kept, with_samples) == samples_of(bare, without)

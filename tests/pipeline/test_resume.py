@@ -29,7 +29,7 @@ from jsdelta_db.store.session import reading_store
 from jsdelta_db.tracking import Connection, Tracker
 from jsdelta_db.workbench import workbench
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.workspaces import Listening, tiny_attacks, tiny_recipe
+from tests.workspaces import DRAWING, Listening, tiny_attacks, tiny_recipe
 
 CHUNK_SIZE = 8
 CHUNKS = 3  # of at most 24 attempts
@@ -39,7 +39,7 @@ ATTACK_ID = EVALUATION_ID = 3  # what comes after the tiny store's two
 
 def _keep_it_small(patch: pytest.MonkeyPatch) -> None:
     """Make no drawings: they have tests of their own."""
-    patch.setattr(work, "draw_bytes", lambda figure: b"figure")
+    patch.setattr(work, "draw_bytes", lambda figure: DRAWING)
 
 
 @pytest.fixture(autouse=True)

@@ -73,6 +73,8 @@ class Recipe:
         ours, written = asdict(self.train), asdict(self.written or self.train)
         changed = {key: value for key, value in ours.items() if value != written[key] and value is not None}
         dataset = changed.pop("dataset", None)
+        if self.is_mixed:  # the members' own are no part of the ensemble's name
+            changed = {key: value for key, value in changed.items() if key not in ("arch", "width")}
         parts = [self.name, *(_describe(key, value, self.train) for key, value in changed.items())]
         parts += ["mixed"] * self.is_mixed + [f"on-{dataset}"] * (dataset is not None)
         return "-".join(filter(None, parts))

@@ -324,18 +324,18 @@ def test_a_construction_from_an_ensemble_on_other_data_is_refused(tiny_copy):
 
 def test_the_second_order_keeps_the_chain_of_parents(tiny_copy):
     """A set made by a network that was trained on a constructed set comes from that set's images."""
-    build(tiny_copy, "robust", "first")
+    build(tiny_copy, "robust", "once")
     with open_workbench(tiny_copy) as bench:
-        train_ensemble(bench, tiny_recipe(dataset="first", members=1, epochs=1), name="on-first")
-    row, _ = build(tiny_copy, "robust", "second", ensemble="on-first", images=10, steps=1, step_size=1e-4)
-    first, second = (reopen(tiny_copy, name).splits["train"] for name in ("first", "second"))
+        train_ensemble(bench, tiny_recipe(dataset="once", members=1, epochs=1), name="on-once")
+    row, _ = build(tiny_copy, "robust", "second", ensemble="on-once", images=10, steps=1, step_size=1e-4)
+    first, second = (reopen(tiny_copy, name).splits["train"] for name in ("once", "second"))
     partners = first.images[choose_partners(first, first.rows_of(second.index), 0)]
     assert float((second.images.float() - partners.float()).abs().max()) < 1e-3
     assert ask(tiny_copy, "SELECT child.name, parent.name FROM dataset child JOIN dataset parent"
-               " ON parent.id = child.parent_id ORDER BY child.id") == [("first", "digits"), ("second", "first")]  # fmt: skip
+               " ON parent.id = child.parent_id ORDER BY child.id") == [("once", "digits"), ("second", "once")]  # fmt: skip
     with reading(tiny_copy.db_url) as reader:
         facts = get_dataset(reader, "second")
-    assert (facts["root"], facts["chain"], facts["uid"]) == ("digits", "digits > first > second", row.uid)
+    assert (facts["root"], facts["chain"], facts["uid"]) == ("digits", "digits > once > second", row.uid)
 
 
 def test_models_of_a_constructed_set_and_of_its_root_judge_each_other(tiny_copy):

@@ -275,7 +275,7 @@ def test_members_of_different_architecture_attack_and_judge_each_other(workspace
     """A mixed ensemble is attacked and judged like any other."""
     recipe = _recipe("standard", epochs=4).mix(["cnn-small", "resnet8"], [6, 4, 8])
     ensemble = _train(workspace, recipe)
-    assert ensemble.name == "digits-mixed"
+    assert ensemble.name == "digits-epochs4-mixed"
     assert [(row.architecture, row.recipe["width"]) for row in ensemble.members] == [
         ("cnn-small", 6), ("resnet8", 4), ("cnn-small", 8),
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.store.constants import FINISHED
 from jsdelta_db.store.image_keys import INDEX_BITS, SPLITS, Keys, split_keys, unpack_keys
-from jsdelta_db.store.naming import ANY_PREFIX, ambiguous, get_match, match
+from jsdelta_db.store.naming import ANY_PREFIX, ambiguous, get_match, match_ensembles
 from jsdelta_db.store.reading import Reader, fetch, fetch_many
 
 DEFAULT_KEYS = ("dataset", "ensemble", "attacked", "norm", "eps")
@@ -207,7 +207,7 @@ def _find_ensembles(reader: Reader, reference: str) -> set[str]:
     """
     ensembles = fetch(reader, "SELECT name, uid FROM ensemble ORDER BY name")
     named = [(name, uid, (name, uid)) for name, uid in ensembles]
-    found = match(reference, named, shortest=ANY_PREFIX)
+    found = match_ensembles(reference, named, shortest=ANY_PREFIX)
     if not found:
         raise UnknownNameError("ensemble", reference, dict.fromkeys(name for name, _ in ensembles))
     if len(found) > 1 and found[0][0] != reference:

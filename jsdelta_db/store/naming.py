@@ -33,6 +33,20 @@ def match(reference: str, named: Iterable[Candidate[T]], *, shortest: int = SHOR
     return [row for _, uid, row in candidates if uid.startswith(reference)]
 
 
+def match_ensembles(
+    reference: str, named: Iterable[Candidate[T]], *, shortest: int = SHORTEST_PREFIX
+) -> list[T]:
+    """Return ensembles as :func:`match` does; else the one that goes on from the reference.
+
+    A default name says what differs from the recipe: while there is no other, ``digits`` means
+    ``digits-epochs3``.
+    """
+    candidates = list(named)
+    found = match(reference, candidates, shortest=shortest)
+    longer = [row for name, _, row in candidates if (name or "").startswith(f"{reference}-")]
+    return longer if not found and len(longer) == 1 else found
+
+
 def find_match(
     what: str, reference: str, named: Iterable[Candidate[T]], *, shortest: int = SHORTEST_PREFIX
 ) -> T | None:

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jsdelta_db.errors import NothingToDoError, UnknownNameError, UsageError
-from jsdelta_db.store.naming import find_match, get_match
+from jsdelta_db.store.naming import ambiguous, find_match, get_match, match_ensembles
 from jsdelta_db.store.schema import (
     FINISHED,
     Attack,
@@ -134,7 +134,10 @@ def _finished_ensembles(session: Session) -> Sequence[Ensemble]:
 
 
 def _find_ensemble(finished: Sequence[Ensemble], reference: str) -> Ensemble | None:
-    return find_match("ensemble", reference, ((row.name, row.uid, row) for row in finished))
+    found = match_ensembles(reference, [(row.name, row.uid, row) for row in finished])
+    if len(found) > 1:
+        raise ambiguous("ensemble", reference, (row.uid for row in found))
+    return found[0] if found else None
 
 
 def _by_seed(ensemble: Ensemble, members: Sequence[Model], seeds: str) -> list[Model]:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.store.naming import ANY_PREFIX, find_match, get_match, match
+from jsdelta_db.store.naming import ANY_PREFIX, find_match, get_match, match, match_ensembles
 
 NAMED = [
     ("digits", "aaaa01", 1),
@@ -35,6 +35,20 @@ NAMED = [
 def test_match_prefers_a_name_to_a_prefix(reference, shortest, rows):
     """Rows of the exact name come alone; else those whose uid begins so, if the prefix is long enough."""
     assert match(reference, NAMED, shortest=shortest) == rows
+
+
+@pytest.mark.parametrize(
+    ("names", "rows"),
+    [
+        (["digits-epochs3"], ["digits-epochs3"]),
+        (["digits-epochs3", "digits"], ["digits"]),
+        (["digits-epochs3", "digits-sam"], []),
+        (["digitsome"], []),
+    ],
+)
+def test_a_recipe_names_its_only_ensemble(names, rows):
+    """A name that says what differs need not be typed whole while there is no other; the exact name comes first."""
+    assert match_ensembles("digits", [(name, "ffff", name) for name in names]) == rows
 
 
 def test_one_row_or_none_or_an_error():

@@ -59,13 +59,14 @@ def _config_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    """The networks here are tiny: a second thread only waits for the first, and for the neighbours."""
+    """The networks here are tiny: a second thread only waits for the first, and for the neighbours.
+
+    In the commands that tests start, too.
+    """
     import torch
 
-    threads = torch.get_num_threads()
+    os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -43,9 +43,10 @@ def test_ctrl_c_while_mlflow_does_not_answer(sqlite_workspace, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
         process = start(sqlite_workspace, *ATTACK)
-        server.accept()
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate()
+        connection, _ = server.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate()
     assert process.returncode == 130
     assert err.count("jsdelta: interrupted") == 1
     assert "Traceback" not in err

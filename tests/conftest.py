@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from jsdelta_db.config.locations import Workspace, resolve_workspace
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
-from tests.workspaces import copy_of, tiny_attacks, tiny_recipe, workspace_at
+from tests.workspaces import copy_files, copy_of, tiny_attacks, tiny_recipe, workspace_at
 
 CIFAR10_DIR = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -127,7 +127,7 @@ def four(tiny, made_once) -> Workspace:
         from jsdelta_db.pipeline.train import train_ensemble
         from jsdelta_db.workbench.workbench import open_workbench
 
-        shutil.copytree(tiny.root, folder, dirs_exist_ok=True)
+        copy_files(tiny.root, folder)
         with open_workbench(workspace_at(folder), chunk_size=16) as bench:
             train_ensemble(bench, tiny_recipe(members=4), name="four")
             attack_and_score(bench, tiny_attacks(8, images=40), RoleRequest(ensemble="four"))

@@ -2,6 +2,8 @@
 
 import base64
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,8 +42,19 @@ def workspace_at(root: Path) -> Workspace:
 
 def copy_of(workspace: Workspace, root: Path) -> Workspace:
     """Copy a finished workspace to where a test may change it."""
-    shutil.copytree(workspace.root, root)
+    copy_files(workspace.root, root)
     return workspace_at(root)
+
+
+def copy_files(source: Path, root: Path) -> None:
+    """Copy a workspace's files while others may read its store: SQLite's log comes and goes beside it."""
+    shutil.copytree(source, root, ignore=shutil.ignore_patterns("jsdelta.db*"), dirs_exist_ok=True)
+    if (source / "jsdelta.db").exists():
+        with (
+            closing(sqlite3.connect(source / "jsdelta.db")) as store,
+            closing(sqlite3.connect(root / "jsdelta.db")) as copy,
+        ):
+            store.backup(copy)
 
 
 class Listening(Silent):

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from jsdelta_db.queries.transfer import TRANSFER_KEYS
 from jsdelta_db.store.migrate import upgrade
 from tests.cli.calls import DEFAULT_KEYS, call, parse_markdown, parse_table, query, query_json, refused, words
 from tests.reading import ask, tell
-from tests.workspaces import tiny_attacks
+from tests.workspaces import copy_files, tiny_attacks
 
 KEYS = {
     "samples": list(SAMPLE_KEYS),
@@ -38,7 +37,7 @@ def looked_at(tiny, tmp_path_factory):
     from jsdelta_db.workbench.workbench import open_workbench
 
     root = tmp_path_factory.mktemp("looked-at") / "workspace"
-    shutil.copytree(tiny.root, root)
+    copy_files(tiny.root, root)
     with open_workbench(resolve_workspace(root)) as bench:
         attack_and_score(bench, tiny_attacks(8), extras=Extras(controls=True, stability=True))
     return resolve_workspace(root)

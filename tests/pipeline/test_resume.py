@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sqlite3
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -29,7 +28,7 @@ from jsdelta_db.store.session import reading_store
 from jsdelta_db.tracking import Connection, Tracker
 from jsdelta_db.workbench import workbench
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.workspaces import DRAWING, Listening, tiny_attacks, tiny_recipe
+from tests.workspaces import DRAWING, Listening, copy_files, tiny_attacks, tiny_recipe
 
 CHUNK_SIZE = 8
 CHUNKS = 3  # of at most 24 attempts
@@ -107,7 +106,7 @@ def _run_id(workspace: Workspace) -> str:
 def never_stopped(tiny, tmp_path_factory) -> dict[str, object]:
     """The result of an attack in several chunks that nobody stopped."""
     root = tmp_path_factory.mktemp("never-stopped") / "workspace"
-    shutil.copytree(tiny.root, root)
+    copy_files(tiny.root, root)
     workspace = Workspace(root, f"sqlite:///{root / 'jsdelta.db'}", None, root / "data")
     with pytest.MonkeyPatch.context() as patch:
         _keep_it_small(patch)

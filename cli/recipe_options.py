@@ -161,6 +161,7 @@ def list_known_datasets(dataset: str, workspace: "Workspace") -> list[str]:
 def _map_constructed_to_roots(workspace: "Workspace") -> dict[str, str]:
     """Return the store's constructed data sets, each with the one that it comes from."""
     from jsdelta_db.queries.datasets import query_datasets
+    from jsdelta_db.store.constants import CONSTRUCTED
     from jsdelta_db.store.reading import reading
 
     try:
@@ -168,4 +169,4 @@ def _map_constructed_to_roots(workspace: "Workspace") -> dict[str, str]:
             rows = query_datasets(connection)
     except StoreNotReadyError:
         return {}
-    return {row["name"]: row["root"] for row in rows if row["kind"] == "constructed"}
+    return {row["name"]: row["root"] for row in rows if row["kind"] == CONSTRUCTED}

@@ -17,7 +17,7 @@ from jsdelta_db.queries.selection import FACT_KEYS, Selection, list_evaluations
 from jsdelta_db.samples.restoring import add_digests, add_image_keys, restore_rows
 from jsdelta_db.store.altered import KINDS, list_altered, list_altered_baselines
 from jsdelta_db.store.baselines import stored_digest
-from jsdelta_db.store.constants import ROBUST_ACCURACY
+from jsdelta_db.store.constants import CONSTRUCTED, ROBUST_ACCURACY
 from jsdelta_db.store.derived import list_differing, write_segments
 from jsdelta_db.store.schema import (
     FINISHED,
@@ -147,7 +147,7 @@ def _rebuild_segments(bench: Workbench) -> list[str]:
 
 
 def _log_datasets(bench: Workbench) -> Iterator[str]:
-    constructed = (Dataset.kind == "constructed") & (Dataset.status == FINISHED)
+    constructed = (Dataset.kind == CONSTRUCTED) & (Dataset.status == FINISHED)
     with bench.store.read_session() as session:
         rows = session.scalars(select(Dataset).where(constructed, Dataset.mlflow_run_id.is_(None))).all()
     for row in rows:

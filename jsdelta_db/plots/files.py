@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsdelta_db.errors import UsageError
+from jsdelta_db.errors import UsageError, one_of
 from jsdelta_db.runtime.outputs import write_output
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def check_figure_path(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         ending = repr(path.suffix) if path.suffix else "nothing"
-        raise UsageError(f"--output {str(path)!r} ends in {ending}: must be {' or '.join(FORMATS)}")
+        raise UsageError(f"--output {str(path)!r} ends in {ending}: must be {one_of(FORMATS)}")
     if not path.parent.is_dir():
         raise UsageError(
             f"--output {str(path)!r}: the folder {str(path.parent)!r} does not exist; make it first"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.errors import NothingToDoError, UsageError
+from jsdelta_db.errors import NothingToDoError, UsageError, one_of
 from jsdelta_db.runtime.files import refuse_to_replace
 from jsdelta_db.runtime.outputs import replace_output, write_output
 from jsdelta_db.samples.choice import SampleChoice, find_stored_attack
@@ -35,7 +35,7 @@ def check_target(path: Path, form: str | None, *, force: bool) -> str:
         UsageError: an ending or format that is not known, or something that must not be overwritten.
     """
     if form not in (None, *FORMATS):
-        raise UsageError(f"--format {form!r} is not valid: must be {' or '.join(FORMATS)}")
+        raise UsageError(f"--format {form!r} is not valid: must be {one_of(FORMATS)}")
     ending = path.suffix.lower()
     if form is None and ending not in ("", ".npz") and not path.is_dir():
         raise UsageError(

@@ -120,5 +120,6 @@ def batches(ids: Iterable[int]) -> Iterator[list[int]]:
         yield ordered[start : start + MOST_BOUND]
 
 
+@cache
 def _run_tables() -> dict[str, Table]:
     return {table.name: table for table in Base.metadata.sorted_tables if "uid" in table.c}

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import SURROGATE_OBJECTIVES
-from jsdelta_db.errors import NothingToDoError, UsageError
+from jsdelta_db.errors import NothingToDoError, UsageError, one_of
 from jsdelta_db.store.references import get_ensemble, list_first_evaluators, list_members, list_models
 from jsdelta_db.store.schema import Attack, AttackSurrogate, Ensemble, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
@@ -134,7 +134,7 @@ def find_roles(session: Session, request: RoleRequest, objective: str = "target"
     needs_surrogates = objective in SURROGATE_OBJECTIVES
     if request.surrogates and not needs_surrogates:
         raise UsageError(
-            f"--surrogates go with --objective {' or '.join(SURROGATE_OBJECTIVES)}; {objective!r} uses none"
+            f"--surrogates go with --objective {one_of(SURROGATE_OBJECTIVES)}; {objective!r} uses none"
         )
     named, ensemble = _list_named(session, request.evaluators, home)
     surrogates, _ = _list_named(session, request.surrogates, home)

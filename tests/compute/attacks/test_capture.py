@@ -9,8 +9,10 @@ from torch import nn
 
 from jsdelta_db.compute.attacks import BALLS, Steps, build_objective, capture, pgd
 from jsdelta_db.compute.attacks.capture import Capture, CudaGraphs, RepeatedStep
+from jsdelta_db.compute.attacks.criteria import has_arrived
 from jsdelta_db.compute.attacks.pgd import FEWEST_CAPTURED
 from jsdelta_db.config.checks import NORMS
+from tests.waits import Readings
 
 from .attack_cases import EPS, make_cnn, make_images
 
@@ -164,6 +166,25 @@ def walk(model, norm="linf", steps=FEWEST_CAPTURED, allowed=None, **options):
         capture=allowed or Capture(),
         **options,
     )
+
+
+@pytest.mark.parametrize("name", ["target", "margin", "bug", "feature"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_no_step_reads_a_value(norm, name):
+    """Reading makes the host wait for the device, which a captured step must not."""
+    x, target = make_images(3, (1, 8, 8)), torch.tensor([1, 2, 3])
+    networks = [make_cnn(seed).eval().requires_grad_(False) for seed in range(3)]
+    objective = build_objective(name, networks[0], networks[1:], x, target, target)
+    ball = BALLS[norm](x, EPS[norm])
+    with Readings() as readings:
+        pgd(objective, ball, torch.zeros_like(x), Steps(4, 0.01))
+    assert readings.count == 0
+    with Readings() as readings:
+        pgd(
+            objective, ball, torch.zeros_like(x), Steps(4, 0.01),
+            has_arrived=lambda logits: has_arrived(logits, target, target) & False,
+        )  # fmt: skip
+    assert readings.count == 4  # on a CPU the end is asked for after each step
 
 
 @pytest.mark.parametrize("refuses", [None, "waits", "capture"])

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import hashlib
+import sys
 
 import numpy as np
 import pytest
@@ -15,9 +16,14 @@ from jsdelta_db.compute.attacks import (
     apply_delta,
     choose_attempts,
     chunk_size,
+    find_perturbations,
+    perturb,
     plan_chunk_size,
     prepare,
 )
+from jsdelta_db.compute.attacks.robust import robust_accuracy
+from jsdelta_db.compute.attacks.targets import choose_images
+from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models.inference import forward, predict
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.checks import NORMS
@@ -31,9 +37,11 @@ from .attack_cases import (
     attack_digits,
     make_attempts,
     make_cnn,
+    make_linear,
     make_plane,
     make_split,
     run,
+    trained_digits,
 )
 
 # ---- what comes back
@@ -218,13 +226,131 @@ def test_chunk_sizes_on_a_cpu(shape, n_attempts, size):
     assert size == plan_chunk_size(shape, plane, n_attempts)
 
 
+@pytest.fixture
+def card(monkeypatch):
+    """A card's memory: 1 GiB free; torch holds 300 MiB and uses 100 MiB of them."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**30, 2**31))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300 * 2**20)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100 * 2**20)
+
+
 @pytest.mark.parametrize(
-    ("free", "n_surrogates", "size"),
-    [(2**30, 0, 512), (2**30, 1, 256), (2**20, 0, 16), (2**40, 0, 4096)],
+    ("mib", "n_surrogates", "size"), [(1, 0, 416), (1, 1, 208), (1000, 0, 16), (0.001, 0, 4096)]
 )
-def test_chunk_sizes_on_a_gpu(monkeypatch, free, n_surrogates, size):
-    """On a GPU a chunk fills half of the free memory, shared with the surrogates."""
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
-    monkeypatch.setattr(chunk_size, "_bytes_per_image", lambda shape, prepared: 2**20)
+def test_chunk_sizes_on_a_gpu(card, monkeypatch, mib, n_surrogates, size):
+    """A chunk takes 0.35 of what is free or held ready, shared with the surrogates: 428 MiB of 1,224."""
+    monkeypatch.setattr(chunk_size, "_bytes_per_image", lambda shape, prepared: mib * 2**20)
     plane = PreparedModel(nn.Identity(), nn.Identity(), torch.device("cuda"))
-    assert size == plan_chunk_size((3, 32, 32), plane, 40960, n_surrogates)
+    # Such that they are shared out into whole chunks.
+    assert size == plan_chunk_size((3, 32, 32), plane, 40960 // size * size, n_surrogates)
+
+
+def test_the_memory_of_a_step_is_measured_on_the_second(card, monkeypatch):
+    """The first one allocates workspaces that stay: counted in, they would make chunks too small."""
+    steps, peaks = [], {1: 900, 2: 116}  # MiB
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: steps.append("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peaks[steps.count("step")] * 2**20)
+    network = make_linear((1, 4, 4))
+    network.register_forward_hook(lambda *given: steps.append("step"))
+    prepared = PreparedModel(network, network, CPU)
+    assert chunk_size._bytes_per_image((1, 4, 4), prepared) == 2**20
+    assert steps == ["step", "reset", "step"]
+
+
+# ---- memory
+
+
+def room(network, images, error):
+    """Let a network run out of memory where it is given more images."""
+
+    def check(module, given):
+        if len(given[0]) > images:
+            raise error
+
+    network.register_forward_pre_hook(check)
+
+
+MEMORY_ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_a_chunk_is_attacked_in_halves_where_memory_ends(error, restarts):
+    """Targets, starts and order stay, and so do the samples but for rounding; later chunks begin with it."""
+    split = make_split(16, (1, 8, 8))
+    config = AttackConfig(eps=EPS["linf"], steps=3, restarts=restarts)
+    attempts, images = make_attempts(split, 16), split.images
+    clean_logits = predict(make_cnn(), split, CPU)
+    attacks = [PreparedAttack(prepare(make_cnn(), images), (), config, 11) for _ in range(2)]
+    room(attacks[1].attacked.frozen, 3, error)
+    whole, halved = (
+        find_perturbations(each, attempts.pick(slice(0, 11)), images[:11], clean_logits[:11])
+        for each in attacks
+    )
+    assert (whole.sub_batch, halved.sub_batch, attacks[1].sub_batch.size) == (None, 2, 2)
+    np.testing.assert_array_equal(whole.attempts.requested_target, halved.attempts.requested_target)
+    assert (whole.delta == halved.delta).mean() > 0.99
+    np.testing.assert_allclose(whole.logits, halved.logits, rtol=0, atol=1e-3)
+    seen = []
+    attacks[1].attacked.model.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    find_perturbations(attacks[1], attempts.pick(slice(11, 16)), images[11:], clean_logits[11:])
+    assert set(seen) == {2}  # padded within the smaller batch
+
+
+def test_halves_are_the_batches_of_an_attack_planned_so():
+    """Equal bytes between chunks attacked in batches of one size, by whatever way they came to it."""
+    split = make_split(8, (1, 8, 8))
+    config = AttackConfig(eps=EPS["l2"], norm="l2", steps=3)
+    attempts, clean_logits = make_attempts(split, 8), predict(make_cnn(), split, CPU)
+    attacks = [PreparedAttack(prepare(make_cnn(), split.images), (), config, size) for size in (8, 4)]
+    room(attacks[0].attacked.frozen, 4, torch.OutOfMemoryError("CUDA out of memory"))
+    halved, planned = (find_perturbations(each, attempts, split.images, clean_logits) for each in attacks)
+    assert halved.delta.tobytes() == planned.delta.tobytes()
+    assert (halved.sub_batch, planned.sub_batch) == (4, None)
+
+
+def test_the_cache_is_emptied_after_a_chunk(monkeypatch):
+    """A captured step's memory is apart from that of plain steps: what one chunk held, the next may need."""
+    released = []
+    monkeypatch.setattr(sys.modules[perturb.__module__], "release_cached_memory", lambda: released.append(0))
+    split = make_split(4, (1, 8, 8))
+    run(make_cnn(), split, make_attempts(split, 4), AttackConfig(eps=EPS["linf"], steps=1))
+    assert released == [0]
+
+
+# ---- robust accuracy
+
+
+def test_robust_accuracy_attacks_batches_of_one_shape(monkeypatch):
+    """However many images are right in each part: as few batches as it takes, and evenly filled."""
+    split, (model, *_) = trained_digits()
+    config = AttackConfig(eps=EPS["linf"], steps=2, targets="untargeted", images=500)
+    sizes, module = [], sys.modules[robust_accuracy.__module__]
+    made = module.prepare
+
+    def watched(*given):
+        prepared = made(*given)
+        prepared.frozen.register_forward_pre_hook(lambda network, given: sizes.append(len(given[0])))
+        return prepared
+
+    monkeypatch.setattr(module, "prepare", watched)
+    share, n = robust_accuracy(model, split, config, CPU)
+    rows = choose_images(split, 500)
+    right = int((predict(model, split, CPU).argmax(1) == split.labels.numpy())[rows].sum())
+    assert sizes == [-(-right // 2)] * 4
+    assert n == 500
+    assert 0 < share < right / 500
+
+
+def test_robust_accuracy_of_a_model_that_is_never_right_is_zero():
+    """There is nothing to attack."""
+    split, (model, *_) = trained_digits()
+    wrong = Split(split.images, (split.labels + 1) % 10, split.index)
+    right = predict(model, wrong, CPU).argmax(1) == wrong.labels.numpy()
+    never = Split(*(part[~right] for part in (wrong.images, wrong.labels, wrong.index)))
+    config = AttackConfig(eps=EPS["linf"], steps=2, targets="untargeted", images=20)
+    assert robust_accuracy(model, never, config, CPU) == (0.0, 20)

@@ -10,6 +10,7 @@ from torch import nn
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models.networks import Normalized, SmallCNN
 from jsdelta_db.compute.models.sharpness import RADIUS, sharpness
+from tests.waits import Readings
 
 CPU = torch.device("cpu")
 SHAPE = (1, 4, 4)
@@ -103,3 +104,14 @@ def test_the_model_comes_back_as_it_was(fails):
     for weight, gradient in zip(model.parameters(), gradients, strict=True):
         assert (weight.grad is None) == (gradient is None)
         assert gradient is None or torch.equal(weight.grad, gradient)
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_the_host_waits_a_few_times_however_many_weights_and_batches_there_are(batches):
+    """The norm of the gradient and the two losses are read, once each."""
+    model = Normalized(SmallCNN(10, 1, 8, width=2), (0.5,), (0.3,))
+    n = 256 * batches
+    split = Split(torch.rand(n, 1, 8, 8), torch.arange(n) % 10, np.arange(n))
+    with Readings() as readings:
+        sharpness(model, split, CPU)
+    assert readings.count == 3

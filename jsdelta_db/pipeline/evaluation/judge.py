@@ -8,6 +8,7 @@ from jsdelta_db.compute.metrics import score
 from jsdelta_db.compute.models.inference import forward
 from jsdelta_db.pipeline.evaluation.plan import Plan
 from jsdelta_db.records import FILE_SPLIT, Baselines, Samples
+from jsdelta_db.runtime.precision import keep_float32
 from jsdelta_db.samples.chunks import JudgedChunk, load_known_logits
 
 
@@ -20,6 +21,7 @@ def judge(plan: Plan, samples: Samples, position: int, baselines: Baselines) -> 
     Args:
         position: of the chunk.
     """
+    keep_float32()  # whatever the attacked network's own code switched on
     roles, split = plan.roles, plan.attack.split
     known = load_known_logits(roles.bench, plan.attack, position)
     x = torch.from_numpy(samples.x)

@@ -51,6 +51,7 @@ def add(
     method: Method = "external",
     seed: Seed = 0,
     force: Force = False,
+    device: options.Device = None,
     data_dir: options.DataDir = None,
 ) -> None:
     """Add a network that was trained elsewhere; without --mean and --std it gets images in [0, 1].
@@ -61,7 +62,9 @@ def add(
     from jsdelta_db.pipeline.external_models import ExternalRequest, add_model, open_external
 
     workspace = ctx.obj.workspace(data_dir)
-    request = ExternalRequest(name, factory, checkpoint, dataset, means, stds, method, seed, force)
+    request = ExternalRequest(
+        name, factory, checkpoint, dataset, means, stds, method, seed, force, device or "auto",
+    )  # fmt: skip
     open_external(workspace.data_dir, request)  # checked before a store is made
     with open_bench(workspace, makes_store=True) as bench:
         row, is_new = add_model(bench, request)

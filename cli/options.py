@@ -1,6 +1,6 @@
 """Options that several commands share, and the records that groups of them make."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.models import OptionInfo
 
-from jsdelta_db.config.checks import DEVICES, DTYPES, check_choice
+from jsdelta_db.config.checks import DEVICES, DTYPES, check_choice, check_device
 from jsdelta_db.config.eps import parse_eps
 from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
 from jsdelta_db.config.locations import Workspace, resolve_workspace
@@ -77,11 +77,11 @@ def threshold(help: str, *names: str) -> OptionInfo:
     return option
 
 
-def choice(help: str, name: str, choices: Sequence[str]) -> OptionInfo:
+def choice(help: str, choices: Sequence[str], check: Callable[[str], None]) -> OptionInfo:
     """Return an option for one of some words; checked here, so that no finished work hides a slip."""
 
     def parse(text: str) -> str:
-        check_choice(name, text, choices)
+        check(text)
         return text
 
     option: OptionInfo = typer.Option(metavar="|".join(choices), parser=parse, help=help)
@@ -95,8 +95,11 @@ DataDir = Annotated[
         metavar="FOLDER", help="Folder with the data sets (JSDELTA_DATA_DIR; default: data in the workspace)."
     ),
 ]
-Device = Annotated[str | None, choice("Where to compute.", "device", DEVICES)]
-DType = Annotated[str | None, choice("Arithmetic inside the network.", "dtype", DTYPES)]
+Device = Annotated[str | None, choice("Where to compute.", DEVICES, check_device)]
+DType = Annotated[
+    str | None,
+    choice("Arithmetic inside the network.", DTYPES, lambda text: check_choice("dtype", text, DTYPES)),
+]
 Ensemble = Annotated[str | None, typer.Option(metavar="NAME", help="Name or uid of an ensemble.")]
 Evaluators = Annotated[
     list[str] | None,

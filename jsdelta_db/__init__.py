@@ -160,7 +160,7 @@ def score(
     Raises:
         JsdeltaError: a name is not valid, or the samples are not stored.
     """
-    from jsdelta_db.config.checks import check
+    from jsdelta_db.config.checks import check, check_device
     from jsdelta_db.config.evaluation import EvaluationConfig
     from jsdelta_db.pipeline.evaluation.roles import as_references
     from jsdelta_db.pipeline.score import score_stored
@@ -169,6 +169,7 @@ def score(
     check_open(workspace)
     uids, judges = as_references("attacks", attacks), as_references("evaluators", evaluators)
     check("attacks", attacks, bool(uids), "one uid or more")
+    check_device(device)
     rules = EvaluationConfig(str(temperature))
     return score_stored(workspace, uids, judges, rules=rules, device=device)
 

@@ -13,7 +13,22 @@ from jsdelta_db.config.locations import Workspace, resolve_workspace
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from tests.workspaces import copy_files, copy_of, tiny_attacks, tiny_recipe, workspace_at
 
+# A card must not change what the tests expect. They see none, and neither do the commands that they start;
+# with JSDELTA_TEST_GPU set those that are marked for one run, and no others.
+ON_GPU = "JSDELTA_TEST_GPU" in os.environ
+if not ON_GPU:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 CIFAR10_DIR = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Skip the tests that are for another machine."""
+    needs = {True: "needs a card: set JSDELTA_TEST_GPU", False: "JSDELTA_TEST_GPU runs the GPU tests alone"}
+    for item in items:
+        is_for_gpu = item.get_closest_marker("gpu") is not None
+        if is_for_gpu != ON_GPU:
+            item.add_marker(pytest.mark.skip(reason=needs[is_for_gpu]))
 
 
 @pytest.fixture(scope="session")

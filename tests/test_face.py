@@ -134,6 +134,8 @@ BAD_CALLS = [
     ("score", {"attacks": None}, "attacks None is not valid"),
     ("score", {"attacks": []}, r"attacks \[\] is not valid: must be one uid or more"),
     ("score", {"evaluators": [2.5]}, r"evaluators \[2.5\] is not valid"),
+    ("score", {"device": "tpu"}, "device 'tpu' is not valid: must be auto, cpu, cuda or cuda:N"),
+    ("score", {"device": None}, "device None is not valid"),
     ("score", {"temperature": 2}, "--temperature '2' is not valid"),
 ]
 

@@ -3,7 +3,15 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jsdelta_db.config.checks import DEVICES, DTYPES, NORMS, check, check_choice, is_positive
+from jsdelta_db.config.checks import (
+    DTYPES,
+    NORMS,
+    check,
+    check_choice,
+    check_device,
+    device_kind,
+    is_positive,
+)
 from jsdelta_db.config.eps import largest_eps
 
 OBJECTIVES = ("target", "margin", "bug", "feature")
@@ -35,6 +43,7 @@ class AttackConfig:
         objective: ``target``, ``margin``, ``bug`` or ``feature`` (see ``compute/attacks/objectives.py``).
         stop: ``first-hit`` stops an image where it first reached its target, else ``never``.
         dtype: of the arithmetic inside the network, as requested; x, δ, logits and loss stay float32.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; on which card is no part of the attack.
     """
 
     eps: float
@@ -65,7 +74,7 @@ class AttackConfig:
             value = getattr(self, name)
             check_choice(name, value, choices)
         check("images", self.images, self.images is None or self.images >= 1, "a whole number from 1")
-        check_choice("device", self.device, DEVICES)
+        check_device(self.device)
 
     @property
     def step_size(self) -> float:
@@ -74,7 +83,7 @@ class AttackConfig:
 
     def canonical(self) -> dict[str, Any]:
         """Return the content of an attack's ``config_hash``, without the attacked model and the data."""
-        return {"kind": "attack", **asdict(self)}
+        return {"kind": "attack", **asdict(self), "device": device_kind(self.device)}
 
 
 # The attack that robust accuracy is measured with, by data set: the same for every training method.

@@ -1,6 +1,7 @@
 """Checks and limits that the configurations share."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from numbers import Integral, Real
@@ -9,7 +10,7 @@ from typing import Any
 from jsdelta_db.errors import UnknownNameError, UsageError, one_of
 
 DTYPES = ("auto", "float32", "bfloat16")
-DEVICES = ("auto", "cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "cuda:N")
 # Those that an attack implements: a row must not record a setting that nothing obeyed.
 NORMS = ("linf", "l2")
 # Beyond these a number was mistyped: it would compute for days, or no machine could hold it.
@@ -42,6 +43,21 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         UsageError: as :func:`check`.
     """
     check(name, value, value in choices, one_of(choices))
+
+
+def check_device(device: object) -> None:
+    """Raise an error unless a device is one that may be asked for.
+
+    Raises:
+        UsageError: as :func:`check`.
+    """
+    is_card = isinstance(device, str) and re.fullmatch("cuda:[0-9]+", device) is not None
+    check("device", device, is_card or device in DEVICES[:-1], one_of(DEVICES))
+
+
+def device_kind(device: str) -> str:
+    """Return a requested device without its number: which of the cards computes is no part of a run."""
+    return device.partition(":")[0]
 
 
 def is_positive(value: float) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jsdelta_db.config.checks import DEVICES, DTYPES, check, check_choice, is_positive
+from jsdelta_db.config.checks import DTYPES, check, check_choice, check_device, device_kind, is_positive
 from jsdelta_db.config.eps import LARGEST_L2
 from jsdelta_db.errors import UsageError
 
@@ -64,8 +64,8 @@ class ConstructionConfig:
             check("eps", self.eps, valid, f"a number in (0, {LARGEST_L2:g}]")
         check("seed", self.seed, self.seed >= 0, "a whole number from 0")
         check_choice("dtype", self.dtype, DTYPES)
-        check_choice("device", self.device, DEVICES)
+        check_device(self.device)
 
     def canonical(self) -> dict[str, Any]:
         """Return the content of a data set's ``config_hash``, without the model and its data."""
-        return {"kind_of_run": "construction", **asdict(self)}
+        return {"kind_of_run": "construction", **asdict(self), "device": device_kind(self.device)}

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jsdelta_db.config.checks import (
-    DEVICES,
     DTYPES,
     MOST_EPOCHS,
     MOST_STEPS,
@@ -12,6 +11,8 @@ from jsdelta_db.config.checks import (
     NORMS,
     check,
     check_choice,
+    check_device,
+    device_kind,
     is_not_negative,
     is_positive,
 )
@@ -79,7 +80,7 @@ class TrainConfig:
         check_choice("schedule", self.schedule, SCHEDULES)
         check("crop_padding", self.crop_padding, self.crop_padding >= 0, "a whole number from 0")
         check_choice("dtype", self.dtype, DTYPES)
-        check_choice("device", self.device, DEVICES)
+        check_device(self.device)
 
     def _check_method(self) -> None:
         """Refuse settings of other methods, and require the method's own."""
@@ -114,11 +115,15 @@ class TrainConfig:
             assert self.sam_rho is not None
             check("sam_rho", self.sam_rho, is_positive(self.sam_rho), "a finite number above 0")
 
+    def as_recipe(self) -> dict[str, Any]:
+        """Return the configuration as a model's row stores it: on which card is no part of it."""
+        return {**asdict(self), "device": device_kind(self.device)}
+
     def canonical(self, seed: int) -> dict[str, Any]:
         """Return the content of a member's ``config_hash``, without the settings of other methods."""
         settings = {
             name: value
-            for name, value in asdict(self).items()
+            for name, value in self.as_recipe().items()
             if value is not None or name not in OPTIONAL_FIELDS
         }
         return {"kind": "model", "seed": seed, **settings}

@@ -48,15 +48,29 @@ def _package(name: str) -> Row:
 def _computing() -> list[Row]:
     import torch
 
+    from jsdelta_db.runtime.cards import list_cards
     from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
 
     device = resolve_device("auto")
     name = torch.cuda.get_device_name() if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     dtype = str(resolve_dtype("auto", device)).removeprefix("torch.")
+    cards = [_card(index) for index in list_cards()]
     return [
+        *(cards or [_row("cards", "missing", f"torch {torch.__version__} sees none")]),
         _row("device", "ok", f"{device.type} ({name}), {torch.get_num_threads()} threads"),
         _row("dtype auto", "ok", f"{dtype} inside the networks, by what the device can do"),
     ]
+
+
+def _card(index: int) -> Row:
+    """Look whether a card computes; one that does not is there in vain, but nothing is broken by it."""
+    from jsdelta_db.runtime.cards import describe_card, find_fault
+
+    place, _, name = describe_card(index).partition(" ")
+    fault = find_fault(index)
+    if fault is None:
+        return _row(f"card {place}", "ok", f"{name or 'a card'}: a small computation on it is right")
+    return _row(f"card {place}", "missing", f"{name or 'a card'} cannot be used: {fault}")
 
 
 def _store(workspace: Workspace) -> Row:

@@ -13,6 +13,7 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import save_checkpoint
 from jsdelta_db.compute.models.external import ExternalModel, build_external, load_external
 from jsdelta_db.compute.training import accuracy
+from jsdelta_db.config.checks import check_device
 from jsdelta_db.config.consent import give_consent
 from jsdelta_db.config.evaluation import lowest_accuracy
 from jsdelta_db.config.hashing import config_hash
@@ -43,6 +44,7 @@ class ExternalRequest:
             None for no normalization.
         method, seed: of its training, for people.
         force: add it though its accuracy is chance.
+        device: where its accuracy is measured.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ExternalRequest:
     method: str = "external"
     seed: int = 0
     force: bool = False
+    device: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
         UsageError: a name that is taken or does not exist, or a normalization that is not valid.
         ModelError: the network cannot be built, loaded or used, or has learned nothing.
     """
+    bench.device(request.device)  # says so where no card can be used
     opened = open_external(bench.workspace.data_dir, request)
     name, recipe, origin = request.name, opened.recipe, {"method": request.method, "seed": request.seed}
     facts = {"kind": "external", "sha256": sha256_of(request.checkpoint.read_bytes()), **origin}
@@ -117,13 +121,14 @@ def open_external(data_dir: Path, request: ExternalRequest) -> ExternalNetwork:
     """
     name = check_name("model name", request.name)
     check_text("--method", request.method)
+    check_device(request.device)
+    device = resolve_device(request.device)
     if request.dataset not in data.LOADERS:
         raise UnknownNameError("dataset", request.dataset, data.LOADERS)
     dataset = data.load(request.dataset, data_dir)
     give_consent(request.factory)  # by typing it
     recipe = ExternalModel(request.factory, *_normalization(dataset, request.mean, request.std)).as_recipe()
     network = load_external(build_external(recipe, dataset), request.checkpoint)
-    device = resolve_device("auto")
     network.to(device)
     check_network(network, dataset.splits["attack"], device, name)
     found = accuracy(network, dataset.splits["attack"], device)

@@ -134,7 +134,7 @@ def _check_networks(
     for position in positions:
         first.setdefault(recipe.of_member(position), seed + position)
     for config, first_seed in first.items():
-        device = resolve_device(config.device)
+        device = bench.device(config.device)
         fresh = check_fresh(config, dataset, first_seed, device)
         images = probe_images(dataset.splits["baseline"], device)
         note = prepare(fresh.network, images, fresh.dtype).note

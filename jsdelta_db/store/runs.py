@@ -134,8 +134,13 @@ class ChunkWork:
     to_attack: bool
 
 
-def claim_chunk(session: Session, attack: Attack, evaluation: Evaluation) -> ChunkWork | str | None:
+def claim_chunk(
+    session: Session, attack: Attack, evaluation: Evaluation, card: str | None = None
+) -> ChunkWork | str | None:
     """Claim the first free chunk of an evaluation.
+
+    Args:
+        card: that it will be computed on; None for a processor.
 
     Returns:
         The work; the owner to wait for, if live processes hold all that is left; None if nothing is left.
@@ -161,9 +166,9 @@ def claim_chunk(session: Session, attack: Attack, evaluation: Evaluation) -> Chu
         elif not attacked and not is_free(attack_chunk, now):
             busy = attack_chunk.owner
         else:
-            take(evaluation_chunk, now)
-            if not attacked:
-                take(attack_chunk, now)
+            for chunk in (evaluation_chunk,) if attacked else (evaluation_chunk, attack_chunk):
+                take(chunk, now)
+                chunk.card = card
             return ChunkWork(attack_chunk.position, to_attack=not attacked)
     return busy
 

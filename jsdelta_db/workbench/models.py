@@ -28,7 +28,7 @@ from jsdelta_db.config.evaluation import TEMPERATURE_ONE
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import CheckpointError, StoreError, UsageError
 from jsdelta_db.records import FOLDED, PLAIN, ImageMeans, LabelPair
-from jsdelta_db.runtime.devices import dtype_name, resolve_device, resolve_dtype
+from jsdelta_db.runtime.devices import dtype_name, resolve_dtype
 from jsdelta_db.runtime.files import read_verified, write_atomically
 from jsdelta_db.store import runs
 from jsdelta_db.store.baselines import read_model_baselines, write_model_baselines
@@ -207,7 +207,7 @@ def open_models(
     """Load a builtin data set, and return a function that loads its models, each once."""
     dataset = data.load(dataset_row.name, bench.workspace.data_dir)
     check_fingerprint(dataset, dataset_row)
-    resolved = resolve_device(device)
+    resolved = bench.device(device)
     loaded: dict[int, LoadedModel] = {}
 
     def load(row: Model) -> LoadedModel:

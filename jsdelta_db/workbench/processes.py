@@ -49,6 +49,7 @@ class _Setting(Generic[Task]):
     workspace: Workspace
     threads: int
     parent: int
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,11 @@ def run_side_by_side(
     """
     workers = min(workers, len(tasks))
     threads = max(1, torch.get_num_threads() // workers)
-    setting = _Setting(job, bench.workspace, threads, os.getpid())
+    settings = [
+        _Setting(job, bench.workspace, threads, os.getpid(), worker=number) for number in range(workers)
+    ]
     with ExitStack() as stack:
-        processes = dict(stack.enter_context(_worker(setting)) for _ in range(workers))
+        processes = dict(stack.enter_context(_worker(setting)) for setting in settings)
         try:
             return _hand_out(bench, tasks, processes)
         except BaseException:
@@ -131,7 +134,7 @@ def _pass_on(bench: Workbench, news: _News) -> None:
         with bench.progress.task(news.label, news.total) as advance:
             advance(news.total, news.line)
     elif news.line:
-        bench.progress.report(news.line)
+        bench.report_once(news.line)
 
 
 @contextmanager
@@ -198,7 +201,7 @@ def _work(connection: Connection, setting: _Setting[Any]) -> None:
     _end_with(setting.parent)
     torch.set_num_threads(setting.threads)
     try:
-        with open_workbench(setting.workspace, _Reporter(connection)) as bench:
+        with open_workbench(setting.workspace, _Reporter(connection), worker=setting.worker) as bench:
             signal.signal(signal.SIGTERM, _stop_quietly)
             work = setting.job.prepare(bench)
             while (received := connection.recv()) is not None:

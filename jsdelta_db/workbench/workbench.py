@@ -3,12 +3,14 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from jsdelta_db.config.checks import check_device
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.runtime.leases import UNRETURNED
@@ -23,6 +25,9 @@ from jsdelta_db.store.session import Store, parse_url, translate
 from jsdelta_db.tracking import Connection, NullConnection, Tracker
 from jsdelta_db.workbench.deletions import Leftovers
 
+if TYPE_CHECKING:
+    import torch
+
 GIVING_BACK = Limit(20, tell=20)
 GIVING_UP = Limit(4, tell=4)  # after an error or Ctrl-C: the store may be what does not answer
 
@@ -35,6 +40,7 @@ class Workbench:
         chunk_size: attempts in a chunk of what is planned here; None for as many as the memory takes.
         trusts_code: whether the user agrees to run code that rows name.
         finished_deletions: uids of runs whose deletion a kill had cut short, until this workbench opened.
+        worker: number of this process among those that work side by side, each on a card of its own.
     """
 
     workspace: Workspace
@@ -44,6 +50,25 @@ class Workbench:
     chunk_size: int | None = None
     trusts_code: bool = False
     finished_deletions: tuple[str, ...] = ()
+    worker: int = 0
+    _said: set[str] = field(default_factory=set)
+
+    def device(self, requested: str) -> "torch.device":
+        """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+        Raises:
+            UsageError: none of these, or a card that is not there or cannot be used.
+        """
+        from jsdelta_db.runtime.devices import resolve_device
+
+        check_device(requested)
+        return resolve_device(requested, self.worker, self.report_once)
+
+    def report_once(self, message: str) -> None:
+        """Report what several parts of a run, or several workers, would say alike."""
+        if message not in self._said:
+            self._said.add(message)
+            self.progress.report(message)
 
     @property
     def leftovers(self) -> Leftovers:
@@ -80,6 +105,7 @@ def open_workbench(
     is_tracked: bool = True,
     chunk_size: int | None = None,
     trusts_code: bool = False,
+    worker: int = 0,
 ) -> Iterator[Workbench]:
     """Open a workspace for work; a SQLite store that is missing is made.
 
@@ -88,7 +114,7 @@ def open_workbench(
 
     Args:
         is_tracked: whether runs are logged; without it rows wait for ``jsdelta doctor --repair``.
-        chunk_size, trusts_code: see :class:`Workbench`.
+        chunk_size, trusts_code, worker: see :class:`Workbench`.
 
     Raises:
         StoreError: the store cannot be reached, written, or is not at this version's revision.
@@ -108,7 +134,9 @@ def open_workbench(
             for uid in finished:
                 reporter.report(f"finished the deletion of {uid}, which was cut short")
             with explaining_memory("while working in the workspace", f"{ADVICE}; what was finished is kept"):
-                yield Workbench(workspace, store, tracker, reporter, chunk_size, trusts_code, finished)
+                yield Workbench(
+                    workspace, store, tracker, reporter, chunk_size, trusts_code, finished, worker
+                )
         limit = GIVING_BACK
     except SQLAlchemyError as error:
         raise translate(error, url) from error

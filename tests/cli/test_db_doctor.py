@@ -8,6 +8,7 @@ import pytest
 
 from jsdelta_db.config.recipes import list_recipes, read_recipe_text
 from jsdelta_db.store.constants import HEAD_REVISION
+from tests.cards import NO_KERNELS, pretend_cards
 from tests.cli.calls import call, parse_table
 from tests.reading import ask, tell
 
@@ -114,6 +115,24 @@ def test_doctor_finds_a_healthy_workspace(tiny, capsys):
     assert checks["mlflow store"][1].endswith(": 7 runs")  # 1 + 3 of training, 1 + 2 of the attack
     assert {"jsdelta", "mlflow", "sqlalchemy", "device", "dtype auto", "workspace"} <= set(checks)
     assert (checks["data cifar10"][0], checks["data svhn"][0]) == ("missing", "missing")
+
+
+def test_doctor_says_which_cards_there_are(tiny, monkeypatch, capsys):
+    """Each with the outcome of a small computation; one that cannot be used breaks nothing."""
+    import torch
+
+    code, checks, _ = doctor(capsys, tiny)
+    assert (code, checks["cards"]) == (0, ("missing", f"torch {torch.__version__} sees none"))
+    pretend_cards(monkeypatch, "Tesla K80", "NVIDIA H200", faults={0: RuntimeError(NO_KERNELS)})
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index=1: ["Tesla K80", "NVIDIA H200"][index])
+    code, checks, _ = doctor(capsys, tiny)
+    assert code == 0
+    assert checks["card cuda:0"] == ("missing", f"Tesla K80 cannot be used: {NO_KERNELS}")
+    assert checks["card cuda:1"] == ("ok", "NVIDIA H200: a small computation on it is right")
+    assert checks["device"][1].startswith("cuda (NVIDIA H200)")
+    assert checks["dtype auto"][1].startswith("bfloat16 inside the networks")
 
 
 def test_doctor_as_a_table(tiny, capsys):

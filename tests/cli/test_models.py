@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests import elsewhere
+from tests.cards import pretend_cards
 from tests.cli.calls import call, parse_table, refused, words
 from tests.reading import ask, contents, judges_of, last_evaluation
 
@@ -53,6 +54,21 @@ def test_an_added_model_is_attacked_and_judges(tiny_copy, checkpoint, capsys):
         tiny_copy,
         "SELECT name FROM attack JOIN model ON model.id = attacked_model_id ORDER BY attack.id DESC LIMIT 1",
     ) == [("mine",)]
+
+
+@pytest.mark.parametrize("card", [None, "NVIDIA H200"])
+def test_a_model_is_checked_where_it_is_asked_for(card, tiny_copy, checkpoint, monkeypatch, capsys):
+    """--device cpu leaves a card alone; --device cuda is refused where there is none, and adds nothing."""
+    current = pretend_cards(monkeypatch, *([card] if card else []))
+    before = contents(tiny_copy)
+    refused(
+        capsys, tiny_copy, 2, "is not there" if card else "is not available here: must be cpu or auto",
+        *ADD, *checkpoint, "--device", "cuda:1",
+    )  # fmt: skip
+    assert contents(tiny_copy) == before
+    code, _, err = call(capsys, tiny_copy, *ADD, *checkpoint, "--device", "cpu")
+    assert code == 0, err
+    assert current == []
 
 
 def test_list_shows_what_there_is(tiny_copy, checkpoint, capsys):

@@ -63,7 +63,10 @@ def test_closed_streams_and_a_deleted_folder(command, code, tmp_path):
         (["ui", "--host", ""], "is no host name"),
         (["attack", "--eps", "8", "--attacked", "9" * 5000], "is no model or ensemble"),
         (["attack", "--eps", "8", "--targets", "9" * 5000], "unknown --targets"),
-        (["score", "--attack", "abcd", "--device", "tpu"], "device 'tpu' is not valid: must be auto, cpu or"),
+        (
+            ["score", "--attack", "abcd", "--device", "tpu"],
+            "device 'tpu' is not valid: must be auto, cpu, cuda or",
+        ),
     ],
     ids=lambda value: ascii(value[0])[:30] if isinstance(value, list) else "",
 )

@@ -8,9 +8,11 @@ import pytest
 
 from jsdelta_db.config.attack import OBJECTIVES, ROBUST_CHECKS, SURROGATE_OBJECTIVES, AttackConfig
 from jsdelta_db.config.checks import DTYPES, NORMS
+from jsdelta_db.config.construction import ConstructionConfig
 from jsdelta_db.config.eps import LARGEST_L2, format_eps, parse_eps
 from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
 from jsdelta_db.config.hashing import config_hash
+from jsdelta_db.config.recipes import get_recipe
 from jsdelta_db.config.training import METHOD_FIELDS, TrainConfig
 from jsdelta_db.errors import UsageError
 
@@ -371,3 +373,24 @@ def test_an_error_carries_the_name_of_its_field(changes, key):
     with pytest.raises(UsageError) as caught:
         TrainConfig("digits", "cnn-small", epochs=1, **changes)
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    "canonical",
+    [
+        lambda device: AttackConfig(eps=0.1, device=device).canonical(),
+        lambda device: TrainConfig("digits", "cnn-small", 1, device=device).canonical(0),
+        lambda device: TrainConfig("digits", "cnn-small", 1, device=device).as_recipe(),
+        lambda device: ConstructionConfig("robust", 1, 0.1, device=device).canonical(),
+    ],
+)
+def test_which_card_computes_is_no_part_of_a_run(canonical):
+    """``cuda:1`` is hashed, and stored, as ``cuda``: the same run is found on whichever card."""
+    assert canonical("cuda:0") == canonical("cuda:1") == canonical("cuda") != canonical("auto")
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:12"])
+def test_a_card_has_no_part_in_a_name(device):
+    """An ensemble is named by the kind of device at most."""
+    recipe = get_recipe("digits")
+    assert recipe.override(device=device).label == recipe.override(device="cuda").label == "digits-cuda"

@@ -21,6 +21,7 @@ from jsdelta_db.errors import (
     UsageError,
     first_line,
 )
+from jsdelta_db.runtime.precision import keep_float32
 
 Factory = Callable[..., nn.Module]
 
@@ -98,6 +99,8 @@ def _is_written_in_python(factory: Callable[..., object]) -> bool:
 def users_code(make_error: Callable[[str], JsdeltaError]) -> Iterator[None]:
     """Run code of the user's: whatever it raises becomes an error of ours, also what would end the program.
 
+    Switches of torch's that it turned are turned back.
+
     Args:
         make_error: makes it of the reason.
     """
@@ -108,6 +111,8 @@ def users_code(make_error: Callable[[str], JsdeltaError]) -> Iterator[None]:
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, SystemExit) else first_line(error)
         raise make_error(reason) from error
+    finally:
+        keep_float32()
 
 
 def build_model(arch: str, dataset: Dataset, *, width: int | None = None, seed: int = 0) -> nn.Module:

@@ -39,7 +39,7 @@ def check_fresh(config: TrainConfig, dataset: Dataset, seed: int, device: torch.
         UsageError: bfloat16 was asked for, and the machine lacks it or the network does not work in it.
         ModelError: the network cannot be built or takes no step, or an attack could not use it.
     """
-    dtype = resolve_dtype(config.dtype, device)
+    dtype = resolve_dtype(config.dtype, device, config.arch)
     network = build_model(config.arch, dataset, width=config.width, seed=seed).to(device)
     arrange(network, probe_images(dataset.splits["baseline"], device))
     _take_step(network, config.arch, dataset, device, torch.float32)

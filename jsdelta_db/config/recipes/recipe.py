@@ -1,7 +1,7 @@
 """A recipe: a training configuration and the usual size of an ensemble of it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from jsdelta_db.config.training import METHOD_FIELDS, TrainConfig
 
@@ -70,7 +70,7 @@ class Recipe:
     @property
     def label(self) -> str:
         """The recipe's name and what differs from it as written, such as ``digits-sam-rho0.1``."""
-        ours, written = asdict(self.train), asdict(self.written or self.train)
+        ours, written = self.train.as_recipe(), (self.written or self.train).as_recipe()
         changed = {key: value for key, value in ours.items() if value != written[key] and value is not None}
         dataset = changed.pop("dataset", None)
         if self.is_mixed:  # the members' own are no part of the ensemble's name

@@ -21,6 +21,7 @@ from jsdelta_db.config.construction import ConstructionRequest
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.datasets.parts import join_parts, make_parts
 from jsdelta_db.pipeline.datasets.plan import Source, Work, check_free, find_source, open_work, plan_row
+from jsdelta_db.runtime.cards import card_of
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FAILED, FINISHED
 from jsdelta_db.store.schema import Dataset as DatasetRow
@@ -85,6 +86,7 @@ def _claim_and_build(bench: Workbench, row: DatasetRow, work: Work) -> tuple[Dat
             f"dataset {row.name!r} was begun on {facts['device']} and this is {work.model.device.type}; "
             "go on with it there, or build another one with another --seed and --name"
         )
+    _add_card(bench, row, facts, work)
     run = _open_run(bench, claimed, work)
     try:
         with run.closing():
@@ -93,6 +95,15 @@ def _claim_and_build(bench: Workbench, row: DatasetRow, work: Work) -> tuple[Dat
         with bench.store.transaction() as session:
             runs.leave(session.get_one(DatasetRow, row.id), FAILED)
         raise
+
+
+def _add_card(bench: Workbench, row: DatasetRow, facts: dict[str, Any], work: Work) -> None:
+    """Add the card to the facts, behind those that earlier parts were made on."""
+    card = card_of(work.model.device)
+    if card is not None:
+        facts["cards"] = list(dict.fromkeys([*facts.get("cards", ()), card]))
+        with bench.store.transaction() as session:
+            session.get_one(DatasetRow, row.id).construction = facts
 
 
 def _open_run(bench: Workbench, row: DatasetRow, work: Work) -> RunLog:

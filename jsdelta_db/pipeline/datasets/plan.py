@@ -14,11 +14,11 @@ from jsdelta_db.compute.attacks import plan_chunk_size
 from jsdelta_db.compute.attacks.targets import choose_images
 from jsdelta_db.compute.constructions import check_ball
 from jsdelta_db.compute.data import Dataset
+from jsdelta_db.config.checks import device_kind
 from jsdelta_db.config.construction import ConstructionConfig
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.names import check_name
 from jsdelta_db.errors import NothingToDoError, UsageError
-from jsdelta_db.runtime.devices import resolve_device
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import CONSTRUCTED
 from jsdelta_db.store.references import get_ensemble, list_members
@@ -94,7 +94,7 @@ def open_work(bench: Workbench, source: Source, config: ConstructionConfig) -> W
     parent = open_row(bench, source.parent)
     root = parent if source.parent.id == source.root.id else open_row(bench, source.root)
     check_ball(config, int(np.prod(parent.image_shape)))
-    model = LoadedModel(bench, source.member, root, source.root.id, resolve_device(config.device))
+    model = LoadedModel(bench, source.member, root, source.root.id, bench.device(config.device))
     return Work(model, parent, root, choose_images(parent.splits["train"], config.images), config)
 
 
@@ -155,7 +155,8 @@ def _describe(source: Source, work: Work, chunk_size: int | None) -> dict[str, A
         "model": source.member.uid, "ensemble": source.ensemble.name, "member": source.member.seed,
         "method": method,
         "note": None if method == wanted else f"defined with {wanted} training, made with {method}",
-        "requested_device": config.device, "requested_dtype": config.dtype, "device": model.device.type,
-        "dtype": decided.dtype, "prepared_as": decided.prepared_as, "threads": torch.get_num_threads(),
+        "requested_device": device_kind(config.device), "requested_dtype": config.dtype,
+        "device": model.device.type, "dtype": decided.dtype, "prepared_as": decided.prepared_as,
+        "threads": torch.get_num_threads(),
         "chunk_size": chunk_size or plan_chunk_size(work.parent.image_shape, prepared, len(work.rows)),
     }  # fmt: skip

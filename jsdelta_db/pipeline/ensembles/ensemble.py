@@ -11,7 +11,6 @@ from jsdelta_db.errors import JsdeltaError, ModelError, TrainingError
 from jsdelta_db.pipeline.ensembles.member import train_member
 from jsdelta_db.pipeline.ensembles.plan import PlannedEnsemble
 from jsdelta_db.pipeline.ensembles.side_by_side import train_side_by_side
-from jsdelta_db.runtime.devices import resolve_device
 from jsdelta_db.store.constants import ROBUST_ACCURACY, agreement_key
 from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.schema import FINISHED, Model, ModelMetric
@@ -63,7 +62,7 @@ def _report_failures(rows: Sequence[Model], outcomes: Sequence[Model | JsdeltaEr
 
 def measure_ensemble(bench: Workbench, planned: PlannedEnsemble, members: Sequence[Model]) -> None:
     """Store the share of clean images on which each two members predict the same label."""
-    device = resolve_device(planned.recipe.train.device)
+    device = bench.device(planned.recipe.train.device)
     dataset_id = planned.root.id
     predicted = {
         row.id: LoadedModel(bench, row, planned.dataset, dataset_id, device).logits("attack").argmax(1)

@@ -26,7 +26,8 @@ from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import JsdeltaError, TrainingError, UsageError
 from jsdelta_db.pipeline.ensembles.resume_file import ResumeFile, StoppedTraining
-from jsdelta_db.runtime.devices import dtype_name, resolve_device, resolve_dtype
+from jsdelta_db.runtime.cards import card_of
+from jsdelta_db.runtime.devices import dtype_name, resolve_dtype
 from jsdelta_db.runtime.files import write_atomically
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import ROBUST_ACCURACY
@@ -91,7 +92,7 @@ def train_member(
     if claimed.status == FINISHED:
         return claimed
     with _marking_failed(bench, row):
-        device = resolve_device(config.device)
+        device = bench.device(config.device)
         dtype = _settle_dtype(bench, claimed, dataset, config, device)
         training = Training(dataset, config, row.seed, device, dtype)
         member = _Member(bench, row, training, ResumeFile(bench.workspace, row))
@@ -244,6 +245,7 @@ def _finish(member: _Member, checkpoint: Path, sha256: str, measured: _Measured)
         done.checkpoint_uri, done.checkpoint_sha256 = bench.relative(checkpoint), sha256
         done.clean_accuracy, done.finished_at = measured.clean_accuracy, runs.now()
         done.device, done.dtype = training.device.type, dtype_name(training.dtype)
+        done.card = card_of(training.device)
         done.threads = torch.get_num_threads()
         runs.leave(done, FINISHED)
         # The held-out images are those of the data set at the start of the chain.

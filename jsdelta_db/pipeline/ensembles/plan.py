@@ -1,7 +1,7 @@
 """Plans of ensembles: rows of the ensemble and its members, found or made."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
@@ -76,7 +76,7 @@ def _plan_member(
             Model,
             key,
             lambda: Model(
-                dataset_id=dataset.id, recipe_name=recipe.name, recipe=asdict(config),
+                dataset_id=dataset.id, recipe_name=recipe.name, recipe=config.as_recipe(),
                 architecture=config.arch, method=config.method, seed=seed,
             ),
         )  # fmt: skip

@@ -14,6 +14,7 @@ from jsdelta_db.compute.models.inference import predict_images
 from jsdelta_db.pipeline.evaluation.plan import Plan
 from jsdelta_db.pipeline.evaluation.sources import MadeChunk
 from jsdelta_db.records import FILE_SPLIT, Baselines, Samples
+from jsdelta_db.runtime.precision import keep_float32
 from jsdelta_db.samples.chunks import JudgedChunk, load_known_logits
 
 
@@ -43,6 +44,7 @@ def ask_evaluators(plan: Plan, chunk: MadeChunk, position: int) -> Answers:
     Raises:
         OutOfMemoryError: the device cannot take a single image.
     """
+    keep_float32()  # whatever the attacked network's own code switched on
     roles, split = plan.roles, plan.attack.split
     known = load_known_logits(roles.bench, plan.attack, position)
     stored = [known.get(member.row.id, {}) for member in roles.evaluators]

@@ -12,13 +12,16 @@ from jsdelta_db.compute.attacks import choose_attempts, plan_chunk_size
 from jsdelta_db.compute.attacks.targets import choose_images
 from jsdelta_db.compute.metrics import combine_baselines
 from jsdelta_db.config.attack import AttackConfig
+from jsdelta_db.config.checks import device_kind
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.errors import NothingToDoError
+from jsdelta_db.pipeline.evaluation.remade import check_remade
 from jsdelta_db.pipeline.evaluation.roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.sources import AttackedSamples, MadeChunk, SampleSource, StoredSamples
 from jsdelta_db.records import UNTARGETED, Attempts, Baselines, LabelPair, label_pair
+from jsdelta_db.runtime.cards import card_of
 from jsdelta_db.runtime.memory import SubBatch
 from jsdelta_db.runtime.version import installed_version
 from jsdelta_db.store import runs
@@ -90,13 +93,16 @@ class Plan:
 
         Raises:
             CheckpointError: its file is missing or altered.
+            UsageError: made once more it is not what was stored.
         """
         roles = self.roles
         if self.attack.keeps_samples:
             return StoredSamples(roles.bench, self.attack, roles.dataset, roles.attacked).chunk(position)
         with roles.bench.store.read_session() as session:
             stored = session.get_one(AttackChunk, (self.attack.id, position))
-        return self.source.chunk(position, stored.sub_batch)
+        made = self.source.chunk(position, stored.sub_batch)
+        check_remade(roles.bench, self.attack, position, made, card_of(roles.attacked.device))
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +181,9 @@ def _new_attack(roles: OpenRoles, config: AttackConfig, aim: _Aim, keeps_samples
         stop=config.stop, seed=config.seed, images=config.images, library="jsdelta",
         library_version=installed_version(), chunk_size=chunk_size, n_images=len(aim.images),
         n_skipped=len(aim.images) - len(aim.right), n_attempts=len(aim.attempts),
-        requested_device=config.device, requested_dtype=config.dtype, device=attacked.device.type,
-        dtype=decided.dtype, prepared_as=decided.prepared_as, threads=torch.get_num_threads(),
-        keeps_samples=keeps_samples,
+        requested_device=device_kind(config.device), requested_dtype=config.dtype,
+        device=attacked.device.type, dtype=decided.dtype, prepared_as=decided.prepared_as,
+        threads=torch.get_num_threads(), keeps_samples=keeps_samples,
     )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ class AttackedSamples:
         x, clean_logits = split.batch(rows), self.attacked.logits(self.config.split)[rows]
         prepared = self._prepared if sub_batch is None else replace(self._prepared, chunk_size=sub_batch)
         found = find_perturbations(prepared, attempts, x, clean_logits)
-        return MadeChunk(attempts, found.x, found.delta, found.describe, found.sub_batch)
+        return MadeChunk(attempts, found.x, found.delta, found.describe, found.sub_batch or sub_batch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from jsdelta_db.queries.bugs import js_delta_by_eps, query_bugs, summary_metrics
 from jsdelta_db.queries.selection import Selection
 from jsdelta_db.records import Baselines
 from jsdelta_db.runtime.background import Background, in_background
+from jsdelta_db.runtime.cards import card_of
 from jsdelta_db.runtime.files import write_atomically
 from jsdelta_db.samples.chunks import save_samples, save_scores
 from jsdelta_db.store import runs
@@ -138,8 +139,9 @@ def finish(plan: Plan, baselines: Baselines, run: RunLog) -> bool:
 
 
 def _claim(plan: Plan) -> runs.ChunkWork | str | None:
+    card = card_of(plan.roles.attacked.device)
     with plan.roles.bench.store.transaction() as session:
-        return runs.claim_chunk(session, plan.attack, plan.evaluation)
+        return runs.claim_chunk(session, plan.attack, plan.evaluation, card)
 
 
 def stores_beside(device_type: str) -> bool:

@@ -15,10 +15,12 @@ from torch import nn
 from jsdelta_db.compute import data
 from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.models import ARCHITECTURES, build_model, load_checkpoint, predict, save_checkpoint
+from jsdelta_db.compute.models.external import build_external
 from jsdelta_db.compute.models.inference import forward
 from jsdelta_db.compute.models.networks import BasicBlock
-from jsdelta_db.compute.models.zoo import check_outputs
+from jsdelta_db.compute.models.zoo import check_outputs, find_factory
 from jsdelta_db.errors import CheckpointError, ModelError, ModelOutputError, UnknownNameError, UsageError
+from jsdelta_db.runtime.precision import keep_float32
 
 CPU = torch.device("cpu")
 SMALL_WIDTHS = {
@@ -446,3 +448,49 @@ def test_a_projection_of_few_channels_is_the_same_arithmetic(channels):
     block.eval()(x)
     expected = torch.nn.functional.conv2d(x, kernel, stride=2)
     torch.testing.assert_close(shown[0], block.shortcut[1](expected))
+
+
+SWITCHING = """
+import torch
+from torch import nn
+
+def switch_on():
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+
+switch_on()
+
+def make(num_classes, in_channels, image_size):
+    switch_on()
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes))
+
+def broken(**options):
+    switch_on()
+    raise ValueError("no")
+"""
+
+
+def test_what_a_factory_switches_on_is_switched_off(digits, tmp_path, monkeypatch):
+    """TF32 and bfloat16, when its module is imported, when it builds, and when it fails."""
+    (tmp_path / "switching.py").write_text(SWITCHING)
+    monkeypatch.syspath_prepend(tmp_path)
+    keep_float32()
+    kept = precision()
+    find_factory("switching:make")
+    assert precision() == kept
+    build_model("switching:make", digits)
+    assert precision() == kept
+    build_external({"factory": "switching:make", "mean": (0.0,), "std": (1.0,)}, digits)
+    assert precision() == kept
+    with pytest.raises(ModelError, match="could not be built: no"):
+        build_model("switching:broken", digits)
+    assert precision() == kept == ("highest", False, False)
+
+
+def precision():
+    """Return what torch says of float32."""
+    return (
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.benchmark,
+    )

@@ -1,0 +1,1 @@
+"""Tests of the workbench: its devices, and its worker processes."""

@@ -51,7 +51,7 @@ class Workbench:
     trusts_code: bool = False
     finished_deletions: tuple[str, ...] = ()
     worker: int = 0
-    _said: set[str] = field(default_factory=set)
+    _said: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def device(self, requested: str) -> "torch.device":
         """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.

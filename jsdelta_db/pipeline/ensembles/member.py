@@ -225,7 +225,10 @@ def _train_with_bar(
             if warning:
                 progress.report(f"{member.title}, {warning}")
 
-        return train(network, member.training, on_epoch=report, state=state)
+        def tell(line: str) -> None:
+            progress.report(f"{member.title}: {line}")
+
+        return train(network, member.training, on_epoch=report, state=state, tell=tell)
 
 
 def _measure(training: Training, network: nn.Module, check: AttackConfig | None) -> _Measured:

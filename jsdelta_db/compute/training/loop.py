@@ -19,6 +19,7 @@ from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.compute.models.memory_order import arrange
 from jsdelta_db.compute.training.augment import augment
 from jsdelta_db.compute.training.captured import CapturedFunction
+from jsdelta_db.compute.training.failures import explaining_failures
 from jsdelta_db.compute.training.resume import EpochMetrics, TrainingState
 from jsdelta_db.compute.training.steps import Forward, InnerAttack, Step, Trainee, find_method, forward_in
 from jsdelta_db.config.attack import AttackConfig
@@ -70,22 +71,15 @@ def train(
 
     Raises:
         UnknownNameError: no such method.
-        TrainingError: the loss is not finite, or the memory does not suffice; says at which step.
+        TrainingError: the loss is not finite, or the network raised something; says at which step or epoch.
+        OutOfMemoryError: the memory does not suffice.
     """
-    loop = _Loop.start(model, training, tell)
+    with explaining_failures("before its first epoch"):
+        loop = _Loop.start(model, training, tell)
     state = state or TrainingState()
     history = state.restore(model, loop.optimizer, loop.schedule)
-    baseline = training.dataset.splits["baseline"]
     for epoch in range(len(history) + 1, training.config.epochs + 1):
-        loss, train_accuracy = _train_epoch(loop, epoch)
-        metrics = EpochMetrics(
-            epoch=epoch,
-            loss=loss,
-            train_accuracy=train_accuracy,
-            baseline_accuracy=accuracy(model, baseline, training.device),
-            learning_rate=float(loop.schedule.get_last_lr()[0]),
-            pgd_accuracy=_measure_robustness(model, training),
-        )
+        metrics = _run_epoch(loop, epoch)
         history.append(metrics)
         state.update(model, loop.optimizer, loop.schedule, history)
         on_epoch(metrics)
@@ -137,11 +131,27 @@ class _Loop:
             yield rows[batch * size : (batch + 1) * size if batch < self.batches - 1 else None]
 
 
+def _run_epoch(loop: _Loop, epoch: int) -> EpochMetrics:
+    """Train one epoch, and measure the model after it."""
+    model, training = loop.model, loop.training
+    with explaining_failures(f"in epoch {epoch}", training.config.batch_size):
+        loss, train_accuracy = _train_epoch(loop, epoch)
+    with explaining_failures(f"when it was measured after epoch {epoch}"):
+        return EpochMetrics(
+            epoch=epoch,
+            loss=loss,
+            train_accuracy=train_accuracy,
+            baseline_accuracy=accuracy(model, training.dataset.splits["baseline"], training.device),
+            learning_rate=float(loop.schedule.get_last_lr()[0]),
+            pgd_accuracy=_measure_robustness(model, training),
+        )
+
+
 def _train_epoch(loop: _Loop, epoch: int) -> tuple[float, float]:
     """Train one epoch, and return the mean loss and the accuracy on its batches.
 
     Raises:
-        TrainingError: the loss is not finite, or the memory does not suffice.
+        TrainingError: the loss is not finite.
     """
     training, config, device = loop.training, loop.training.config, loop.training.device
     draws = torch.Generator().manual_seed(training.draw_seed("augment", epoch))
@@ -154,8 +164,7 @@ def _train_epoch(loop: _Loop, epoch: int) -> tuple[float, float]:
         for batch, rows in enumerate(loop.batch_rows(epoch)):
             x = as_unit_range(augment(loop.images[rows], config.crop_padding, config.flip, draws))
             y = loop.labels[rows]
-            with _explaining_memory(config):
-                loss, logits = loop.step(trainee, x.contiguous(memory_format=torch.channels_last), y)
+            loss, logits = loop.step(trainee, x.contiguous(memory_format=torch.channels_last), y)
             loop.schedule.step()
             total_loss = total_loss + loss * len(rows)
             correct = correct + (logits.argmax(1) == y).sum()
@@ -195,22 +204,6 @@ def _measure_robustness(model: nn.Module, training: Training) -> float | None:
     )
     split = training.dataset.splits["baseline"]
     return robust_accuracy(model, split, attack, training.device, training.dtype)[0]
-
-
-@contextmanager
-def _explaining_memory(config: TrainConfig) -> Iterator[None]:
-    """Turn out of memory into an error that names a batch size to try."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        # On a CPU torch raises a plain RuntimeError; only its text tells it from others.
-        is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not is_memory and "allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            f"out of memory at batch_size {config.batch_size}; "
-            f"try batch_size {max(1, config.batch_size // 2)}"
-        ) from error
 
 
 @contextmanager

@@ -117,5 +117,5 @@ class NoStoreError(StoreNotReadyError):
     """There is no store yet."""
 
 
-# Of several pieces of work, such as an ensemble's members, these stop all; any other error stops its own alone.
+# Of several pieces of work, such as members, these stop all; any other error stops its own alone.
 STOPPING_ALL = (StoreError, DataError, OSError)

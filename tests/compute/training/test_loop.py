@@ -14,12 +14,12 @@ from jsdelta_db.compute import data
 from jsdelta_db.compute.attacks.robust import robust_accuracy
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models import build_model, predict
-from jsdelta_db.compute.training import METHODS, Training, accuracy, find_method, loop, train
+from jsdelta_db.compute.training import METHODS, Training, TrainingState, accuracy, find_method, loop, train
 from jsdelta_db.compute.training.loop import make_schedule
 from jsdelta_db.config.attack import ROBUST_CHECKS
 from jsdelta_db.config.recipes import recipe_for
 from jsdelta_db.config.training import TrainConfig
-from jsdelta_db.errors import TrainingError, UnknownNameError
+from jsdelta_db.errors import OutOfMemoryError, TrainingError, UnknownNameError
 from tests.compute.training.operations import Operations
 
 CPU = torch.device("cpu")
@@ -230,17 +230,76 @@ def test_schedules(schedule, rises):
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 12 bytes")]
 )
 def test_out_of_memory_says_which_batch_size_to_try(error, few_digits, monkeypatch):
-    """Memory that does not suffice is one line with half the batch size; other errors stay what they are."""
+    """Memory that does not suffice is one line with half the batch size."""
 
     def step(*given):
         raise error
 
     monkeypatch.setitem(METHODS, "standard", step)
-    with pytest.raises(TrainingError, match=r"out of memory at batch_size 32; try batch_size 16"):
+    with pytest.raises(OutOfMemoryError, match=r"^out of memory at batch_size 32; try batch_size 16$"):
         _train(few_digits)
-    error = RuntimeError("shapes do not fit")
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("augment", "at batch_size 32; try batch_size 16"),
+        ("arrange", "before its first epoch; end other programs that use the memory"),
+        ("accuracy", "when it was measured after epoch 1; end other programs that use the memory"),
+        ("_measure_robustness", "when it was measured after epoch 1; end other programs that use the memory"),
+    ],
+)
+def test_out_of_memory_anywhere_says_what_to_try(place, message, few_digits, monkeypatch):
+    """Not only in a step: one line, and no smaller batch is advised where it would not help."""
+
+    def run_out(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, place, run_out)
+    with pytest.raises(OutOfMemoryError) as caught:
         _train(few_digits)
+    assert str(caught.value).startswith(f"out of memory {message}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("shapes\ndo not fit"), "shapes"),
+        (SystemExit(3), "SystemExit: 3"),
+        (FileNotFoundError("no table"), "no table"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+@pytest.mark.parametrize("in_training", [True, False])
+def test_whatever_a_network_raises_is_a_training_error(error, reason, in_training, few_digits, user_module):
+    """One line with the epoch, and the error itself as the cause; nothing of the user's ends the program."""
+
+    class Failing(WithDropout):
+        steps = 0
+
+        def forward(self, x):
+            self.steps += self.training
+            if self.training is in_training and self.steps > 5:  # five batches an epoch
+                raise error
+            return super().forward(x)
+
+    user_module.Failing = Failing
+    when = "in epoch 2" if in_training else "when it was measured after epoch 2"
+    with pytest.raises(TrainingError) as caught:
+        _train(few_digits, dataclasses.replace(CONFIG, arch="mine:Failing", width=None))
+    assert str(caught.value) == f"its network failed {when} ({reason})"
+    assert caught.value.__cause__ is error
+
+
+def test_errors_of_those_who_save_are_not_the_networks(few_digits):
+    """A full disk, met after an epoch, stays what it is."""
+
+    def save(content):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        _train(few_digits, state=TrainingState(save=save))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -116,6 +116,8 @@ def run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         return _report_usage(error)
     except JsdeltaError as error:
+        if error.__cause__ is not None:  # such as what the user's network raised
+            _print_traceback()
         _print_error(str(error))
         if isinstance(error, UsageError):
             return EXIT_USAGE
@@ -161,12 +163,20 @@ def _report_system_error(error: OSError) -> int:
 
 def _report_defect(error: Exception) -> int:
     """Report an unexpected error in one line, with the way to its traceback."""
-    addresses = [os.environ.get(name) for name in ("JSDELTA_DB_URL", "MLFLOW_TRACKING_URI")]
-    if os.environ.get("JSDELTA_DEBUG"):
-        typer.echo(redact(traceback.format_exc(), addresses), err=True, nl=False)
-    message = f"{type(error).__name__}: {redact(str(error), addresses)}"
+    _print_traceback()
+    message = f"{type(error).__name__}: {_redact(str(error))}"
     _print_error(f"{message}; a defect: set JSDELTA_DEBUG=1 for the traceback and report it")
     return EXIT_FAILURE
+
+
+def _print_traceback() -> None:
+    """Print the traceback of the error at hand, if it was asked for."""
+    if os.environ.get("JSDELTA_DEBUG"):
+        typer.echo(_redact(traceback.format_exc()), err=True, nl=False)
+
+
+def _redact(text: str) -> str:
+    return redact(text, [os.environ.get(name) for name in ("JSDELTA_DB_URL", "MLFLOW_TRACKING_URI")])
 
 
 def _report_usage(error: typer.TyperException) -> int:

@@ -1,7 +1,7 @@
 """Worker processes: a job's tasks side by side, each worker with a workbench of its own.
 
 The parent hands a worker one task at a time over a pipe of the worker's own, so that a worker that dies
-takes nothing with it but the task it had.
+takes nothing with it but the task it had; another one takes its place.
 """
 
 import ctypes
@@ -20,7 +20,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.errors import JsdeltaError, ModelError, TrainingError
+from jsdelta_db.errors import STOPPING_ALL, JsdeltaError, TrainingError
+from jsdelta_db.runtime.memory import release_variables
 from jsdelta_db.runtime.progress import Task as Bar
 from jsdelta_db.workbench.workbench import Workbench, open_workbench
 
@@ -37,7 +38,7 @@ class Job(Protocol[Task]):
     def prepare(self, bench: Workbench) -> Callable[[Task], None]:
         """Open what all tasks need, and return the function that does one.
 
-        The function raises TrainingError or ModelError for a task that failed alone.
+        An error of ours fails its task alone, unless it is one of ``errors.STOPPING_ALL``.
         """
 
 
@@ -53,14 +54,26 @@ class _Setting(Generic[Task]):
 
 
 @dataclass(frozen=True, slots=True)
+class _Worker:
+    """A worker process, and what another one in its place would need."""
+
+    process: SpawnProcess
+    setting: _Setting[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class _News:
-    """A worker's message: a line, a full bar (``label``), or a task's end (``key``)."""
+    """A worker's message: a line, a full bar (``label``), or a task's end (``key``).
+
+    Attributes:
+        error: that the task failed with; without a key one that stops all work.
+    """
 
     line: str = ""
     label: str = ""
     total: int = 0
     key: Key | None = None
-    error: JsdeltaError | None = None
+    error: JsdeltaError | OSError | None = None
 
 
 def run_side_by_side(
@@ -69,7 +82,10 @@ def run_side_by_side(
     """Do all tasks in worker processes, among which this process's threads are divided.
 
     Returns:
-        The errors of the tasks that failed.
+        The errors of the tasks that failed alone.
+
+    Raises:
+        JsdeltaError, OSError: one of ``errors.STOPPING_ALL`` was raised in a worker; the others are stopped.
     """
     workers = min(workers, len(tasks))
     threads = max(1, torch.get_num_threads() // workers)
@@ -77,21 +93,28 @@ def run_side_by_side(
         _Setting(job, bench.workspace, threads, os.getpid(), worker=number) for number in range(workers)
     ]
     with ExitStack() as stack:
-        processes = dict(stack.enter_context(_worker(setting)) for setting in settings)
+
+        def start(setting: _Setting[Any]) -> tuple[Connection, _Worker]:
+            return stack.enter_context(_worker(setting))
+
+        at_hand = dict(start(setting) for setting in settings)
         try:
-            return _hand_out(bench, tasks, processes)
+            return _hand_out(bench, tasks, at_hand, start)
         except BaseException:
-            for process in processes.values():
-                process.terminate()  # all at once; each is waited for below
+            for worker in at_hand.values():
+                worker.process.terminate()  # all at once; each is waited for below
             raise
 
 
 def _hand_out(
-    bench: Workbench, tasks: Mapping[Key, Any], processes: Mapping[Connection, SpawnProcess]
+    bench: Workbench,
+    tasks: Mapping[Key, Any],
+    workers: dict[Connection, _Worker],
+    start: Callable[[_Setting[Any]], tuple[Connection, _Worker]],
 ) -> dict[Key, JsdeltaError]:
-    """Keep every worker busy until all tasks are done or have failed."""
+    """Keep every worker busy until all tasks are done or have failed; replace those that die."""
     errors: dict[Key, JsdeltaError] = {}
-    waiting, idle = list(reversed(tasks)), list(processes)
+    waiting, idle = list(reversed(tasks)), list(workers)
     at_work: dict[Connection, Key] = {}
     while True:
         while idle and waiting:
@@ -105,7 +128,11 @@ def _hand_out(
             try:
                 news = ready.recv()
             except (EOFError, ConnectionError):  # it died: killed from outside, most likely
-                errors[at_work.pop(ready)] = _explain_end(processes[ready])
+                dead = workers.pop(ready)
+                errors[at_work.pop(ready)] = _explain_end(dead.process)
+                if waiting:
+                    connection, workers[connection] = start(dead.setting)
+                    idle.append(connection)
                 continue
             _pass_on(bench, news)
             if news.key is not None:
@@ -113,8 +140,6 @@ def _hand_out(
                 idle.append(ready)
                 if news.error is not None:
                     errors[news.key] = news.error
-        if waiting and not at_work and not idle:  # no worker is left
-            return errors | {key: TrainingError("no worker was left") for key in waiting}
 
 
 def _explain_end(process: SpawnProcess) -> TrainingError:
@@ -129,7 +154,13 @@ def _explain_end(process: SpawnProcess) -> TrainingError:
 
 
 def _pass_on(bench: Workbench, news: _News) -> None:
-    """Show a worker's message to whoever watches this process."""
+    """Show a worker's message to whoever watches this process.
+
+    Raises:
+        JsdeltaError, OSError: the worker met one that stops all work.
+    """
+    if news.key is None and news.error is not None:
+        raise news.error
     if news.label:
         with bench.progress.task(news.label, news.total) as advance:
             advance(news.total, news.line)
@@ -138,7 +169,7 @@ def _pass_on(bench: Workbench, news: _News) -> None:
 
 
 @contextmanager
-def _worker(setting: _Setting[Any]) -> Iterator[tuple[Connection, SpawnProcess]]:
+def _worker(setting: _Setting[Any]) -> Iterator[tuple[Connection, _Worker]]:
     """Start a worker; stop it when the block ends, however it ends."""
     context = get_context("spawn")  # a fork would share the threads' locks and the database's connections
     ours, theirs = context.Pipe()
@@ -147,7 +178,7 @@ def _worker(setting: _Setting[Any]) -> Iterator[tuple[Connection, SpawnProcess]]
         process.start()
     theirs.close()
     try:
-        yield ours, process
+        yield ours, _Worker(process, setting)
         with suppress(ConnectionError):  # it may have died
             ours.send(None)
     except BaseException:
@@ -206,17 +237,29 @@ def _work(connection: Connection, setting: _Setting[Any]) -> None:
             work = setting.job.prepare(bench)
             while (received := connection.recv()) is not None:
                 key, task = received
-                error = None
-                try:
-                    work(task)
-                except (TrainingError, ModelError) as failed:
-                    error = failed
-                connection.send(_News(key=key, error=error))
-    except JsdeltaError as error:  # not this task's alone: the store, or the data set
-        connection.send(_News(line=str(error)))
+                connection.send(_News(key=key, error=_do(work, task)))
+    except (JsdeltaError, OSError) as error:  # not this task's alone: the store, a disk, or the data set
+        with suppress(OSError):  # the parent may be gone
+            connection.send(_News(error=error))
         sys.exit(1)
-    except (KeyboardInterrupt, EOFError, ConnectionError):
+    except (KeyboardInterrupt, EOFError):
         sys.exit(1)  # stopped by the parent, or left alone
+
+
+def _do(work: Callable[[Any], None], task: object) -> JsdeltaError | None:
+    """Do one task; return the error that it failed with alone.
+
+    Raises:
+        JsdeltaError, OSError: it stops all work.
+    """
+    try:
+        work(task)
+    except STOPPING_ALL:
+        raise
+    except JsdeltaError as error:
+        release_variables(error)
+        return error
+    return None
 
 
 def _stop_quietly(signum: int, frame: FrameType | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jsdelta_db.errors import TrainingError
 from tests.cli.calls import call, query, words
 from tests.reading import ask, contents, tell
 from tests.workspaces import TINY_STEPS
@@ -544,6 +545,26 @@ def test_defect_is_one_line_with_a_way_to_the_traceback(tiny, monkeypatch, capsy
     assert "JSDELTA_DEBUG=1" in err
     monkeypatch.setenv("JSDELTA_DEBUG", "1")
     assert "Traceback" in call(capsys, tiny, "query", "bugs")[2]
+
+
+def test_an_error_in_the_users_code_has_its_traceback_too(tiny, monkeypatch, capsys):
+    """One line, and with JSDELTA_DEBUG=1 also where in their network it was; an error of ours alone has none."""
+
+    def fail(*arguments, **options):
+        try:
+            raise ValueError("deep in a network")
+        except ValueError as error:
+            raise TrainingError("its network failed") from error
+
+    def refuse(*arguments, **options):
+        raise TrainingError("its network failed")
+
+    for stand_in, shows in ((fail, True), (refuse, False)):
+        monkeypatch.setattr("jsdelta_db.queries.bugs.query_bugs", stand_in)
+        assert call(capsys, tiny, "query", "bugs") == (1, "", "jsdelta: its network failed\n")
+        with monkeypatch.context() as patch:
+            patch.setenv("JSDELTA_DEBUG", "1")
+            assert ("ValueError: deep in a network" in call(capsys, tiny, "query", "bugs")[2]) is shows
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no full device")

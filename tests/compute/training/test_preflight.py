@@ -8,8 +8,9 @@ import torch
 from jsdelta_db.compute import data
 from jsdelta_db.compute.training import check_fresh
 from jsdelta_db.config.recipes import get_recipe
-from jsdelta_db.errors import ModelError, UsageError
+from jsdelta_db.errors import ModelError, OutOfMemoryError, UsageError
 from jsdelta_db.runtime import devices
+from tests.pipeline.ensembles import networks
 
 CPU = torch.device("cpu")
 NETWORKS = "tests.pipeline.ensembles.networks"
@@ -47,6 +48,34 @@ def test_networks_that_learn_pass(name):
     assert torch.float32 == check(name, dtype="float32").dtype
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            OutOfMemoryError,
+            "out of memory on a few images of 'digits'; ",
+        ),
+        (
+            ValueError("two at most"),
+            ModelError,
+            "architecture '.*Viewing' failed on a few images .two at most.",
+        ),
+    ],
+)
+def test_a_first_look_that_fails_says_why(error, kind, message, monkeypatch):
+    """A full card is no fault of the architecture's; an error in eval mode is, whenever it comes."""
+
+    def forward(self, x, real=networks.Viewing.forward):
+        if len(x) > 2:  # which it was built on
+            raise error
+        return real(self, x)
+
+    monkeypatch.setattr(networks.Viewing, "forward", forward)
+    with pytest.raises(kind, match=message):
+        check("Viewing")
+
+
 @pytest.fixture
 def bfloat16(monkeypatch):
     """A machine whose bfloat16 pays."""
@@ -56,7 +85,6 @@ def bfloat16(monkeypatch):
 
 def test_auto_is_float32_where_a_network_fails_in_bfloat16(bfloat16, monkeypatch):
     """Asked for, bfloat16 is refused in one line that says why."""
-    from tests.pipeline.ensembles import networks
 
     def forward(self, x, real=networks.Viewing.forward):
         logits = real(self, x)

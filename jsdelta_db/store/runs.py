@@ -81,7 +81,7 @@ def ensure_dataset(session: Session, *, name: str, classes: Sequence[str], finge
     found = session.scalars(select(Dataset).where(Dataset.uid == uid)).first()
     if found is None:
         found = Dataset(
-            uid=uid, config_hash=fingerprint, created_at=now(), finished_at=now(), name=name, kind="builtin",
+            uid=uid, config_hash=fingerprint, created_at=now(), finished_at=now(), name=name, kind=BUILTIN,
             fingerprint=fingerprint, classes=list(classes), status=FINISHED,
         )  # fmt: skip
         session.add(found)

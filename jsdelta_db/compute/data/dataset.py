@@ -45,6 +45,8 @@ class Dataset:
     Attributes:
         classes: label names, in label order.
         mean, std: per channel, in [0, 1]: the networks' normalization.
+        splits: without ``train`` where images are only there to be attacked.
+        recorded_fingerprint: of a user's data set, from when it was stored.
     """
 
     name: str
@@ -52,15 +54,18 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     splits: Mapping[str, Split]
+    recorded_fingerprint: str | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
-        channels, height, width = self.splits["train"].images.shape[1:]
+        channels, height, width = self.splits["baseline"].images.shape[1:]
         return channels, height, width
 
     def fingerprint(self) -> str:
         """Hash every image, label and index of every split (sha256, 64 hex digits)."""
+        if self.recorded_fingerprint is not None:
+            return self.recorded_fingerprint
         digest = hashlib.sha256(repr((self.name, self.classes)).encode())
         for name, split in sorted(self.splits.items()):
             digest.update(f"{name} {tuple(split.images.shape)} {split.images.dtype}".encode())

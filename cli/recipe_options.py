@@ -22,7 +22,7 @@ Name = Annotated[
 ]
 Members = Annotated[int | None, options.whole("How many members.", 1, 1000)]
 Dataset = Annotated[
-    str | None, typer.Option(metavar="NAME", help="digits, cifar10, svhn, or one that was constructed.")
+    str | None, typer.Option(metavar="NAME", help="digits, cifar10, svhn, or one that was added or constructed.")
 ]
 Arch = Annotated[
     list[str] | None,
@@ -96,7 +96,7 @@ class RecipeOptions:
             return get_recipe(self.recipe)
         if self.dataset is None or self.dataset in DEFAULT_RECIPES:
             return recipe_for(self.dataset, self.method)
-        roots = _map_constructed_to_roots(workspace)
+        roots = _map_stored_to_roots(workspace)
         if self.dataset not in roots:
             raise UnknownNameError("dataset", self.dataset, [*DEFAULT_RECIPES, *roots])
         return recipe_for(roots[self.dataset], self.method)
@@ -155,13 +155,13 @@ def list_known_datasets(dataset: str, workspace: "Workspace") -> list[str]:
     from jsdelta_db.config.recipes import DEFAULT_RECIPES
 
     known = list(DEFAULT_RECIPES)
-    return known if dataset in known else [*known, *_map_constructed_to_roots(workspace)]
+    return known if dataset in known else [*known, *_map_stored_to_roots(workspace)]
 
 
-def _map_constructed_to_roots(workspace: "Workspace") -> dict[str, str]:
-    """Return the store's constructed data sets, each with the one that it comes from."""
+def _map_stored_to_roots(workspace: "Workspace") -> dict[str, str]:
+    """Return the store's data sets that are not builtin, each with the one that it comes from."""
     from jsdelta_db.queries.datasets import query_datasets
-    from jsdelta_db.store.constants import CONSTRUCTED
+    from jsdelta_db.store.constants import BUILTIN
     from jsdelta_db.store.reading import reading
 
     try:
@@ -169,4 +169,4 @@ def _map_constructed_to_roots(workspace: "Workspace") -> dict[str, str]:
             rows = query_datasets(connection)
     except StoreNotReadyError:
         return {}
-    return {row["name"]: row["root"] for row in rows if row["kind"] == CONSTRUCTED}
+    return {row["name"]: row["root"] for row in rows if row["kind"] != BUILTIN}

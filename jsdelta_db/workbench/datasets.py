@@ -72,6 +72,19 @@ def open_root(
     return dataset
 
 
+def check_trainable(dataset: Dataset) -> None:
+    """Refuse a data set without a train split.
+
+    Raises:
+        UsageError: it was added to be attacked only.
+    """
+    if "train" not in dataset.splits:
+        raise UsageError(
+            f"dataset {dataset.name!r} was added with --test-only and has nothing to train on; add networks "
+            "that were trained elsewhere by jsdelta models add, or add it again under another name"
+        )
+
+
 def get_stored(session: Session, reference: str) -> DatasetRow:
     """Return a finished data set with a file of its own, constructed or added, by name or unique uid prefix.
 

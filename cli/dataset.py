@@ -17,15 +17,21 @@ from .output import note, write_rows
 OwnName = Annotated[str, typer.Argument(help="Name of the data set.")]
 Npz = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Arrays x_train, y_train, x_test, y_test; or x, y. uint8, or in [0, 1]."),
+    typer.Option(
+        metavar="FILE", help="Arrays x_train, y_train, x_test, y_test; or x, y. uint8, or in [0, 1]."
+    ),
 ]
 Folder = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Pictures, one sub-folder a class, below train and test or val, or not."),
+    typer.Option(
+        metavar="DIR", help="Pictures, one sub-folder a class, below train and test or val, or not."
+    ),
 ]
 Factory = Annotated[
     str | None,
-    typer.Option(metavar="MODULE:CALLABLE", help="Returns a data set of (image, label), or a pair: train, test."),
+    typer.Option(
+        metavar="MODULE:CALLABLE", help="Returns a data set of (image, label), or a pair: train, test."
+    ),
 ]
 Size = Annotated[
     int | None, options.whole("Make pictures N×N: the shorter side resized, the middle cut.", 1, 4096)
@@ -83,9 +89,9 @@ def add(
 ) -> None:
     """Add your own images; they are decoded once, and every later command opens them by name.
 
-    10 % of each class's training images become the baseline split (10 to 500), the test images are attacked. A
-    source that is not divided into train and test is divided 60/20/20; with --test-only 1/3 is the baseline
-    and 2/3 are attacked.
+    10 % of each class's training images become the baseline split (10 to 500), the test images are
+    attacked. A source that is not divided into train and test is divided 60/20/20; with --test-only 1/3 is
+    the baseline and 2/3 are attacked.
 
     Example: jsdelta dataset add flowers --npz flowers.npz
     """

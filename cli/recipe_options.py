@@ -22,7 +22,8 @@ Name = Annotated[
 ]
 Members = Annotated[int | None, options.whole("How many members.", 1, 1000)]
 Dataset = Annotated[
-    str | None, typer.Option(metavar="NAME", help="digits, cifar10, svhn, or one that was added or constructed.")
+    str | None,
+    typer.Option(metavar="NAME", help="digits, cifar10, svhn, or one that was added or constructed."),
 ]
 Arch = Annotated[
     list[str] | None,

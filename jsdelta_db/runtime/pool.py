@@ -1,4 +1,4 @@
-"""A pool of processes for plain functions: they ignore Ctrl-C, which is their parent's to obey, and end with it."""
+"""A pool of processes for plain functions: Ctrl-C is their parent's to obey, and they end with it."""
 
 import ctypes
 import os

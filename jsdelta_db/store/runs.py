@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.errors import StoreError
 from jsdelta_db.runtime.leases import current_owner, is_alive
 from jsdelta_db.store.clock import read_clock
+from jsdelta_db.store.constants import BUILTIN
 from jsdelta_db.store.derived import write_segments
 from jsdelta_db.store.schema import (
     FINISHED,

@@ -92,9 +92,7 @@ def get_stored(session: Session, reference: str) -> DatasetRow:
         UnknownNameError: there is none.
         UsageError: several have the prefix, or it is not finished.
     """
-    rows = session.scalars(
-        select(DatasetRow).where(DatasetRow.kind != BUILTIN).order_by(DatasetRow.id)
-    ).all()
+    rows = session.scalars(select(DatasetRow).where(DatasetRow.kind != BUILTIN).order_by(DatasetRow.id)).all()
     named = [(row.name, row.uid, row) for row in rows]
     found = get_match("dataset", reference, named, [*data.LOADERS, *(row.name for row in rows)])
     if found.status != FINISHED:

@@ -74,6 +74,17 @@ class Dataset:
         return digest.hexdigest()
 
 
+def find_range(split: Split) -> tuple[float, float]:
+    """Return the least and the largest value of a split's images; nan where one is not finite.
+
+    Pixel levels are not looked at: uint8 has no others than those in [0, 1], and may be mapped.
+    """
+    if split.images.dtype == torch.uint8:
+        return 0.0, 1.0
+    low, high = split.images.aminmax()
+    return float(low), float(high)
+
+
 def as_unit_range(images: Tensor) -> Tensor:
     """Return stored images as float32 in [0, 1]."""
     return images.to(torch.float32).div_(255.0) if images.dtype == torch.uint8 else images.to(torch.float32)

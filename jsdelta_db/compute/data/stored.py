@@ -90,4 +90,5 @@ def _read_stamp(path: Path) -> object:
 
 
 def _explain(path: Path, name: str, state: str) -> str:
-    return f"dataset {name!r}: its file {path} {state}; restore it from a backup, or add it again from its source"
+    advice = "restore it from a backup, or add it again from its source"
+    return f"dataset {name!r}: its file {path} {state}; {advice}"

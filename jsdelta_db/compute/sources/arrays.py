@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class NpzSource:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 if not isinstance(arrays, Mapping):
-                    raise ValueError("it is a single array")  # noqa: TRY301 said like NumPy's own
+                    raise ValueError("it is a single array")
                 self._parts = list(self._open(path, arrays))
             stat = path.stat()
         except BROKEN as error:
@@ -109,7 +110,7 @@ class NpzSource:
             images.append(self._read_part(part, start - part.first, end - part.first))
             labels.append(part.labels[start - part.first : end - part.first])
             start = end
-        return Block(np.concatenate(images), np.concatenate(labels))
+        return Block(cast("Images", np.concatenate(images)), np.concatenate(labels))
 
     def _read_part(self, part: _Part, start: int, stop: int) -> Images:
         try:

@@ -50,7 +50,9 @@ class FactorySource:
         self.image_shape = (channels, height, width)
         self.dtype = np.dtype(np.uint8) if image.dtype == np.uint8 else np.dtype(np.float32)
         sizes = ",".join(map(str, self.parts.values()))
-        self.identity = f"factory {name} {size} {sizes} {version} {hashlib.sha256(image.tobytes()).hexdigest()}"
+        self.identity = (
+            f"factory {name} {size} {sizes} {version} {hashlib.sha256(image.tobytes()).hexdigest()}"
+        )
         self.notes = (f"its items are {self.dtype} of shape {self.image_shape}",)
 
     def block(self, start: int, stop: int) -> Reader:

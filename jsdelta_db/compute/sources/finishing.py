@@ -5,14 +5,14 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.compute.sources.dividing import SPLITS, Division, Rules, divide, hash_images
 from jsdelta_db.compute.sources.forms import on_levels
-from jsdelta_db.compute.sources.source import Images, Source
+from jsdelta_db.compute.sources.source import Images, ImageType, Source
 from jsdelta_db.compute.sources.staging import Staging
 from jsdelta_db.errors import DataError
 from jsdelta_db.runtime.files import replace_file, sha256_of_file
@@ -49,7 +49,7 @@ class Settled:
         return (1 if self.is_grey else channels), height, width
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> ImageType:
         """Type of the stored values."""
         return np.dtype(np.uint8) if self.is_levels else self.staging.dtype
 
@@ -60,7 +60,7 @@ class Settled:
             images = images[:, :1]
         if self.is_levels:
             images = np.rint(images * np.float32(255)).astype(np.uint8)
-        return np.ascontiguousarray(images)
+        return cast("Images", np.ascontiguousarray(images))
 
     def blocks(self, rows: NDArray[np.int64]) -> Iterator[Images]:
         """Yield images block by block."""
@@ -68,9 +68,7 @@ class Settled:
             yield self.images(rows[start : start + self.staging.rows])
 
 
-def name_classes(
-    source: Source, labels: NDArray[np.int64], given: tuple[str, ...] | None
-) -> tuple[str, ...]:
+def name_classes(source: Source, labels: NDArray[np.int64], given: tuple[str, ...] | None) -> tuple[str, ...]:
     """Return the class names: as given, as the source has them, or the labels' numbers.
 
     Raises:
@@ -83,7 +81,8 @@ def name_classes(
     names = names or tuple(map(str, range(high + 1)))
     if high >= len(names):
         raise DataError(
-            f"{source.title} has labels up to {high} and {len(names)} class names: must be 0 to {len(names) - 1}"
+            f"{source.title} has labels up to {high} and {len(names)} class names: "
+            f"must be 0 to {len(names) - 1}"
         )
     if len(np.unique(labels)) < 2:
         raise DataError(f"{source.title} has images of one class only ({names[low]}): must be two or more")
@@ -130,7 +129,9 @@ class Written:
     std: tuple[float, ...]
 
 
-def write_dataset(path: Path, settled: Settled, division: Division, on_block: Callable[[int], None]) -> Written:
+def write_dataset(
+    path: Path, settled: Settled, division: Division, on_block: Callable[[int], None]
+) -> Written:
     """Write all splits into one uncompressed .npz, block by block.
 
     It holds ``images`` ``(n, c, h, w)``, ``labels``, ``position`` (of each image in its source) and ``sizes``
@@ -197,5 +198,5 @@ def _new_member(
     """Open an array of an archive for writing, its header written."""
     member = archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(member, header)  # type: ignore[arg-type] # any writable will do
+    np.lib.format.write_array_header_1_0(member, header)
     return member

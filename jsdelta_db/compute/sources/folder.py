@@ -164,4 +164,7 @@ def _list_pictures(folder: Path) -> Iterator[str]:
 
 def _differs(title: str, path: str, shape: tuple[int, ...], first: tuple[int, ...]) -> str:
     one, other = (f"{width}×{height}" for height, width in (shape, first))
-    return f"{title}: {path} is {one} and the first picture {other}: must be of one size, or add --size {min(first)}"
+    return (
+        f"{title}: {path} is {one} and the first picture {other}: must be of one size, "
+        f"or add --size {min(first)}"
+    )

@@ -52,9 +52,9 @@ def as_images(values: NDArray[np.generic], name: str) -> Images:
     if values.size == 0:
         return np.ascontiguousarray(values, dtype=np.float32)
     low, high = float(values.min()), float(values.max())
-    if values.dtype.kind in "iu" and 0 <= low and high <= LEVELS:
+    if values.dtype.kind in "iu" and low >= 0 and high <= LEVELS:
         return np.ascontiguousarray(values, dtype=np.uint8)
-    if values.dtype.kind == "f" and 0 <= low and high <= 1:
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
         return np.ascontiguousarray(values, dtype=np.float32)
     raise DataError(
         f"{name} has values of {low:g} to {high:g}{_guess(low, high)}: must be uint8, or float in [0, 1]"

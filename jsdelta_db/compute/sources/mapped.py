@@ -4,7 +4,7 @@ import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ class Header:
     size: int
 
 
-def read_header(member: BinaryIO | zipfile.ZipExtFile) -> Header:
+def read_header(member: IO[bytes]) -> Header:
     """Read the header of a .npy.
 
     Raises:

@@ -33,7 +33,10 @@ def as_rgb(picture: Image.Image, size: int | None) -> tuple[NDArray[np.uint8], b
 
 
 def resize_and_crop(picture: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to ``size``, bilinearly, and cut the middle: torchvision's Resize, CenterCrop."""
+    """Resize the shorter side to ``size``, bilinearly, and cut the middle out.
+
+    Equal to torchvision's Resize and CenterCrop of pictures.
+    """
     width, height = picture.size
     longer = int(size * max(width, height) / min(width, height))
     resized = (longer, size) if width > height else (size, longer)

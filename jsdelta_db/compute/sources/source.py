@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.uint8] | NDArray[np.float32]
+ImageType = np.dtype[np.uint8] | np.dtype[np.float32]
 
 WHOLE = "all"  # the only part of a source that is not divided into train and test
 PARTS = ("train", "test")
@@ -42,27 +43,39 @@ class Reader(Protocol):
 
 
 class Source(Protocol):
-    """Labelled images, in parts that come one after the other.
+    """Labelled images, in parts that come one after the other."""
 
-    Attributes:
-        title: the option and what it names, for messages.
-        parts: how many images each has: of ``train`` and ``test``, or of ``all``.
-        classes: label names in label order; None where the source has none.
-        image_shape: channels, height, width.
-        dtype: uint8 or float32.
-        identity: changes when the source does; compared when a stopped decoding goes on.
-        notes: what people should know of how it is read.
-        reads_in_parallel: whether other processes may read its blocks.
-    """
+    @property
+    def title(self) -> str:
+        """The option and what it names, for messages."""
 
-    title: str
-    parts: Mapping[str, int]
-    classes: tuple[str, ...] | None
-    image_shape: tuple[int, int, int]
-    dtype: "np.dtype[np.uint8] | np.dtype[np.float32]"
-    identity: str
-    notes: tuple[str, ...]
-    reads_in_parallel: bool
+    @property
+    def parts(self) -> Mapping[str, int]:
+        """How many images each part has: ``train`` and ``test``, or ``all``."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Label names in label order; None where the source has none."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+
+    @property
+    def dtype(self) -> ImageType:
+        """Of the images as they are read."""
+
+    @property
+    def identity(self) -> str:
+        """What changes when the source does; compared when a stopped decoding goes on."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of how it is read."""
+
+    @property
+    def reads_in_parallel(self) -> bool:
+        """Whether other processes may read its blocks."""
 
     def block(self, start: int, stop: int) -> Reader:
         """Return the reader of some images, counted over all parts."""

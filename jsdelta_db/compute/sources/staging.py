@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.compute.sources.source import Block, Images, Reader, Source
+from jsdelta_db.compute.sources.source import Block, Images, ImageType, Reader, Source
 from jsdelta_db.errors import DataError
 
 BLOCK_BYTES, MOST_ROWS = 2**23, 1024  # of a block
@@ -37,7 +37,7 @@ class Staging:
     folder: Path
     n: int
     image_shape: tuple[int, int, int]
-    dtype: "np.dtype[np.uint8] | np.dtype[np.float32]"
+    dtype: ImageType
 
     @classmethod
     def open(cls, folder: Path, source: Source) -> "Staging":
@@ -91,7 +91,7 @@ class Staging:
     def broken(self) -> dict[int, str]:
         """Return why images could not be read, by position."""
         lines = (self.folder / BROKEN).read_text(encoding="utf-8").splitlines()
-        return {position: reason for position, reason in map(json.loads, lines)}
+        return dict(map(json.loads, lines))
 
     def write(self, block: int, decoded: Block) -> None:
         """Write one block; its state comes last."""

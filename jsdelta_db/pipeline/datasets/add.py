@@ -1,7 +1,8 @@
-"""A user's data set, added: decoded once, divided by what its images are, stored in one file, entered as a row.
+"""A user's data set, added: decoded once, divided by what its images are, stored in one file.
 
-One image's walk: it is read from its source into a staging folder → its pixels' hash decides its split and its
-place → the one file below ``datasets/`` in the workspace → every later command maps that file by the row's name.
+One image's walk: it is read from its source into a staging folder → its pixels' hash decides its split and
+its place → the one file below ``datasets/`` in the workspace, named by a row → every later command maps that
+file.
 """
 
 from contextlib import ExitStack
@@ -150,9 +151,9 @@ def _add(
         "n_broken": staging.n - len(kept),
     }  # fmt: skip
     row = DatasetRow(
-        uid=uid, config_hash=key, created_at=runs.now(), finished_at=runs.now(), name=request.name, kind=ADDED,
-        fingerprint=division.fingerprint, classes=list(classes), construction=facts,
-        uri=bench.relative(path), sha256=written.sha256, status=FINISHED,
+        uid=uid, config_hash=key, created_at=runs.now(), finished_at=runs.now(), name=request.name,
+        kind=ADDED, fingerprint=division.fingerprint, classes=list(classes),
+        construction=facts, uri=bench.relative(path), sha256=written.sha256, status=FINISHED,
     )  # fmt: skip
     with bench.store.transaction() as session:
         runs.serialize(session, "added data sets")

@@ -1,13 +1,11 @@
 """Stored data sets: a user's images in one file, mapped into memory and never read as a whole.
 
-A file is hashed when it is new here, and then known by its size and time, which stand beside it: data sets
-of many gigabytes open in milliseconds.
+A file is hashed when it is new here, and then known by its size and time: data sets of many gigabytes open
+in milliseconds.
 """
 
-import json
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,8 @@ import torch
 from jsdelta_db.compute.data.dataset import Dataset, Split
 from jsdelta_db.compute.sources.dividing import SPLITS
 from jsdelta_db.compute.sources.mapped import map_array
-from jsdelta_db.errors import DataError
-from jsdelta_db.runtime.files import sha256_of_file, write_atomically
+from jsdelta_db.errors import DataError, first_line
+from jsdelta_db.runtime.stamps import has_hash
 
 
 def open_stored(path: Path, facts: Mapping[str, Any]) -> Dataset:
@@ -30,25 +28,15 @@ def open_stored(path: Path, facts: Mapping[str, Any]) -> Dataset:
     Raises:
         DataError: the file is missing, or is not the one that was stored.
     """
-    check_stored(path, facts["sha256"], facts["name"])
+    name = str(facts["name"])
+    check_stored(path, facts["sha256"], name)
     try:
-        images = map_array(path, "images")
-        with np.load(path, allow_pickle=False) as arrays:
-            labels, sizes = arrays["labels"], arrays["sizes"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(_explain(path, facts["name"], "cannot be read")) from error
-    splits = {}
-    start = 0
-    for name, size in zip(SPLITS, sizes.tolist(), strict=True):
-        rows = slice(start, start + size)
-        if size:
-            index = np.arange(start, start + size, dtype=np.int64)
-            splits[name] = Split(torch.from_numpy(images[rows]), torch.from_numpy(labels[rows]), index)
-        start += size
-    return Dataset(
-        facts["name"], tuple(facts["classes"]), tuple(facts["mean"]), tuple(facts["std"]), splits,
-        recorded_fingerprint=facts["fingerprint"],
-    )  # fmt: skip
+        mean, std = (tuple(float(value) for value in facts[key]) for key in ("mean", "std"))
+        splits = _map_splits(path)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(_explain(path, name, f"cannot be read ({first_line(error)})")) from error
+    fingerprint = facts["fingerprint"]
+    return Dataset(name, tuple(facts["classes"]), mean, std, splits, recorded_fingerprint=fingerprint)
 
 
 def check_stored(path: Path, sha256: str, name: str) -> None:
@@ -57,36 +45,22 @@ def check_stored(path: Path, sha256: str, name: str) -> None:
     Raises:
         DataError: it is missing or was changed.
     """
-    if not path.is_file():
-        raise DataError(_explain(path, name, "is missing"))
-    if _read_stamp(path) == _stamp(path, sha256):
-        return
-    if sha256_of_file(path) != sha256:
-        raise DataError(_explain(path, name, "was changed"))
-    write_stamp(path, sha256)
+    if not has_hash(path, sha256):
+        raise DataError(_explain(path, name, "was changed" if path.is_file() else "is missing"))
 
 
-def write_stamp(path: Path, sha256: str) -> None:
-    """Note that a file with its present size and time has a hash."""
-    with suppress(OSError):  # a folder that is not ours: hashed again next time
-        write_atomically(stamp_path(path), (json.dumps(_stamp(path, sha256)) + "\n").encode())
-
-
-def stamp_path(path: Path) -> Path:
-    """Return where a file's size and time are noted."""
-    return path.with_name(f"{path.name}.stamp")
-
-
-def _stamp(path: Path, sha256: str) -> dict[str, Any]:
-    stat = path.stat()
-    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
-
-
-def _read_stamp(path: Path) -> object:
-    try:
-        return json.loads(stamp_path(path).read_bytes())
-    except (OSError, ValueError):
-        return None
+def _map_splits(path: Path) -> dict[str, Split]:
+    images = map_array(path, "images")
+    with np.load(path, allow_pickle=False) as arrays:
+        labels, sizes = arrays["labels"], arrays["sizes"].tolist()
+    splits, start = {}, 0
+    for name, size in zip(SPLITS, sizes, strict=True):
+        rows = slice(start, start + size)
+        if size:
+            index = np.arange(start, start + size, dtype=np.int64)
+            splits[name] = Split(torch.from_numpy(images[rows]), torch.from_numpy(labels[rows]), index)
+        start += size
+    return splits
 
 
 def _explain(path: Path, name: str, state: str) -> str:

@@ -52,9 +52,10 @@ class NpzSource:
         """
         self.title = f"--npz {path}"
         try:
+            with path.open("rb") as file:
+                if not zipfile.is_zipfile(file):
+                    raise ValueError("it is no zip file")
             with np.load(path, allow_pickle=False) as arrays:
-                if not isinstance(arrays, Mapping):
-                    raise ValueError("it is a single array")
                 self._parts = list(self._open(path, arrays))
             stat = path.stat()
         except BROKEN as error:

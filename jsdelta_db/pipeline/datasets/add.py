@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jsdelta_db.compute import data
-from jsdelta_db.compute.data.stored import check_stored, write_stamp
+from jsdelta_db.compute.data.stored import check_stored
 from jsdelta_db.compute.models.zoo import find_factory, users_code
 from jsdelta_db.compute.sources.arrays import NpzSource
 from jsdelta_db.compute.sources.dividing import SPLITS, Rules
@@ -29,6 +29,7 @@ from jsdelta_db.config.names import check_name
 from jsdelta_db.errors import DataError, UsageError
 from jsdelta_db.runtime.files import locked
 from jsdelta_db.runtime.pool import count_cores, process_pool
+from jsdelta_db.runtime.stamps import write_stamp
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import ADDED, FINISHED
 from jsdelta_db.store.schema import Dataset as DatasetRow

@@ -91,7 +91,7 @@ class RecipeOptions:
 
     def _find_base(self, workspace: "Workspace") -> "Recipe":
         """Return the recipe that is named, or the one for the method and the data set (or its root)."""
-        from jsdelta_db.config.recipes import DEFAULT_RECIPES, get_recipe, recipe_for
+        from jsdelta_db.config.recipes import ANY, DEFAULT_RECIPES, get_recipe, recipe_for
 
         if self.recipe is not None:
             return get_recipe(self.recipe)
@@ -100,7 +100,8 @@ class RecipeOptions:
         roots = _map_stored_to_roots(workspace)
         if self.dataset not in roots:
             raise UnknownNameError("dataset", self.dataset, [*DEFAULT_RECIPES, *roots])
-        return recipe_for(roots[self.dataset], self.method)
+        root = roots[self.dataset]
+        return recipe_for(root if root in DEFAULT_RECIPES else ANY, self.method)
 
     def _read_inner_attack(self, train: "TrainConfig") -> dict[str, object]:
         """Return the settings of adversarial training's inner attack, sizes in the unit of its norm.

@@ -1,4 +1,4 @@
-"""``jsdelta dataset``: data sets constructed with a trained model."""
+"""``jsdelta dataset``: your own data sets, and those constructed with a trained model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from jsdelta_db.config.eps import parse_eps
+from jsdelta_db.errors import UsageError
 
 from . import options
 from .bench import open_bench
@@ -13,6 +14,37 @@ from .commands import App
 from .groups import with_groups
 from .output import note, write_rows
 
+OwnName = Annotated[str, typer.Argument(help="Name of the data set.")]
+Npz = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Arrays x_train, y_train, x_test, y_test; or x, y. uint8, or in [0, 1]."
+    ),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Pictures, one sub-folder a class, below train and test or val, or not."
+    ),
+]
+Factory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:CALLABLE", help="Returns a data set of (image, label), or a pair: train, test."
+    ),
+]
+Size = Annotated[
+    int | None, options.whole("Make pictures N×N: the shorter side resized, the middle cut.", 1, 4096)
+]
+Classes = Annotated[Path | None, typer.Option(metavar="FILE", help="Names of the labels, one a line.")]
+BaselineSize = Annotated[int | None, options.whole("Baseline images of each class.", 1)]
+TestOnly = Annotated[
+    bool, typer.Option("--test-only", help="No train split: for networks that were trained elsewhere.")
+]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, and count them.")
+]
+Jobs = Annotated[int | None, options.whole("Processes that decode; default: one a core.", 1, 256)]
 Kind = Annotated[str, typer.Argument(metavar="robust|nonrobust|rand|det", help="Which construction.")]
 Ensemble = Annotated[
     str, typer.Option("--from", metavar="ENSEMBLE", help="Name or uid of a finished ensemble.")
@@ -33,12 +65,69 @@ Figure = Annotated[
 ]
 Limit = Annotated[int, options.whole("How many images to draw.", 1, 20)]
 
-app = App(no_args_is_help=True, help="Construct data sets with a trained model, and show them.")
+app = App(no_args_is_help=True, help="Add your own data sets, construct others with a model, show them.")
 
 
 @app.callback()
 def dataset() -> None:
-    """Construct data sets with a trained model, and show them."""
+    """Add your own data sets, construct others with a trained model, and show them."""
+
+
+@app.command()
+def add(
+    ctx: typer.Context,
+    name: OwnName,
+    npz: Npz = None,
+    folder: Folder = None,
+    factory: Factory = None,
+    size: Size = None,
+    classes: Classes = None,
+    baseline_size: BaselineSize = None,
+    test_only: TestOnly = False,
+    skip_broken: SkipBroken = False,
+    jobs: Jobs = None,
+) -> None:
+    """Add your own images; they are decoded once, and every later command opens them by name.
+
+    10 % of each class's training images become the baseline split (10 to 500), the test images are
+    attacked. A source that is not divided into train and test is divided 60/20/20; with --test-only 1/3 is
+    the baseline and 2/3 are attacked.
+
+    Example: jsdelta dataset add flowers --npz flowers.npz
+    """
+    from jsdelta_db.compute.sources.dividing import Rules
+    from jsdelta_db.pipeline.datasets.add import AddRequest, add_dataset, open_source
+
+    request = AddRequest(
+        name, npz, folder, factory, size, None if classes is None else _read_classes(classes),
+        Rules(baseline_size, test_only), skip_broken, jobs,
+    )  # fmt: skip
+    source = open_source(request)  # looked at before a store is made
+    with open_bench(ctx.obj.workspace(), makes_store=True) as bench:
+        row, is_new = add_dataset(bench, request, source)
+    facts = row.construction or {}
+    line = {
+        "name": row.name, "dataset": row.uid, "classes": len(row.classes),
+        "image": "×".join(map(str, facts["image_shape"])), "train": facts["n_train"],
+        "baseline": facts["n_baseline"], "attack": facts["n_attack"], "state": "added" if is_new else "found",
+    }  # fmt: skip
+    write_rows([line], list(line))
+    if facts["n_train"]:
+        note(f"train on it: jsdelta train --dataset {row.name}")
+    else:
+        note(f"add a network for it: jsdelta models add NAME --factory … --dataset {row.name}")
+
+
+def _read_classes(path: Path) -> tuple[str, ...]:
+    """Return the class names of a file, one a line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UsageError(
+            f"--classes {path} cannot be read ({reason}): must be a text with one name a line"
+        ) from error
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 @app.command()

@@ -22,7 +22,8 @@ Name = Annotated[
 ]
 Members = Annotated[int | None, options.whole("How many members.", 1, 1000)]
 Dataset = Annotated[
-    str | None, typer.Option(metavar="NAME", help="digits, cifar10, svhn, or one that was constructed.")
+    str | None,
+    typer.Option(metavar="NAME", help="digits, cifar10, svhn, or one that was added or constructed."),
 ]
 Arch = Annotated[
     list[str] | None,
@@ -90,16 +91,17 @@ class RecipeOptions:
 
     def _find_base(self, workspace: "Workspace") -> "Recipe":
         """Return the recipe that is named, or the one for the method and the data set (or its root)."""
-        from jsdelta_db.config.recipes import DEFAULT_RECIPES, get_recipe, recipe_for
+        from jsdelta_db.config.recipes import ANY, DEFAULT_RECIPES, get_recipe, recipe_for
 
         if self.recipe is not None:
             return get_recipe(self.recipe)
         if self.dataset is None or self.dataset in DEFAULT_RECIPES:
             return recipe_for(self.dataset, self.method)
-        roots = _map_constructed_to_roots(workspace)
+        roots = _map_stored_to_roots(workspace)
         if self.dataset not in roots:
             raise UnknownNameError("dataset", self.dataset, [*DEFAULT_RECIPES, *roots])
-        return recipe_for(roots[self.dataset], self.method)
+        root = roots[self.dataset]
+        return recipe_for(root if root in DEFAULT_RECIPES else ANY, self.method)
 
     def _read_inner_attack(self, train: "TrainConfig") -> dict[str, object]:
         """Return the settings of adversarial training's inner attack, sizes in the unit of its norm.
@@ -155,13 +157,13 @@ def list_known_datasets(dataset: str, workspace: "Workspace") -> list[str]:
     from jsdelta_db.config.recipes import DEFAULT_RECIPES
 
     known = list(DEFAULT_RECIPES)
-    return known if dataset in known else [*known, *_map_constructed_to_roots(workspace)]
+    return known if dataset in known else [*known, *_map_stored_to_roots(workspace)]
 
 
-def _map_constructed_to_roots(workspace: "Workspace") -> dict[str, str]:
-    """Return the store's constructed data sets, each with the one that it comes from."""
+def _map_stored_to_roots(workspace: "Workspace") -> dict[str, str]:
+    """Return the store's data sets that are not builtin, each with the one that it comes from."""
     from jsdelta_db.queries.datasets import query_datasets
-    from jsdelta_db.store.constants import CONSTRUCTED
+    from jsdelta_db.store.constants import BUILTIN
     from jsdelta_db.store.reading import reading
 
     try:
@@ -169,4 +171,4 @@ def _map_constructed_to_roots(workspace: "Workspace") -> dict[str, str]:
             rows = query_datasets(connection)
     except StoreNotReadyError:
         return {}
-    return {row["name"]: row["root"] for row in rows if row["kind"] == CONSTRUCTED}
+    return {row["name"]: row["root"] for row in rows if row["kind"] != BUILTIN}

@@ -5,7 +5,17 @@ import re
 from jsdelta_db.errors import UsageError
 
 LONGEST_NAME = 100
-RESERVED = ("all", "auto", "dataset", "file", "first", "newest", "none", "unknown")  # options' own words
+RESERVED = (
+    "all",
+    "any",
+    "auto",
+    "dataset",
+    "file",
+    "first",
+    "newest",
+    "none",
+    "unknown",
+)  # options' own words
 UID = re.compile(r"[0-9a-f]{8,16}")  # as tables show them, or whole
 SEPARATORS = " ._-+="
 

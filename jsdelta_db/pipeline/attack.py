@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jsdelta_db.compute.attacks.preflight import check_images
+from jsdelta_db.compute.attacks.preflight import check_range
 from jsdelta_db.compute.data import Dataset
+from jsdelta_db.compute.data.dataset import find_range
 from jsdelta_db.config.attack import TARGET_RULES, AttackConfig
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.config.labels import parse_label
@@ -47,7 +48,7 @@ def attack_and_score(
         found = find_roles(session, request, first.objective)
     opened = open_roles(bench, found, first.device)
     dataset = opened[0].dataset
-    check_images(dataset.splits[first.split].batch(slice(None)), f"the images of {dataset.name!r}")
+    check_range(*find_range(dataset.splits[first.split]), f"the images of {dataset.name!r}")
     numbered = [_with_label_number(config, dataset) for config in configs]
     for roles in opened:
         check_models(roles, first.split)

@@ -21,7 +21,7 @@ from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FINISHED, Ensemble, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.tracking import RunLog
-from jsdelta_db.workbench.datasets import open_dataset
+from jsdelta_db.workbench.datasets import check_trainable, open_dataset
 from jsdelta_db.workbench.workbench import Workbench
 
 
@@ -70,6 +70,7 @@ def train_ensemble(
     check_training(recipe, name=name)
     config = recipe.train
     dataset, dataset_row = open_dataset(bench, config.dataset, download=download)
+    check_trainable(dataset)
     _check_networks(bench, recipe, seed, dataset, dataset_row)
     planned = plan_ensemble(bench, recipe, seed, name, dataset, dataset_row)
     ensemble, to_train = planned.row, [row.seed for row in planned.members if row.status != FINISHED]

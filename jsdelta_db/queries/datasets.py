@@ -1,4 +1,4 @@
-"""Data sets: builtin and constructed ones, each with its chain of parents."""
+"""Data sets: builtin, added and constructed ones, each with its chain of parents."""
 
 import json
 from collections.abc import Iterable
@@ -11,11 +11,14 @@ DATASET_KEYS = ("name", "uid", "kind", "construction", "parent", "model", "image
 # Of one data set, in the order in which people read them.
 FACT_KEYS = (
     *DATASET_KEYS, "ensemble", "member", "method", "note", "steps", "step_size", "eps", "seed", "of",
-    "label_share", "device", "dtype", "chunk_size", "root", "chain", "fingerprint", "file", "sha256",
+    "label_share", "device", "image_shape", "dtype", "n_classes", "n_train", "n_baseline", "n_attack",
+    "n_broken", "mean", "std", "chunk_size", "root", "chain", "fingerprint", "file", "sha256",
 )  # fmt: skip
+LISTED = ("image_shape", "mean", "std")  # values of several numbers
 DATASETS = """
 SELECT dataset.uid, dataset.name, dataset.kind, dataset.construction, dataset.status, dataset.seed,
-       dataset.uri, dataset.sha256, dataset.fingerprint, dataset.id, dataset.parent_id
+       dataset.uri, dataset.sha256, dataset.fingerprint, dataset.id, dataset.parent_id,
+       dataset.classes
 FROM dataset ORDER BY dataset.id
 """
 
@@ -28,7 +31,7 @@ def query_datasets(reader: Reader) -> list[dict[str, Any]]:
     """
     found: dict[int, dict[str, Any]] = {}
     parents: dict[int, int | None] = {}
-    for uid, name, kind, construction, status, seed, uri, sha256, fingerprint, key, parent in fetch(
+    for uid, name, kind, construction, status, seed, uri, sha256, fingerprint, key, parent, classes in fetch(
         reader, DATASETS
     ):
         facts = json.loads(construction) if isinstance(construction, str) else construction or {}
@@ -37,6 +40,8 @@ def query_datasets(reader: Reader) -> list[dict[str, Any]]:
             "name": name, "uid": uid, "kind": kind, "construction": facts.get("kind"), "status": status,
             "images": facts.get("n_images"), "seed": seed, "file": uri, "sha256": sha256,
             "fingerprint": fingerprint,
+            "n_classes": len(json.loads(classes) if isinstance(classes, str) else classes),
+            **{each: _join(facts[each]) for each in LISTED if each in facts},
         }  # fmt: skip
         found[key], parents[key] = row, parent
     for key, row in found.items():
@@ -46,6 +51,10 @@ def query_datasets(reader: Reader) -> list[dict[str, Any]]:
         names = [str(found[each]["name"]) for each in reversed(chain)]
         row |= {"parent": names[-2] if len(names) > 1 else None, "root": names[0], "chain": " > ".join(names)}
     return list(found.values())
+
+
+def _join(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.6g}" for value in values)
 
 
 def get_dataset(reader: Reader, reference: str, builtin: Iterable[str] = ()) -> dict[str, Any]:

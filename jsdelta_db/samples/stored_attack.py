@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
-from jsdelta_db.compute import data
 from jsdelta_db.compute.attacks import apply_delta
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.locations import Workspace
@@ -31,7 +30,7 @@ from jsdelta_db.store.schema import (
     Score,
 )
 from jsdelta_db.store.schema import Dataset as DatasetRow
-from jsdelta_db.workbench.datasets import check_fingerprint
+from jsdelta_db.workbench.datasets import open_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +108,7 @@ class StoredAttack:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        row = self.dataset_row
-        dataset = data.load(row.name, self._workspace.data_dir)
-        check_fingerprint(dataset, row, "that was attacked")
-        return dataset
+        return open_root(self._workspace, self.dataset_row, "that was attacked")
 
     def read_rows(self) -> StoredRows:
         """Return all attempts, by image and target."""

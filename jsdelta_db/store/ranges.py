@@ -11,6 +11,7 @@ from jsdelta_db.config.eps import LARGEST_L2
 from jsdelta_db.config.evaluation import TEMPERATURES
 from jsdelta_db.records import LARGEST_JS_DELTA, UNTARGETED
 from jsdelta_db.store.attempts import MOST_IMAGES
+from jsdelta_db.store.constants import ADDED, BUILTIN, CONSTRUCTED
 
 Range = tuple[float, float]
 
@@ -54,7 +55,7 @@ RANGES: Mapping[str, Mapping[str, Range]] = {
 # Columns that hold an array a row: the range of its numbers.
 PACKED_RANGES: Mapping[str, Range] = {"member_js": _BITS, "image_means": _BITS}
 CHOICES: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "dataset": {"kind": ("builtin", "constructed", "external")},
+    "dataset": {"kind": (BUILTIN, CONSTRUCTED, ADDED)},
     "model_metric": {"norm": ("", *NORMS)},
     "attack": {"norm": NORMS},
     "evaluation": {"temperature_rule": TEMPERATURES},

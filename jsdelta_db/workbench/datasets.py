@@ -1,4 +1,4 @@
-"""Data sets in use: builtin or constructed, opened by name or by their rows."""
+"""Data sets in use: builtin, added or constructed, opened by name or by their rows."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -6,9 +6,11 @@ from sqlalchemy.orm import Session
 from jsdelta_db.compute import data
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.data.constructed import open_file
+from jsdelta_db.compute.data.stored import open_stored
+from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import UsageError
 from jsdelta_db.store import runs
-from jsdelta_db.store.constants import CONSTRUCTED
+from jsdelta_db.store.constants import ADDED, BUILTIN
 from jsdelta_db.store.naming import get_match
 from jsdelta_db.store.schema import FINISHED
 from jsdelta_db.store.schema import Dataset as DatasetRow
@@ -16,10 +18,10 @@ from jsdelta_db.workbench.workbench import Workbench
 
 
 def open_dataset(bench: Workbench, name: str, *, download: bool = False) -> tuple[Dataset, DatasetRow]:
-    """Load a data set, builtin or constructed, and find or make its row.
+    """Load a data set, and find or make its row.
 
     Args:
-        name: of a data set, or the start of a constructed one's uid.
+        name: of a data set, or the start of the uid of one that is not builtin.
         download: fetch a builtin one that is missing.
 
     Raises:
@@ -32,7 +34,7 @@ def open_dataset(bench: Workbench, name: str, *, download: bool = False) -> tupl
         with bench.store.transaction() as session:
             return dataset, enter_dataset(session, dataset)
     with bench.store.read_session() as session:
-        row = get_constructed(session, name)
+        row = get_stored(session, name)
     return open_row(bench, row, download=download), row
 
 
@@ -44,23 +46,53 @@ def open_row(bench: Workbench, row: DatasetRow, *, download: bool = False) -> Da
     """
     with bench.store.read_session() as session:
         root_row = root_of(session, row)
-    root = data.load(root_row.name, bench.workspace.data_dir, download=download)
-    check_fingerprint(root, root_row)
+    root = open_root(bench.workspace, root_row, download=download)
     if row.id == root_row.id:
         return root
     return open_file(bench.locate(row.uri or ""), row.sha256, row.name, root)
 
 
-def get_constructed(session: Session, reference: str) -> DatasetRow:
-    """Return a finished constructed data set by name or unique uid prefix.
+def open_root(
+    workspace: Workspace, row: DatasetRow, use: str = "the ensemble was trained on", *, download: bool = False
+) -> Dataset:
+    """Load a data set that comes from no other one: builtin, or a user's.
+
+    Args:
+        use: of the recorded one, for the message.
+
+    Raises:
+        UsageError: the builtin one that is found is not the recorded one.
+        DataError: its files are missing or were changed.
+    """
+    if row.kind == ADDED:
+        facts = {name: getattr(row, name) for name in ("name", "classes", "fingerprint", "sha256")}
+        return open_stored(workspace.root / (row.uri or ""), {**facts, **(row.construction or {})})
+    dataset = data.load(row.name, workspace.data_dir, download=download)
+    check_fingerprint(dataset, row, use)
+    return dataset
+
+
+def check_trainable(dataset: Dataset) -> None:
+    """Refuse a data set without a train split.
+
+    Raises:
+        UsageError: it was added to be attacked only.
+    """
+    if "train" not in dataset.splits:
+        raise UsageError(
+            f"dataset {dataset.name!r} was added with --test-only and has nothing to train on; add networks "
+            "that were trained elsewhere by jsdelta models add, or add it again under another name"
+        )
+
+
+def get_stored(session: Session, reference: str) -> DatasetRow:
+    """Return a finished data set with a file of its own, constructed or added, by name or unique uid prefix.
 
     Raises:
         UnknownNameError: there is none.
         UsageError: several have the prefix, or it is not finished.
     """
-    rows = session.scalars(
-        select(DatasetRow).where(DatasetRow.kind == CONSTRUCTED).order_by(DatasetRow.id)
-    ).all()
+    rows = session.scalars(select(DatasetRow).where(DatasetRow.kind != BUILTIN).order_by(DatasetRow.id)).all()
     named = [(row.name, row.uid, row) for row in rows]
     found = get_match("dataset", reference, named, [*data.LOADERS, *(row.name for row in rows)])
     if found.status != FINISHED:
@@ -71,7 +103,7 @@ def get_constructed(session: Session, reference: str) -> DatasetRow:
 
 
 def root_of(session: Session, row: DatasetRow) -> DatasetRow:
-    """Return the builtin data set at the start of a data set's chain of parents; itself if it has none."""
+    """Return the data set at the start of a data set's chain of parents; itself if it has none."""
     while row.parent_id is not None:
         row = session.get_one(DatasetRow, row.parent_id)
     return row

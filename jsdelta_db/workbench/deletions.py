@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.runtime.files import locked, write_atomically
+from jsdelta_db.runtime.stamps import stamp_path
 from jsdelta_db.store.deletion import is_there, list_named
 from jsdelta_db.store.session import Store
 from jsdelta_db.tracking import Tracker
@@ -136,6 +137,7 @@ def _remove(path: Path) -> bool:
         if path.is_dir() and not path.is_symlink():
             return False
         path.unlink()
+        stamp_path(path).unlink(missing_ok=True)
     except OSError:
         return False
     return True

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jsdelta_db.compute import data
 from jsdelta_db.compute.attacks import PreparedModel, prepare
 from jsdelta_db.compute.attacks.preflight import check_model
 from jsdelta_db.compute.data import Dataset, Split
@@ -34,7 +33,7 @@ from jsdelta_db.store import runs
 from jsdelta_db.store.baselines import read_model_baselines, write_model_baselines
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.store.schema import Model, ModelLogits, ModelMetric
-from jsdelta_db.workbench.datasets import check_fingerprint
+from jsdelta_db.workbench.datasets import open_root
 from jsdelta_db.workbench.workbench import Workbench
 
 PREFLIGHT_IMAGES = 8  # enough to see a fault
@@ -204,9 +203,8 @@ def _build(row: Model, dataset: Dataset) -> nn.Module:
 def open_models(
     bench: Workbench, dataset_row: DatasetRow, device: str
 ) -> tuple[Dataset, Callable[[Model], LoadedModel]]:
-    """Load a builtin data set, and return a function that loads its models, each once."""
-    dataset = data.load(dataset_row.name, bench.workspace.data_dir)
-    check_fingerprint(dataset, dataset_row)
+    """Load a data set that is nobody's child, and return a function that loads its models, each once."""
+    dataset = open_root(bench.workspace, dataset_row)
     resolved = bench.device(device)
     loaded: dict[int, LoadedModel] = {}
 

@@ -100,7 +100,7 @@ def test_show_draws_the_second_order_from_its_origin(built, tmp_path, capsys):
     assert sizes[1][1] > sizes[0][1]  # a row more
     code, out, err = call(capsys, built, "dataset", "show", "digits", "-o", str(tmp_path / "no.png"))
     assert (code, out, (tmp_path / "no.png").exists()) == (2, "", False)
-    assert "is builtin" in err
+    assert "was not constructed" in err
 
 
 def test_training_on_a_set_reports_on_the_original_images(built, capsys):

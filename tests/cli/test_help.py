@@ -54,6 +54,11 @@ def files_at_hand(tiny, tmp_path, monkeypatch):
     split = data.load("digits", tmp_path).splits["attack"]
     x, label = split.batch(slice(0, 20)).numpy(), split.labels.numpy()[:20]
     np.savez(tmp_path / "pgd.npz", x=x, x_adv=x, label=label, target_label=(label + 1) % 10)
+    np.savez(
+        tmp_path / "flowers.npz",
+        x=np.arange(60 * 64, dtype=np.int64).reshape(60, 8, 8) % 251,
+        y=np.arange(60) % 3,
+    )
     (tmp_path / "nets.py").write_text(NETS)
     torch.save(nearest_means(), tmp_path / "mine.pt")
     (tmp_path / "other-workspace").symlink_to(tiny.root)

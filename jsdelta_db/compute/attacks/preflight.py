@@ -23,6 +23,11 @@ def check_images(x: Tensor, what: str) -> None:
         DataError: says the smallest and the largest value.
     """
     low, high = (float(bound) for bound in x.aminmax())
+    check_range(low, high, what)
+
+
+def check_range(low: float, high: float, what: str) -> None:
+    """Check that the least and the largest value of images are in [0, 1]; see :func:`check_images`."""
     if not (low >= -RANGE_TOLERANCE and high <= 1.0 + RANGE_TOLERANCE):
         raise DataError(
             f"{what} are in [{low:.6g}, {high:.6g}]: must be [0, 1], with normalization inside the model"

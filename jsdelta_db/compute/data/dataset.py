@@ -45,6 +45,8 @@ class Dataset:
     Attributes:
         classes: label names, in label order.
         mean, std: per channel, in [0, 1]: the networks' normalization.
+        splits: without ``train`` where images are only there to be attacked.
+        recorded_fingerprint: of a user's data set, from when it was stored.
     """
 
     name: str
@@ -52,21 +54,35 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     splits: Mapping[str, Split]
+    recorded_fingerprint: str | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
-        channels, height, width = self.splits["train"].images.shape[1:]
+        channels, height, width = self.splits["baseline"].images.shape[1:]
         return channels, height, width
 
     def fingerprint(self) -> str:
         """Hash every image, label and index of every split (sha256, 64 hex digits)."""
+        if self.recorded_fingerprint is not None:
+            return self.recorded_fingerprint
         digest = hashlib.sha256(repr((self.name, self.classes)).encode())
         for name, split in sorted(self.splits.items()):
             digest.update(f"{name} {tuple(split.images.shape)} {split.images.dtype}".encode())
             for array in (split.images.numpy(), split.labels.numpy(), split.index):
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+
+def find_range(split: Split) -> tuple[float, float]:
+    """Return the least and the largest value of a split's images; nan where one is not finite.
+
+    Pixel levels are not looked at: uint8 has no others than those in [0, 1], and may be mapped.
+    """
+    if split.images.dtype == torch.uint8:
+        return 0.0, 1.0
+    low, high = split.images.aminmax()
+    return float(low), float(high)
 
 
 def as_unit_range(images: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Recipes: data set, architecture, method and hyper-parameters, as TOML that a user can read and copy."""
 
 from jsdelta_db.config.recipes.catalogue import (
+    ANY,
     DEFAULT_RECIPES,
     get_recipe,
     list_recipes,
@@ -9,4 +10,4 @@ from jsdelta_db.config.recipes.catalogue import (
 )
 from jsdelta_db.config.recipes.recipe import Recipe
 
-__all__ = ["DEFAULT_RECIPES", "Recipe", "get_recipe", "list_recipes", "read_recipe_text", "recipe_for"]
+__all__ = ["ANY", "DEFAULT_RECIPES", "Recipe", "get_recipe", "list_recipes", "read_recipe_text", "recipe_for"]

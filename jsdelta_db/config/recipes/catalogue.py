@@ -9,6 +9,7 @@ from jsdelta_db.config.training import METHODS
 from jsdelta_db.errors import UnknownNameError, UsageError
 
 # By data set, the recipe that a plain --dataset takes: the one of CPU size.
+ANY, OWN = "any", "own"  # what the recipes for data sets of the user's name, and their name
 DEFAULT_RECIPES = {"digits": "digits", "cifar10": "cifar10-small", "svhn": "svhn-small"}
 
 
@@ -32,14 +33,18 @@ def read_recipe_text(name: str) -> str:
 def recipe_for(dataset: str | None, method: str | None = None) -> Recipe:
     """Return the recipe of CPU size for a data set and a method; the embedded digits if none is named.
 
+    Args:
+        dataset: a builtin one; ``any`` for one of the user's.
+
     Raises:
         UnknownNameError: no such data set or method.
     """
-    if dataset is not None and dataset not in DEFAULT_RECIPES:
+    known = {**DEFAULT_RECIPES, ANY: OWN}
+    if dataset is not None and dataset not in known:
         raise UnknownNameError("dataset", dataset, DEFAULT_RECIPES)
     if method is not None and method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
-    base = DEFAULT_RECIPES[dataset or "digits"]
+    base = known[dataset or "digits"]
     return get_recipe(base if method in (None, "standard") else f"{base}-{method}")
 
 

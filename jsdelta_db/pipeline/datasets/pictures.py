@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from jsdelta_db.compute import data
 from jsdelta_db.compute.constructions import choose_partners
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.data.constructed import open_file
@@ -14,7 +13,7 @@ from jsdelta_db.errors import UsageError
 from jsdelta_db.plots.constructions import Cell, Column
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.store.session import reading_store
-from jsdelta_db.workbench.datasets import check_fingerprint, get_constructed, root_of
+from jsdelta_db.workbench.datasets import get_stored, open_root, root_of
 
 
 def read_columns(workspace: Workspace, reference: str, limit: int) -> tuple[str, list[Column]]:
@@ -28,17 +27,17 @@ def read_columns(workspace: Workspace, reference: str, limit: int) -> tuple[str,
         DataError: a file is missing or was changed.
     """
     with reading_store(workspace.db_url) as connection, Session(connection) as session:
-        if session.query(DatasetRow).filter_by(uid=reference, kind="builtin").count():
+        if session.query(DatasetRow).filter_by(uid=reference, parent_id=None).count():
             raise UsageError(
-                f"dataset {reference!r} is builtin; -o draws what was made from one: see jsdelta dataset list"
+                f"dataset {reference!r} was not constructed; -o draws what was made from it: "
+                "see jsdelta dataset list"
             )
-        row = get_constructed(session, reference)
+        row = get_stored(session, reference)
         root_row = root_of(session, row)
         lineage = [row]
         while lineage[-1].parent_id is not None:
             lineage.append(session.get_one(DatasetRow, lineage[-1].parent_id))
-    root = data.load(root_row.name, workspace.data_dir)
-    check_fingerprint(root, root_row)
+    root = open_root(workspace, root_row)
     found = {each.name: root if each.id == root_row.id else _open(workspace, each, root) for each in lineage}
     made, parent = found[row.name], found[lineage[1].name]
     chosen = _choose(made, limit)

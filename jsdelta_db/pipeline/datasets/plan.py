@@ -24,7 +24,7 @@ from jsdelta_db.store.constants import CONSTRUCTED
 from jsdelta_db.store.references import get_ensemble, list_members
 from jsdelta_db.store.schema import FAILED, FINISHED, Ensemble, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
-from jsdelta_db.workbench.datasets import open_row, root_of
+from jsdelta_db.workbench.datasets import check_trainable, open_row, root_of
 from jsdelta_db.workbench.models import LoadedModel, decide_preparation
 from jsdelta_db.workbench.workbench import Workbench
 
@@ -92,6 +92,7 @@ def check_free(session: Session, name: str) -> None:
 def open_work(bench: Workbench, source: Source, config: ConstructionConfig) -> Work:
     """Open the model and the data of a construction."""
     parent = open_row(bench, source.parent)
+    check_trainable(parent)
     root = parent if source.parent.id == source.root.id else open_row(bench, source.root)
     check_ball(config, int(np.prod(parent.image_shape)))
     model = LoadedModel(bench, source.member, root, source.root.id, bench.device(config.device))

@@ -1,0 +1,209 @@
+"""A user's data set, added: decoded once, divided by what its images are, stored in one file.
+
+One image's walk: it is read from its source into a staging folder → its pixels' hash decides its split and
+its place → the one file below ``datasets/`` in the workspace, named by a row → every later command maps that
+file.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jsdelta_db.compute import data
+from jsdelta_db.compute.data.stored import check_stored
+from jsdelta_db.compute.models.zoo import find_factory, users_code
+from jsdelta_db.compute.sources.arrays import NpzSource
+from jsdelta_db.compute.sources.dividing import SPLITS, Rules
+from jsdelta_db.compute.sources.factory import FactorySource
+from jsdelta_db.compute.sources.finishing import Settled, divide_all, name_classes, write_dataset
+from jsdelta_db.compute.sources.folder import FolderSource
+from jsdelta_db.compute.sources.source import Source
+from jsdelta_db.compute.sources.staging import Staging, check_broken, decode_all
+from jsdelta_db.config.consent import give_consent
+from jsdelta_db.config.hashing import config_hash
+from jsdelta_db.config.names import check_name
+from jsdelta_db.errors import DataError, UsageError
+from jsdelta_db.runtime.files import locked
+from jsdelta_db.runtime.pool import count_cores, process_pool
+from jsdelta_db.runtime.stamps import write_stamp
+from jsdelta_db.store import runs
+from jsdelta_db.store.constants import ADDED, FINISHED
+from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.workbench.workbench import Workbench
+
+FOLDER = "datasets"  # in the workspace
+PARALLEL_BLOCKS = 8  # with fewer, starting processes costs more than they save
+
+
+@dataclass(frozen=True, slots=True)
+class AddRequest:
+    """A data set as a user names it: one of ``npz``, ``folder`` and ``factory``.
+
+    Attributes:
+        name: to call it by.
+        factory: ``module:callable``, which returns a data set of images and labels, or a pair of them.
+        size: see :func:`jsdelta_db.compute.sources.pictures.decode`.
+        classes: names of the labels, in their order; None for the source's own, or their numbers.
+        skip_broken: leave out images that cannot be read.
+        jobs: how many processes decode; None for one a core.
+    """
+
+    name: str
+    npz: Path | None = None
+    folder: Path | None = None
+    factory: str | None = None
+    size: int | None = None
+    classes: tuple[str, ...] | None = None
+    rules: Rules = Rules()  # noqa: RUF009 frozen
+    skip_broken: bool = False
+    jobs: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """``npz``, ``folder`` or ``factory``."""
+        return "npz" if self.npz else "folder" if self.folder else "factory"
+
+
+def open_source(request: AddRequest) -> Source:
+    """Look at the images that a request names; needs no store and makes nothing.
+
+    Raises:
+        UsageError: a name that cannot be taken, or not one source.
+        DataError: what is there cannot be used.
+    """
+    check_name("dataset name", request.name)
+    if request.name in data.LOADERS:
+        raise UsageError(f"dataset name {request.name!r} is a builtin data set's; choose another name")
+    given = [each for each in (request.npz, request.folder, request.factory) if each is not None]
+    if len(given) != 1:
+        raise UsageError(f"{len(given)} sources were given: must be one of --npz, --folder and --factory")
+    if request.npz is not None:
+        if request.size is not None:
+            raise UsageError(f"--size {request.size} is for --folder and --factory; arrays have their size")
+        return NpzSource(request.npz)
+    if request.folder is not None:
+        return FolderSource(request.folder, request.size)
+    assert request.factory is not None
+    return _open_factory(request.factory, request.size)
+
+
+def add_dataset(bench: Workbench, request: AddRequest, source: Source) -> tuple[DatasetRow, bool]:
+    """Decode, divide and store a data set; a stopped one goes on where it was, the same one is found.
+
+    Returns:
+        The row, and whether it is new.
+
+    Raises:
+        UsageError: the name is taken, or another process is adding it.
+        DataError: an image that cannot be read, labels or classes that are not valid, too few images.
+        OSError: the disk is full.
+    """
+    key = config_hash(_describe(request, source), [])
+    with bench.store.read_session() as session:
+        known = _find_known(session, request.name, key)
+    if known is not None:
+        check_stored(bench.locate(known.uri or ""), known.sha256 or "", known.name)
+        return known, False
+    for line in source.notes:
+        bench.progress.report(line)
+    place = bench.workspace.root / FOLDER / f".{request.name}.part"
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(place, wait=False):
+            row, is_new = _add(bench, request, source, Staging.open(place, source), key)
+    except BlockingIOError:
+        raise UsageError(f"another process is adding dataset {request.name!r}; wait for it") from None
+    return row, is_new
+
+
+def _add(
+    bench: Workbench, request: AddRequest, source: Source, staging: Staging, key: str
+) -> tuple[DatasetRow, bool]:
+    _decode(bench, request, source, staging)
+    kept = check_broken(staging, source, skips=request.skip_broken)
+    if len(kept) < staging.n:
+        bench.progress.report(f"{staging.n - len(kept):,} images cannot be read and are left out")
+    settled = Settled.of(staging)
+    classes = name_classes(source, staging.labels[kept], request.classes)
+    division = divide_all(settled, kept, source, classes, request.rules)
+    for line in division.notes:
+        bench.progress.report(line)
+    uid = division.fingerprint[:16]
+    path = bench.workspace.root / FOLDER / f"{request.name}-{uid}.npz"
+    with bench.store.read_session() as session:
+        same = session.scalars(select(DatasetRow).where(DatasetRow.uid == uid)).first()
+    if same is not None:
+        staging.remove()
+        if same.name != request.name:
+            raise UsageError(f"this data set was added as {same.name!r} ({same.uid}); use that name")
+        return same, False
+    total = sum(map(len, division.rows.values()))
+    with bench.progress.task(f"store {request.name}", total) as advance:
+        written = write_dataset(path, settled, division, advance)
+    write_stamp(path, written.sha256)
+    facts = {
+        "kind": request.kind, "mean": list(written.mean), "std": list(written.std),
+        "image_shape": list(settled.image_shape), "dtype": str(settled.dtype), "n_images": total,
+        **{f"n_{name}": len(division.rows.get(name, ())) for name in SPLITS},
+        "n_broken": staging.n - len(kept),
+    }  # fmt: skip
+    row = DatasetRow(
+        uid=uid, config_hash=key, created_at=runs.now(), finished_at=runs.now(), name=request.name,
+        kind=ADDED, fingerprint=division.fingerprint, classes=list(classes),
+        construction=facts, uri=bench.relative(path), sha256=written.sha256, status=FINISHED,
+    )  # fmt: skip
+    with bench.store.transaction() as session:
+        runs.serialize(session, "added data sets")
+        _find_known(session, request.name, key)
+        session.add(row)
+    staging.remove()
+    return row, True
+
+
+def _decode(bench: Workbench, request: AddRequest, source: Source, staging: Staging) -> None:
+    missing = staging.missing()
+    workers = min(request.jobs or count_cores(), len(missing))
+    with bench.progress.task(f"read {request.name}", staging.n) as advance, ExitStack() as stack:
+        left = sum(stop - start for start, stop in map(staging.span, missing))
+        if left < staging.n:
+            advance(staging.n - left)
+        is_parallel = source.reads_in_parallel and workers > 1 and len(missing) >= PARALLEL_BLOCKS
+        pool = stack.enter_context(process_pool(workers)) if is_parallel else None
+        decode_all(staging, source, pool, advance)
+
+
+def _open_factory(name: str, size: int | None) -> FactorySource:
+    give_consent(name)  # by typing it
+    factory = find_factory(name)
+    with users_code(lambda reason: DataError(f"--factory {name} failed: {reason}")):
+        made = factory()
+    return FactorySource(made, name, size)
+
+
+def _describe(request: AddRequest, source: Source) -> dict[str, Any]:
+    """Return what decides a data set, as far as it is known before anything is decoded."""
+    return {
+        "kind": "dataset", "source": source.identity, "size": request.size, "classes": request.classes,
+        "baseline_size": request.rules.baseline_size, "test_only": request.rules.test_only,
+        "skip_broken": request.skip_broken,
+    }  # fmt: skip
+
+
+def _find_known(session: Session, name: str, key: str) -> DatasetRow | None:
+    """Return the data set if it was added before.
+
+    Raises:
+        UsageError: another one has the name.
+    """
+    rows = session.scalars(select(DatasetRow).where(DatasetRow.name == name)).all()
+    known = next((row for row in rows if row.config_hash == key and row.kind == ADDED), None)
+    if rows and known is None:
+        raise UsageError(
+            f"dataset name {name!r} is taken ({rows[0].uid}, {rows[0].kind}); choose another name; "
+            "see jsdelta dataset list"
+        )
+    return known

@@ -226,7 +226,8 @@ def test_a_network_at_chance_is_refused(trained, tiny_copy, tmp_path):
     torch.save(state, tmp_path / "moved.pt")
     before = contents(tiny_copy)
     with pytest.raises(
-        ModelError, match=r"accuracy of \d+\.\d% .*on the baseline split of .*must be 20\.0% or more; check --mean and --std"
+        ModelError,
+        match=r"accuracy of \d+\.\d% .*on the baseline split of .*must be 20\.0% or more; check --mean and --std",
     ):
         add(tiny_copy, tmp_path / "moved.pt")
     assert contents(tiny_copy) == before

@@ -173,7 +173,7 @@ def build_with_own_weights(recipe: Mapping[str, Any], dataset: Dataset, seed: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_external(recipe, dataset, brings_weights=True)
-    again = build_external(recipe, dataset)
+        again = build_external(recipe, dataset)
     refuse = f"--factory {recipe['factory']!r} builds another network when its weights are in a checkpoint"
     fitted = fit_state(model.state_dict(), again)
     if fitted is None:

@@ -140,7 +140,9 @@ def test_consent_to_a_file_is_for_its_content(code, tmp_path, monkeypatch):
     name = f"{code / 'nets.py'}:make"
     with pytest.raises(CodeError) as caught:
         require_consent(name)
-    assert str(caught.value).startswith(f"{name} ({code / 'nets.py'}) is code that only a row of the store names")
+    assert str(caught.value).startswith(
+        f"{name} ({code / 'nets.py'}) is code that only a row of the store names"
+    )
     give_consent(name)
     forget()
     monkeypatch.chdir(tmp_path)
@@ -156,7 +158,9 @@ def test_a_file_that_was_moved_is_found_in_the_current_folder(code, tmp_path, mo
     give_consent(name)
     forget()
     (code / "nets.py").rename(tmp_path / "nets.py")
-    with pytest.raises(UsageError, match="nets.py:make is not there; run the command in the folder that holds"):
+    with pytest.raises(
+        UsageError, match=r"nets.py:make is not there; run the command in the folder that holds"
+    ):
         require_consent(name)
     monkeypatch.chdir(tmp_path)
     require_consent(name)

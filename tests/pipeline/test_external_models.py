@@ -301,7 +301,7 @@ def test_a_factory_in_a_file_works_from_another_folder(tiny_copy, checkpoint, tm
     assert judges_of(tiny_copy, attack(tiny_copy, attacked="mine")) == [0, 1, 2]
     nets.write_text("raise AssertionError('run')\n")
     before = contents(tiny_copy)
-    with pytest.raises(ModelError, match="nets.py was edited since the model was added"):
+    with pytest.raises(ModelError, match=r"nets.py was edited since the model was added"):
         attack(tiny_copy, attacked="mine", evaluators=["0", "1"])
     assert contents(tiny_copy) == before
 
@@ -312,10 +312,14 @@ def test_a_model_for_a_constructed_data_set(constructed, trained, tmp_path):
     row, is_new = add(constructed, path, dataset="digits-det", mean=None, std=None, force=True)
     assert is_new
     assert ask(
-        constructed, "SELECT dataset.name FROM model JOIN dataset ON dataset.id = dataset_id WHERE model.uid = ?", row.uid
+        constructed,
+        "SELECT dataset.name FROM model JOIN dataset ON dataset.id = dataset_id WHERE model.uid = ?",
+        row.uid,
     ) == [("digits-det",)]
     assert ask(
-        constructed, "SELECT DISTINCT dataset.name FROM model_metric JOIN dataset ON dataset.id = dataset_id WHERE model_id = ?", row.id
+        constructed,
+        "SELECT DISTINCT dataset.name FROM model_metric JOIN dataset ON dataset.id = dataset_id WHERE model_id = ?",
+        row.id,
     ) == [("digits",)]
 
 

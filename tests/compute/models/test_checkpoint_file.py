@@ -46,7 +46,9 @@ def under(prefix):
         (under("module."), ["names such as module.0.weight were read as 0.weight"]),
         (
             {"net": under("_orig_mod.module.")},
-            ["the weights are those under net; names such as _orig_mod.module.0.weight were read as 0.weight"],
+            [
+                "the weights are those under net; names such as _orig_mod.module.0.weight were read as 0.weight"
+            ],
         ),
         (
             {"n_averaged": torch.tensor(3), **under("module.")},

@@ -232,7 +232,9 @@ class Remembering(Pooled):
 def test_a_network_that_its_weights_do_not_make_is_refused():
     """What is not in the checkpoint would be another thing the next time: nothing is added."""
     recipe = ExternalModel(f"{HERE}:Remembering").as_recipe()
-    with pytest.raises(ModelError, match="builds another network when its weights are in a checkpoint: (other|logits)"):
+    with pytest.raises(
+        ModelError, match=r"builds another network when its weights are in a checkpoint: (other|logits)"
+    ):
         build_with_own_weights(recipe, noise(), seed=0)
 
 

@@ -88,13 +88,17 @@ def test_pretrained_weights_are_loaded_once(argument, tmp_path, monkeypatch):
 
 def test_what_torchvision_does_not_have_is_said():
     """An unknown name lists known ones; torchvision's own error is one line."""
-    with pytest.raises(UnknownNameError, match=r"unknown network of torchvision 'resnet19'; there is: alexnet, "):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown network of torchvision 'resnet19'; there is: alexnet, "
+    ):
         build("torchvision:resnet19")
-    with pytest.raises(ModelError, match="could not build the model: .*unexpected keyword argument 'depht'") as raised:
+    with pytest.raises(
+        ModelError, match=r"could not build the model: .*unexpected keyword argument 'depht'"
+    ) as raised:
         build("torchvision:resnet18", arguments={"depht": 3})
     assert "\n" not in str(raised.value)
+    recipe = ExternalModel("torchvision:resnet18", arguments={"weights": "NO_SUCH"}).as_recipe()
     with pytest.raises(ModelError, match="could not build the model: 'NO_SUCH'"):
-        recipe = ExternalModel("torchvision:resnet18", arguments={"weights": "NO_SUCH"}).as_recipe()
         build_external(recipe, noise(), brings_weights=True)
 
 
@@ -106,7 +110,10 @@ def timm(monkeypatch):
     def create_model(model_name, pretrained=False, num_classes=1000, in_chans=3, width=8):
         calls.append((model_name, pretrained, num_classes, in_chans, width))
         network = nn.Sequential(
-            nn.Conv2d(in_chans, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)
+            nn.Conv2d(in_chans, width, 3),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(width, num_classes),
         )
         for parameter in network.parameters() if pretrained else ():
             nn.init.constant_(parameter, 0.5)
@@ -165,7 +172,9 @@ def test_a_file_that_was_edited_is_refused(nets):
     recipe = ExternalModel(name, source_sha256=source_sha256).as_recipe()
     build_external(recipe, noise(size=4))
     nets.write_text(NETS.replace("nn.ReLU()", "nn.Tanh()"))
-    with pytest.raises(ModelError, match=r"nets.py was edited since the model was added; restore what it held"):
+    with pytest.raises(
+        ModelError, match=r"nets.py was edited since the model was added; restore what it held"
+    ):
         build_external(recipe, noise(size=4))
     nets.write_text(NETS)
     check_source(recipe)
@@ -207,5 +216,7 @@ def test_a_file_that_is_not_there(tmp_path, monkeypatch):
     """What is typed must be there as it is typed, also if a file of that name lies in the current folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nets.py").write_text(NETS)
-    with pytest.raises(UsageError, match=r"there is no file elsewhere/nets.py; must be torchvision:resnet18, "):
+    with pytest.raises(
+        UsageError, match=r"there is no file elsewhere/nets.py; must be torchvision:resnet18, "
+    ):
         name_for_rows("elsewhere/nets.py:make")

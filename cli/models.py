@@ -100,8 +100,6 @@ def add(
     opened = open_before_store(workspace.data_dir, request, known)  # checked before a store is made
     with open_bench(workspace, makes_store=opened is not None) as bench:
         opened = opened or open_network(bench, request)
-        for line in opened.notes:
-            bench.progress.report(line)
         row, is_new = add_model(bench, request, opened)
     facts = {
         "name": row.name, "model": row.uid, "baseline_accuracy": opened.accuracies["baseline"],

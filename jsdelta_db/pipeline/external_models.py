@@ -118,6 +118,8 @@ def add_model(
         ModelError: the network cannot be built, loaded or used, or has learned nothing.
     """
     opened = opened or open_network(bench, request)
+    for line in opened.notes:
+        bench.progress.report(line)
     name, recipe, origin = request.name, opened.recipe, {"method": request.method, "seed": request.seed}
     facts = {"kind": "external", "sha256": _hash_weights(opened.network, request.checkpoint), **origin}
     with bench.store.transaction() as session:

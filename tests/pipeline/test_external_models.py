@@ -221,15 +221,25 @@ def test_normalization_is_part_of_the_model(added, checkpoint, trained, digits, 
     assert raw.clean_accuracy < row.clean_accuracy
 
 
-def test_a_network_at_chance_is_refused(trained, tiny_copy, tmp_path):
-    """What guesses is no model of this data: the line asks for the normalization, and only force adds it."""
-    state = dict(trained.state_dict())
-    state.update({name: value.roll(1, 0) for name, value in state.items() if name.startswith("3.")})
-    torch.save(state, tmp_path / "moved.pt")
+def accuracy_of(network, digits, name):
+    """The share of a split's images, normalized, that a network calls by their labels."""
+    split = digits.splits[name]
+    labels = network((split.batch(slice(None)) - digits.mean[0]) / digits.std[0]).argmax(1)
+    return float((labels == split.labels).float().mean())
+
+
+def test_a_network_at_chance_is_refused(trained, digits, tiny_copy, tmp_path):
+    """What guesses on the baseline split is no model of this data: the line says what to check; force adds it."""
+    moved = copy.deepcopy(trained)
+    order = [0, *range(2, 10), 1]  # only the zeros are called by their label
+    moved[3].weight.data, moved[3].bias.data = trained[3].weight.data[order], trained[3].bias.data[order]
+    torch.save(moved.state_dict(), tmp_path / "moved.pt")
+    found = {name: f"{accuracy_of(moved, digits, name):.1%}" for name in ("baseline", "attack")}
+    assert found["baseline"] != found["attack"]
     before = contents(tiny_copy)
     with pytest.raises(
         ModelError,
-        match=r"accuracy of \d+\.\d% .*on the baseline split of .*must be 20\.0% or more; check --mean and --std",
+        match=rf"accuracy of {found['baseline']} on the baseline split of .*must be 20\.0% or more; check --mean and --std",
     ):
         add(tiny_copy, tmp_path / "moved.pt")
     assert contents(tiny_copy) == before
@@ -237,14 +247,13 @@ def test_a_network_at_chance_is_refused(trained, tiny_copy, tmp_path):
     assert row.clean_accuracy < 0.2
 
 
-def test_the_baseline_split_decides(trained, digits, tiny_copy, tmp_path):
-    """What is refused is what guesses there; the row keeps both accuracies, and its own is that of every model."""
+def test_both_accuracies_are_stored(trained, digits, tiny_copy, tmp_path):
+    """On the baseline and on the attack split; the row's own is on the latter, as that of every model."""
     row, _ = add(tiny_copy, saved(tmp_path / "mine.pt", trained.state_dict()))
-    expected = {}
-    for name in ("attack", "baseline"):
-        split = digits.splits[name]
-        labels = trained((split.batch(slice(None)) - digits.mean[0]) / digits.std[0]).argmax(1)
-        expected[name] = (pytest.approx(float((labels == split.labels).float().mean())), len(split))
+    expected = {
+        name: (pytest.approx(accuracy_of(trained, digits, name)), len(digits.splits[name]))
+        for name in ("attack", "baseline")
+    }
     stored = ask(
         tiny_copy,
         "SELECT split, value, n FROM model_metric WHERE model_id = ? AND name = 'clean_accuracy' ORDER BY split",

@@ -19,6 +19,7 @@ from . import (
     db,
     delete,
     doctor,
+    ensembles,
     export,
     models,
     moving,
@@ -53,6 +54,7 @@ db.app.command("import")(moving.import_)
 for name, group in (
     ("attack", attack.app),
     ("models", models.app),
+    ("ensembles", ensembles.app),
     ("dataset", dataset.app),
     ("query", query.app),
     ("plot", plot.app),

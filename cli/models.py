@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from jsdelta_db.config.checks import OUTPUTS
 from jsdelta_db.errors import UsageError
 
 from . import options
@@ -12,11 +13,32 @@ from .bench import open_bench
 from .commands import App
 from .groups import with_groups
 from .output import note, write_rows
+from .recipe_options import list_known_datasets
 
 Name = Annotated[str, typer.Argument(help="Name of the model.")]
-Factory = Annotated[str, typer.Option(metavar="MODULE:CALLABLE", help="Builds the torch.nn.Module.")]
-Checkpoint = Annotated[Path, typer.Option(metavar="FILE", help="Its weights: a saved state dict.")]
-Dataset = Annotated[str, typer.Option(metavar="NAME", help="digits, cifar10 or svhn.")]
+Factory = Annotated[
+    str,
+    typer.Option(
+        metavar="SOURCE:NAME",
+        help="Builds the network: torchvision:resnet18, timm:resnet26, module:callable or "
+        "path/to/nets.py:callable.",
+    ),
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Its weights, as saved by torch or safetensors; default: those of the factory."
+    ),
+]
+Dataset = Annotated[str, typer.Option(metavar="NAME", help="The data set that it is for.")]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An argument for the factory (repeatable)."),
+]
+Outputs = Annotated[str, options.choice("What the network returns.", "--outputs", OUTPUTS)]
+Resize = Annotated[
+    int | None, options.whole("Resize images to N×N for it (bilinear, antialiased).", 1, metavar="N")
+]
 Mean = Annotated[
     str | None,
     typer.Option(
@@ -44,10 +66,13 @@ def add(
     ctx: typer.Context,
     name: Name,
     factory: Factory,
-    checkpoint: Checkpoint,
     dataset: Dataset,
+    checkpoint: Checkpoint = None,
+    arguments: Arguments = None,
     mean: Mean = None,
     std: Std = None,
+    resize: Resize = None,
+    outputs: Outputs = "logits",
     method: Method = "external",
     seed: Seed = 0,
     force: Force = False,
@@ -59,17 +84,29 @@ def add(
     Example: jsdelta models add mine --factory nets:make --checkpoint mine.pt --dataset digits
     """
     means, stds = _numbers("mean", mean), _numbers("std", std)
-    from jsdelta_db.pipeline.external_models import ExternalRequest, add_model, open_external
+    from jsdelta_db.config.arguments import parse_arguments
+    from jsdelta_db.pipeline.external_models import (
+        ExternalRequest,
+        add_model,
+        open_before_store,
+        open_network,
+    )
 
     workspace = ctx.obj.workspace(data_dir)
     request = ExternalRequest(
-        name, factory, checkpoint, dataset, means, stds, method, seed, force, device or "auto",
+        name, factory, checkpoint, dataset, means, stds, method, seed, force,
+        parse_arguments(arguments or ()), outputs, resize, device or "auto",
     )  # fmt: skip
-    open_external(workspace.data_dir, request)  # checked before a store is made
-    with open_bench(workspace, makes_store=True) as bench:
-        row, is_new = add_model(bench, request)
-    facts = {"name": row.name, "model": row.uid, "clean_accuracy": row.clean_accuracy}
-    write_rows([{**facts, "state": "added" if is_new else "found"}], [*facts, "state"])
+    known = list_known_datasets(dataset, workspace)
+    opened = open_before_store(workspace.data_dir, request, known)  # checked before a store is made
+    with open_bench(workspace, makes_store=opened is not None) as bench:
+        opened = opened or open_network(bench, request)
+        row, is_new = add_model(bench, request, opened)
+    facts = {
+        "name": row.name, "model": row.uid, "baseline_accuracy": opened.accuracies["baseline"],
+        "clean_accuracy": row.clean_accuracy, "state": "added" if is_new else "found",
+    }  # fmt: skip
+    write_rows([facts], list(facts))
     note(
         f"attack it: jsdelta attack --eps 3 --attacked {row.name}; or evaluate on it: --evaluators {row.name}"
     )

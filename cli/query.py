@@ -8,6 +8,7 @@ import typer
 from . import options
 from .bug_table import write_bugs
 from .commands import App
+from .ensemble_table import write_ensembles
 from .groups import with_groups
 from .options import Output
 from .output import note, note_counted_once, note_intervals, note_pooled, note_population, write_rows
@@ -201,21 +202,7 @@ def ensembles(ctx: typer.Context, output: options.Printing) -> None:
 
     Example: jsdelta query ensembles
     """
-    from jsdelta_db.config.eps import format_eps
-    from jsdelta_db.queries.ensembles import ENSEMBLE_KEYS, count_unfinished_ensembles, query_ensembles
-
-    with ctx.obj.read_store() as connection:
-        rows = query_ensembles(connection)
-        unfinished = count_unfinished_ensembles(connection)
-    if output.is_for_people:
-        for row in rows:
-            if row["robust_eps"] is not None:
-                row["robust_eps"] = format_eps(row["robust_eps"], row["robust_norm"])
-    write_rows(rows, ENSEMBLE_KEYS, output)
-    if unfinished:
-        note(f"left out: {unfinished} unfinished; the same jsdelta train as before resumes them")
-    if not rows:
-        note("no finished ensemble; make one with jsdelta train --seed 0")
+    write_ensembles(ctx, output)
 
 
 def _write_table(table: "Table", counted: Sequence[str], output: Output, facts: Collection[str] = ()) -> None:

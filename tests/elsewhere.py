@@ -1,5 +1,6 @@
 """Networks as users have them: factories for ``jsdelta models add``, good and bad."""
 
+import copy
 from pathlib import Path
 
 import torch
@@ -50,6 +51,19 @@ def wide(num_classes, in_channels, image_size, hidden=64):
         nn.ReLU(),
         nn.Linear(hidden, num_classes),
     )
+
+
+def wide_probabilities(num_classes, in_channels, image_size, hidden=64):
+    """The same with a softmax at the end."""
+    return nn.Sequential(*wide(num_classes, in_channels, image_size, hidden), nn.Softmax(1))
+
+
+def enlarged(network):
+    """The weights of a perceptron on 8×8 pixels, for 16×16 that show the same."""
+    bigger = copy.deepcopy(network)
+    pixels = network[1].weight.view(-1, 1, 8, 8)
+    bigger[1].weight = nn.Parameter((pixels / 4).repeat_interleave(2, 2).repeat_interleave(2, 3).flatten(1))
+    return bigger
 
 
 class Inside(nn.Module):

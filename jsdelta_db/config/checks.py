@@ -11,6 +11,7 @@ from jsdelta_db.errors import UnknownNameError, UsageError, one_of
 
 DTYPES = ("auto", "float32", "bfloat16")
 DEVICES = ("auto", "cpu", "cuda", "cuda:N")
+OUTPUTS = ("logits", "probs", "log-probs")  # what a network made elsewhere may return
 # Those that an attack implements: a row must not record a setting that nothing obeyed.
 NORMS = ("linf", "l2")
 # Beyond these a number was mistyped: it would compute for days, or no machine could hold it.

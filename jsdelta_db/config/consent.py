@@ -1,7 +1,7 @@
-"""Consent to code of the user's, ``module:callable``: kept per user and machine, for its name and source.
+"""Consent to code of the user's, ``module:callable`` or ``path/to/file.py:callable``, by its name and source.
 
-Typing a name is consent. A name that only stands in a row is not: a store may have come from anywhere, and
-brings no consent, since this is kept outside of it.
+It is kept per user and machine. Typing a name is consent. A name that only stands in a row is not: a store
+may have come from anywhere, and brings no consent, since this is kept outside of it.
 """
 
 import hashlib
@@ -17,12 +17,32 @@ from jsdelta_db.errors import CodeError, UsageError
 from jsdelta_db.runtime.files import locked_file, sha256_of_file, write_atomically
 
 FILE, LOCK = "trusted.json", "trusted.lock"
+LIBRARY = "torchvision:"  # whose networks come by name alone, like our own: there is no code to agree to
 _GIVEN: set[tuple[str, str]] = set()  # in this process, also where nothing can be kept
+
+
+def is_code(name: str) -> bool:
+    """Tell whether a name is one of code that somebody wrote."""
+    return ":" in name and not name.startswith(LIBRARY)
+
+
+def is_in_file(name: str) -> bool:
+    """Tell whether a name is ``path/to/file.py:callable``."""
+    return name.rpartition(":")[0].endswith(".py")
+
+
+def find_file(name: str) -> Path | None:
+    """Return the file of ``path/to/file.py:callable``: where the name says, or in the current folder.
+
+    None if it is in neither: the name was perhaps typed on another machine.
+    """
+    path = Path(name.rpartition(":")[0])
+    return next((each for each in (path, Path.cwd() / path.name) if each.is_file()), None)
 
 
 def give_consent(name: str) -> None:
     """Agree to run the code of a name, as it is now; a built-in name needs none."""
-    if ":" not in name:
+    if not is_code(name):
         return
     source = _hash(_find_files(name) or [])
     _GIVEN.add((name, source))
@@ -46,11 +66,13 @@ def require_consent(name: str, *, is_given: bool = False) -> None:
 
     Raises:
         CodeError: nobody did, or the source is another one by now.
-        UsageError: there is no such module.
+        UsageError: there is no such module or file.
     """
-    if ":" not in name:
+    if not is_code(name):
         return
     files = _find_files(name)
+    if files is None and is_in_file(name):
+        raise UsageError(f"{name} is not there; run the command in the folder that holds the file now")
     if files is None:
         raise UsageError(f"architecture {name!r} cannot be imported (no such module); give module:callable")
     if is_given:
@@ -73,8 +95,11 @@ def look_in_working_folder() -> None:
 def _find_files(name: str) -> list[Path] | None:
     """Return the files that importing a name's module runs first: those of its packages and its own.
 
-    Nothing is imported, also no package above it. None if there is no such module.
+    Nothing is imported, also no package above it. None if there is no such module or file.
     """
+    if is_in_file(name):
+        file = find_file(name)
+        return None if file is None else [file]
     look_in_working_folder()
     files: list[Path] = []
     search: Sequence[str] | None = None

@@ -1,6 +1,7 @@
 """External models: networks trained elsewhere, entered as models like any other."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,19 @@ from torch import nn
 from jsdelta_db.compute import data
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import save_checkpoint
-from jsdelta_db.compute.models.external import ExternalModel, build_external, load_external
+from jsdelta_db.compute.models.checkpoint import serialize
+from jsdelta_db.compute.models.checkpoint_file import load_weights
+from jsdelta_db.compute.models.external import (
+    LOGITS,
+    Adapted,
+    ExternalModel,
+    build_external,
+    build_with_own_weights,
+    check_declared_outputs,
+)
+from jsdelta_db.compute.models.factories import name_for_rows, short_name
 from jsdelta_db.compute.training import accuracy
-from jsdelta_db.config.checks import check_device
+from jsdelta_db.config.checks import OUTPUTS, check, check_choice, check_device, is_whole
 from jsdelta_db.config.consent import give_consent
 from jsdelta_db.config.evaluation import lowest_accuracy
 from jsdelta_db.config.hashing import config_hash
@@ -22,11 +33,13 @@ from jsdelta_db.errors import ModelError, UnknownNameError, UsageError
 from jsdelta_db.runtime.devices import resolve_device
 from jsdelta_db.runtime.files import sha256_of
 from jsdelta_db.store import runs
-from jsdelta_db.store.schema import FINISHED, Ensemble, Model
-from jsdelta_db.workbench.datasets import enter_dataset
-from jsdelta_db.workbench.models import check_network
+from jsdelta_db.store.schema import FINISHED, Ensemble, Model, ModelMetric
+from jsdelta_db.store.schema import Dataset as DatasetRow
+from jsdelta_db.workbench.datasets import enter_dataset, open_dataset, root_of
+from jsdelta_db.workbench.models import PREFLIGHT_IMAGES, check_network
 from jsdelta_db.workbench.workbench import Workbench
 
+LARGEST_SIZE = 4096  # pixels of a side: no network takes more
 Normalization = tuple[float, ...] | str | None
 
 
@@ -36,27 +49,42 @@ class ExternalRequest:
 
     Attributes:
         name: to call it by.
-        factory: ``module:callable``, called with those of num_classes, in_channels and image_size that
-            it takes.
-        checkpoint: a saved state dict; it is copied into the workspace.
-        dataset: name of the builtin data set that it is for.
+        factory: ``torchvision:NAME``, ``timm:NAME``, ``module:callable`` or ``path/to/file.py:callable``; it
+            is called with those of num_classes, in_channels and image_size that it takes.
+        checkpoint: a training script's file, whose weights are copied into the workspace; None for the
+            weights that the factory gives the network.
+        dataset: name of the data set that it is for.
         mean, std: normalization of images in [0, 1], per channel; ``dataset`` for the data set's own,
             None for no normalization.
-        method, seed: of its training, for people.
+        method, seed: of its training, for people; weights that a factory draws at random have the seed.
         force: add it though its accuracy is chance.
+        arguments: of the factory.
+        outputs: what it returns: ``logits``, ``probs`` or ``log-probs``.
+        resize: height and width that images get first; None for those that they have.
         device: where its accuracy is measured.
     """
 
     name: str
     factory: str
-    checkpoint: Path
+    checkpoint: Path | None
     dataset: str
     mean: Normalization = None
     std: Normalization = None
     method: str = "external"
     seed: int = 0
     force: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    outputs: str = LOGITS
+    resize: int | None = None
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_name("model name", self.name)
+        check_text("--method", self.method)
+        check_choice("--outputs", self.outputs, OUTPUTS)
+        check_device(self.device)
+        size_ok = self.resize is None or (is_whole(self.resize, 1) and self.resize <= LARGEST_SIZE)
+        check("--resize", self.resize, size_ok, f"a whole number from 1 to {LARGEST_SIZE}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +92,26 @@ class ExternalNetwork:
     """A network that passed the preflight checks, with the recipe that builds it again.
 
     Attributes:
-        accuracy: on the attack split.
+        dataset_row: None for a builtin data set, which the store may not know yet.
+        accuracies: on the baseline and on the attack split.
+        notes: what people should know of how it was read.
     """
 
     dataset: Dataset
+    dataset_row: DatasetRow | None
     recipe: dict[str, Any]
     network: nn.Module
-    accuracy: float
+    accuracies: Mapping[str, float]
+    notes: Sequence[str]
 
 
-def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
+def add_model(
+    bench: Workbench, request: ExternalRequest, opened: ExternalNetwork | None = None
+) -> tuple[Model, bool]:
     """Add a network as a model that may be attacked or judge; the same one is found, not added twice.
+
+    Args:
+        opened: what :func:`open_external` made of the request, if that was done before.
 
     Returns:
         The row, and whether it is new.
@@ -84,19 +121,21 @@ def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
         ModelError: the network cannot be built, loaded or used, or has learned nothing.
     """
     bench.device(request.device)  # says so where no card can be used
-    opened = open_external(bench.workspace.data_dir, request)
+    opened = opened or open_network(bench, request)
+    for line in opened.notes:
+        bench.progress.report(line)
     name, recipe, origin = request.name, opened.recipe, {"method": request.method, "seed": request.seed}
-    facts = {"kind": "external", "sha256": sha256_of(request.checkpoint.read_bytes()), **origin}
+    facts = {"kind": "external", "sha256": _hash_weights(opened.network, request.checkpoint), **origin}
     with bench.store.transaction() as session:
-        dataset_row = enter_dataset(session, opened.dataset)
+        dataset_row = opened.dataset_row or enter_dataset(session, opened.dataset)
         key = config_hash({**facts, **recipe}, [dataset_row.uid])
         known = _find_known(session, name, key)
     if known is not None:
         return known, False
     row = Model(
         uid=runs.new_uid(), config_hash=key, created_at=runs.now(), finished_at=runs.now(), name=name,
-        dataset_id=dataset_row.id, recipe_name=name, recipe=recipe, architecture=request.factory, **origin,
-        clean_accuracy=opened.accuracy, status=FINISHED,
+        dataset_id=dataset_row.id, recipe_name=name, recipe=recipe, **origin,
+        architecture=short_name(request.factory), clean_accuracy=opened.accuracies["attack"], status=FINISHED,
     )  # fmt: skip
     run = bench.tracker.start(f"model {name}", uid=row.uid, params={**recipe, **origin})
     with run.closing():
@@ -110,35 +149,106 @@ def add_model(bench: Workbench, request: ExternalRequest) -> tuple[Model, bool]:
         row.mlflow_run_id = run.logged_id
         with bench.store.transaction() as session:
             session.add(row)
+            session.flush()
+            session.add_all(_list_metrics(row, root_of(session, dataset_row), opened))
     return row, True
 
 
-def open_external(data_dir: Path, request: ExternalRequest) -> ExternalNetwork:
+def open_before_store(
+    data_dir: Path, request: ExternalRequest, known: Iterable[str] = data.LOADERS
+) -> ExternalNetwork | None:
+    """Open a network before a store is made for it; None if its data set is in a store already.
+
+    Args:
+        known: names of data sets, also of those in the store.
+
+    Raises:
+        UsageError, ModelError: see :func:`add_model`.
+    """
+    if request.dataset not in known:
+        raise UnknownNameError("dataset", request.dataset, known)
+    if request.dataset not in data.LOADERS:
+        return None
+    return open_external(data.load(request.dataset, data_dir), None, request)
+
+
+def open_network(bench: Workbench, request: ExternalRequest) -> ExternalNetwork:
+    """Open a network for any data set.
+
+    Raises:
+        UsageError, ModelError: see :func:`add_model`.
+    """
+    if request.dataset in data.LOADERS:  # entered with the model, not before
+        return open_external(data.load(request.dataset, bench.workspace.data_dir), None, request)
+    return open_external(*open_dataset(bench, request.dataset), request)
+
+
+def open_external(
+    dataset: Dataset, dataset_row: DatasetRow | None, request: ExternalRequest
+) -> ExternalNetwork:
     """Build a network and run the preflight checks; needs no store and makes nothing.
 
     Raises:
         UsageError, ModelError: see :func:`add_model`.
     """
-    name = check_name("model name", request.name)
-    check_text("--method", request.method)
-    check_device(request.device)
+    factory, source_sha256 = name_for_rows(request.factory)
+    give_consent(factory)  # by typing it
+    recipe = ExternalModel(
+        factory, *_normalization(dataset, request.mean, request.std), request.arguments, request.outputs,
+        request.resize, source_sha256,
+    ).as_recipe()  # fmt: skip
+    network, notes = _load(recipe, dataset, request)
     device = resolve_device(request.device)
-    if request.dataset not in data.LOADERS:
-        raise UnknownNameError("dataset", request.dataset, data.LOADERS)
-    dataset = data.load(request.dataset, data_dir)
-    give_consent(request.factory)  # by typing it
-    recipe = ExternalModel(request.factory, *_normalization(dataset, request.mean, request.std)).as_recipe()
-    network = load_external(build_external(recipe, dataset), request.checkpoint)
     network.to(device)
-    check_network(network, dataset.splits["attack"], device, name)
-    found = accuracy(network, dataset.splits["attack"], device)
+    few = dataset.splits["attack"].batch(slice(0, PREFLIGHT_IMAGES)).to(device)
+    note = check_declared_outputs(network, few, request.name)
+    check_network(network, dataset.splits["attack"], device, request.name)
+    found = accuracy(network, dataset.splits["baseline"], device)
+    if not request.force:
+        _check_accuracy(found, dataset, request.name)
+    accuracies = {"baseline": found, "attack": accuracy(network, dataset.splits["attack"], device)}
+    return ExternalNetwork(dataset, dataset_row, recipe, network, accuracies, [*notes, *filter(None, [note])])
+
+
+def _load(
+    recipe: Mapping[str, Any], dataset: Dataset, request: ExternalRequest
+) -> tuple[Adapted, Sequence[str]]:
+    """Return the network with its weights, and what was stripped from their file."""
+    if request.checkpoint is None:
+        return build_with_own_weights(recipe, dataset, request.seed), ()
+    network = build_external(recipe, dataset)
+    return network, load_weights(network.network, request.checkpoint)
+
+
+def _check_accuracy(found: float, dataset: Dataset, name: str) -> None:
+    """Refuse a network that has learned nothing, as far as one can tell.
+
+    Raises:
+        ModelError: says what to check.
+    """
     needed = lowest_accuracy(len(dataset.classes))
-    if found < needed and not request.force:
+    if found < needed:
         raise ModelError(
-            f"model {name} has an accuracy of {found:.1%} on {dataset.name!r}, which is chance: must be "
-            f"{needed:.1%} or more; is --mean/--std missing? --force adds it all the same"
+            f"model {name} has an accuracy of {found:.1%} on the baseline split of {dataset.name!r}, which "
+            f"is chance: must be {needed:.1%} or more; check --mean and --std, the value range that it was "
+            "trained on (here images are in [0, 1]), and the order of its labels and of its channels (RGB); "
+            "--force adds it all the same"
         )
-    return ExternalNetwork(dataset, recipe, network, found)
+
+
+def _hash_weights(network: nn.Module, checkpoint: Path | None) -> str:
+    return sha256_of(serialize(network) if checkpoint is None else checkpoint.read_bytes())
+
+
+def _list_metrics(row: Model, root: DatasetRow, opened: ExternalNetwork) -> list[ModelMetric]:
+    """Return a model's accuracies as rows; the held-out images are those of the data set at the start."""
+    return [
+        ModelMetric(
+            model_id=row.id, dataset_id=root.id, split=split, name="clean_accuracy", value=value,
+            n=len(opened.dataset.splits[split]),
+        )
+        for split, value in opened.accuracies.items()
+    ]  # fmt: skip
 
 
 def _normalization(

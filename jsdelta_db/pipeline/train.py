@@ -13,8 +13,8 @@ from jsdelta_db.config.names import check_name
 from jsdelta_db.config.recipes import Recipe
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import UnknownNameError
-from jsdelta_db.pipeline.ensembles.ensemble import measure_ensemble, read_robust_accuracies, train_members
-from jsdelta_db.pipeline.ensembles.plan import list_unfinished, plan_ensemble
+from jsdelta_db.pipeline.ensembles.ensemble import measure_agreement, read_robust_accuracies, train_members
+from jsdelta_db.pipeline.ensembles.plan import PlannedEnsemble, list_unfinished, plan_ensemble
 from jsdelta_db.runtime.devices import resolve_device
 from jsdelta_db.runtime.files import RESTORE, read_verified
 from jsdelta_db.store import runs
@@ -22,6 +22,7 @@ from jsdelta_db.store.schema import FINISHED, Ensemble, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.tracking import RunLog
 from jsdelta_db.workbench.datasets import check_trainable, open_dataset
+from jsdelta_db.workbench.models import LoadedModel
 from jsdelta_db.workbench.workbench import Workbench
 
 
@@ -86,7 +87,7 @@ def train_ensemble(
         with run.closing():
             run.dataset(name=dataset.name, digest=dataset_row.uid, source=dataset.name, context="training")
             members = train_members(bench, planned, run, jobs)
-            measure_ensemble(bench, planned, members)
+            _measure_agreement(bench, planned, members)
             if _finish(bench, ensemble, run):
                 for member in members:
                     run.metrics({"clean_accuracy": member.clean_accuracy}, step=member.seed)
@@ -107,6 +108,12 @@ def _check_files(bench: Workbench, members: Iterable[Model]) -> None:
             read_verified(
                 bench.locate(row.checkpoint_uri or ""), row.checkpoint_sha256, f"{RESTORE}, or {again}"
             )
+
+
+def _measure_agreement(bench: Workbench, planned: PlannedEnsemble, members: Sequence[Model]) -> None:
+    device, root_id = bench.device(planned.recipe.train.device), planned.root.id
+    opened = [LoadedModel(bench, row, planned.dataset, root_id, device) for row in members]
+    measure_agreement(bench, opened, root_id)
 
 
 def _finish(bench: Workbench, ensemble: Ensemble, run: RunLog) -> bool:

@@ -3,12 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.store.constants import AGREEMENT, FINISHED, ROBUST_ACCURACY, agreement_key
+from jsdelta_db.store.naming import ambiguous, match_ensembles
 from jsdelta_db.store.reading import Reader, fetch
 
 ENSEMBLE_KEYS = (
     "name", "uid", "method", "dataset", "members", "clean_accuracy", "robust_accuracy", "robust_norm",
     "robust_eps", "agreement",
+)  # fmt: skip
+OF_ENSEMBLE = ("ensemble", "uid", "dataset")
+MEMBER_KEYS = (
+    *OF_ENSEMBLE, "position", "model", "name", "seed", "architecture", "method", "clean_accuracy",
+    "sharpness",
 )  # fmt: skip
 
 ENSEMBLES = f"""
@@ -30,6 +37,14 @@ WHERE name = '{ROBUST_ACCURACY}' AND split = 'attack'
 AGREEMENTS = f"""
 SELECT model_id, name, value FROM model_metric WHERE name LIKE '{AGREEMENT}%' AND split = 'attack'
 """  # noqa: S608 a constant
+
+OF_ONE = """
+SELECT ensemble_member.position, model.uid, model.name, model.seed, model.architecture, model.method,
+       model.clean_accuracy, model.sharpness
+FROM ensemble_member JOIN model ON model.id = ensemble_member.model_id
+WHERE ensemble_member.ensemble_id = :ensemble_id
+ORDER BY ensemble_member.position
+"""
 
 Check = tuple[str, float, int]  # norm, ε and steps of an attack
 Member = tuple[int, str, str, float | None]  # id, uid, method, clean accuracy
@@ -58,6 +73,31 @@ def query_ensembles(reader: Reader) -> list[dict[str, Any]]:
         )  # fmt: skip
         rows.append(dict(zip(ENSEMBLE_KEYS, values, strict=True)))
     return rows
+
+
+def query_members(reader: Reader, reference: str) -> list[dict[str, Any]]:
+    """Return the members of a finished ensemble, in their order.
+
+    Args:
+        reference: its name, or the start of its uid.
+
+    Raises:
+        UnknownNameError: there is none.
+        UsageError: it means several.
+    """
+    ensembles = fetch(reader, ENSEMBLES)
+    found = match_ensembles(
+        reference, [(name, uid, (key, name, uid, dataset)) for key, name, uid, dataset in ensembles]
+    )
+    if not found:
+        raise UnknownNameError("ensemble", reference, dict.fromkeys(name for _, name, _, _ in ensembles))
+    if len(found) > 1:
+        raise ambiguous("ensemble", reference, (uid for _, _, uid, _ in found))
+    key, name, uid, dataset = found[0]
+    return [
+        dict(zip(MEMBER_KEYS, (name, uid, dataset, *facts), strict=True))
+        for facts in fetch(reader, OF_ONE, ensemble_id=key)
+    ]
 
 
 def count_unfinished_ensembles(reader: Reader) -> int:

@@ -148,7 +148,23 @@ def _by_seed(ensemble: Ensemble, members: Sequence[Model], seeds: str) -> list[M
             f"{seeds!r} names no members of {ensemble.name!r}: must be seeds such as "
             f"{ensemble.name}:{','.join(map(str, of_seed))}"
         )
-    return [of_seed[seed] for seed in dict.fromkeys(wanted)]
+    return [get_by_seed(ensemble, members, seed) for seed in dict.fromkeys(wanted)]
+
+
+def get_by_seed(ensemble: Ensemble, members: Sequence[Model], seed: int) -> Model:
+    """Return the one member of an ensemble that has a seed; of models that were added several may.
+
+    Raises:
+        UsageError: none has it, or several have.
+    """
+    found = [row for row in members if row.seed == seed]
+    if not found:
+        seeds = ", ".join(map(str, sorted({row.seed for row in members})))
+        raise UsageError(f"{seed} is no seed of ensemble {ensemble.name!r}: must be {seeds}")
+    if len(found) > 1:
+        names = ", ".join(row.name or row.uid for row in found)
+        raise UsageError(f"{len(found)} members of {ensemble.name!r} have seed {seed}; name one of {names}")
+    return found[0]
 
 
 def _get_model(session: Session, reference: str, home: Ensemble | None) -> Model:

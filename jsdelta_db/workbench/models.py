@@ -19,6 +19,7 @@ from jsdelta_db.compute.models import build_model, load_checkpoint, predict
 from jsdelta_db.compute.models.checkpoint import read_checkpoint
 from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.compute.models.external import build_external
+from jsdelta_db.compute.models.factories import check_source
 from jsdelta_db.compute.models.memory_order import arrange
 from jsdelta_db.compute.models.sharpness import RADIUS, sharpness
 from jsdelta_db.compute.models.zoo import check_outputs
@@ -66,9 +67,11 @@ class LoadedModel:
 
         Raises:
             CodeError: the row names code of somebody's, and the user did not agree to run it.
+            ModelError: the file of that code was edited since.
             CheckpointError: the file is missing, cut short or altered.
             ModelOutputError: its outputs are not finite logits.
         """
+        check_source(self.row.recipe)
         require_consent(_code(self.row), is_given=self._bench.trusts_code)
         network = _build(self.row, self.dataset)
         path = self._bench.locate(self.row.checkpoint_uri or "")

@@ -145,7 +145,7 @@ def test_every_option_says_what_it_does(words):
 
 def test_without_a_command_the_help_is_shown(capsys):
     """Bare jsdelta and bare groups show their help and count as wrong usage."""
-    for words in ((), ("query",), ("db",), ("models",), ("config",)):
+    for words in ((), ("query",), ("db",), ("models",), ("ensembles",), ("config",)):
         code = run(list(words))
         captured = capsys.readouterr()
         assert code == 2
@@ -178,6 +178,7 @@ def test_readme_names_options_that_exist():
         ["query", "bugs", "--beta", "0.05"],
         ["query", "bugs", "--by", "method", "--format", "json"],
         ["query", "ensembles"],
+        ["ensembles", "show", "digits"],
         ["query", "sql", "SELECT count(*) FROM sample_scores"],
         ["config", "show"],
     ],

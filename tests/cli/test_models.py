@@ -33,6 +33,7 @@ def test_add_prints_the_model_and_what_to_do_with_it(tiny_copy, checkpoint, caps
         code, out, err = call(capsys, tiny_copy, *ADD, *checkpoint, "--method", "mine-own", "--seed", "4")
         assert code == 0, err
         (row,) = parse_table(out)
+        assert list(row) == ["name", "model", "baseline accuracy", "clean accuracy", "state"]
         assert (row["name"], row["state"]) == ("mine", state)
         assert "jsdelta attack --eps 3 --attacked mine" in err
         assert "--evaluators mine" in err
@@ -104,7 +105,7 @@ def test_a_member_of_two_ensembles_is_listed_once(tiny_copy, capsys):
         (
             ["--factory", "tests.elsewhere:probabilities"],
             1,
-            "returns probabilities (rows add up to 1",
+            "returns probabilities (rows add up to 1.0000): add --outputs probs, or leave the softmax out",
         ),
         (
             ["--factory", "tests.elsewhere:wide"],
@@ -113,6 +114,28 @@ def test_a_member_of_two_ensembles_is_listed_once(tiny_copy, capsys):
         ),
         (["--factory", "tests.elsewhere:broken"], 1, "could not build the model: no such layer"),
         (["--factory", "nope"], 2, "unknown architecture 'nope'; there is: cnn-small"),
+        (
+            ["--factory", "torchvision:resnet999"],
+            2,
+            "unknown network of torchvision 'resnet999'; there is: alexnet",
+        ),
+        (["--factory", "torchvision:resnet18"], 1, "cannot take images of (1, 8, 8)"),
+        (["--factory", "timm:no_such_net"], 2, "needs the package timm"),
+        (
+            ["--factory", "no/nets.py:make"],
+            2,
+            "there is no file no/nets.py; must be torchvision:resnet18, timm:",
+        ),
+        (["--set", "hidden"], 2, "--set 'hidden' is not valid: must be key=value"),
+        (
+            ["--set", "depth=3"],
+            1,
+            "could not build the model: mlp() got an unexpected keyword argument 'depth'",
+        ),
+        (["--outputs", "softmax"], 2, "--outputs 'softmax' is not valid: must be logits, probs or log-probs"),
+        (["--outputs", "probs"], 1, "--outputs probs is not what model mine returns"),
+        (["--resize", "0"], 2, "0 is out of range: must be a whole number from 1"),
+        (["--resize", "16"], 1, "does not fit the factory's network"),
         (["--mean", "0.1,0.2,0.3"], 2, "--mean has 3 values: must be 1"),
         (["--mean", "128"], 2, "--mean"),
         (["--std", "0"], 2, "is out of range: must be (0, 1]"),
@@ -139,6 +162,54 @@ def test_a_network_at_chance_needs_force(tiny_copy, checkpoint, capsys):
     before = contents(tiny_copy)
     refused(capsys, tiny_copy, 1, "which is chance", *ADD[:-1], *checkpoint)
     assert contents(tiny_copy) == before
+
+
+def test_what_was_stripped_is_printed(tiny_copy, tmp_path, capsys):
+    """A line on stderr says where the weights were and what their names were."""
+    torch.manual_seed(0)
+    state = {f"module.{name}": value for name, value in elsewhere.bare().state_dict().items()}
+    path = tmp_path / "mine.pt"
+    torch.save({"net": state, "epoch": 3}, path)
+    code, _, err = call(capsys, tiny_copy, *ADD, "--checkpoint", str(path))
+    assert code == 0, err
+    assert err.splitlines()[0] == (
+        f"--checkpoint {path}: the weights are those under net; names such as module.1.weight were read as 1.weight"
+    )
+
+
+def test_a_file_and_its_arguments_from_the_line(tiny_copy, tmp_path, monkeypatch, capsys):
+    """path/to/nets.py:callable with --set, --outputs and --resize, without a checkpoint: its own weights."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "nets.py").write_text(
+        "from torch import nn\nfrom tests.elsewhere import wide\n"
+        "def make(num_classes, image_size, hidden, soft=False):\n"
+        "    assert (image_size, hidden, soft) == (12, 16, True)\n"
+        "    return nn.Sequential(*wide(num_classes, 1, image_size, hidden), nn.Softmax(1))\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(
+        capsys, tiny_copy, "models", "add", "filed", "--factory", "code/nets.py:make", "--dataset", "digits",
+        "--set", "hidden=16", "--set", "soft=True", "--outputs", "probs", "--resize", "12", "--force",
+    )  # fmt: skip
+    assert code == 0, err
+    assert parse_table(out)[0]["name"] == "filed"
+    assert ask(tiny_copy, "SELECT architecture FROM model WHERE name = 'filed'") == [("nets.py:make",)]
+
+
+def test_a_network_of_torchvision_from_the_line(tiny_copy, capsys):
+    """A library's network needs neither code nor weights; what it has not learned it says."""
+    given = ["models", "add", "net", "--factory", "torchvision:shufflenet_v2_x0_5", "--dataset", "digits"]
+    refused(capsys, tiny_copy, 1, "cannot take images of (1, 8, 8)", *given)
+
+
+def test_an_unknown_data_set_makes_no_store(tmp_path, checkpoint, capsys):
+    """A mistyped data set in a folder without a store: the names that there are, and nothing is made."""
+    folder = tmp_path / "none"
+    given = [*ADD, *checkpoint]
+    given[given.index("digits")] = "digit"
+    refused(capsys, folder, 2, "unknown dataset 'digit'; there is: digits, cifar10", *given)
+    assert not folder.exists()
 
 
 def test_a_factory_beside_the_user_is_found(tiny_copy, tmp_path, monkeypatch, capsys):

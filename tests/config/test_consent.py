@@ -130,8 +130,43 @@ def test_a_module_that_is_not_there_is_said_without_importing_its_package(name, 
 
 
 def test_built_in_names_need_no_consent(code):
-    """An architecture of ours is a name without a colon."""
+    """An architecture of ours is a name without a colon; torchvision, which we need anyway, has networks by name."""
     require_consent("cnn-small")
+    require_consent("torchvision:resnet18")
+
+
+def test_consent_to_a_file_is_for_its_content(code, tmp_path, monkeypatch):
+    """A file is asked about like a module, by its whole path; nothing runs, and another content asks again."""
+    name = f"{code / 'nets.py'}:make"
+    with pytest.raises(CodeError) as caught:
+        require_consent(name)
+    assert str(caught.value).startswith(
+        f"{name} ({code / 'nets.py'}) is code that only a row of the store names"
+    )
+    give_consent(name)
+    forget()
+    monkeypatch.chdir(tmp_path)
+    require_consent(name)
+    (code / "nets.py").write_text(RUN + "# changed\n")
+    with pytest.raises(CodeError, match="has changed since you agreed to run it"):
+        require_consent(name)
+
+
+def test_a_file_that_was_moved_is_found_in_the_current_folder(code, tmp_path, monkeypatch):
+    """On another machine its path means nothing: the file beside the user is taken, if its content is the same."""
+    name = f"{code / 'nets.py'}:make"
+    give_consent(name)
+    forget()
+    (code / "nets.py").rename(tmp_path / "nets.py")
+    with pytest.raises(
+        UsageError, match=r"nets.py:make is not there; run the command in the folder that holds"
+    ):
+        require_consent(name)
+    monkeypatch.chdir(tmp_path)
+    require_consent(name)
+    (tmp_path / "nets.py").write_text(RUN + "# another\n")
+    with pytest.raises(CodeError, match="has changed"):
+        require_consent(name)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Networks from elsewhere: added, attacked, judging; and what is said of those that cannot be used."""
 
+import copy
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -219,19 +221,127 @@ def test_normalization_is_part_of_the_model(added, checkpoint, trained, digits, 
     assert raw.clean_accuracy < row.clean_accuracy
 
 
-def test_a_network_at_chance_is_refused(trained, tiny_copy, tmp_path):
-    """What guesses is no model of this data: the line asks for the normalization, and only force adds it."""
-    state = dict(trained.state_dict())
-    state.update({name: value.roll(1, 0) for name, value in state.items() if name.startswith("3.")})
-    torch.save(state, tmp_path / "moved.pt")
+def accuracy_of(network, digits, name):
+    """The share of a split's images, normalized, that a network calls by their labels."""
+    split = digits.splits[name]
+    labels = network((split.batch(slice(None)) - digits.mean[0]) / digits.std[0]).argmax(1)
+    return float((labels == split.labels).float().mean())
+
+
+def test_a_network_at_chance_is_refused(trained, digits, tiny_copy, tmp_path):
+    """What guesses on the baseline split is no model of this data: the line says what to check; force adds it."""
+    moved = copy.deepcopy(trained)
+    order = [0, *range(2, 10), 1]  # only the zeros are called by their label
+    moved[3].weight.data, moved[3].bias.data = trained[3].weight.data[order], trained[3].bias.data[order]
+    torch.save(moved.state_dict(), tmp_path / "moved.pt")
+    found = {name: f"{accuracy_of(moved, digits, name):.1%}" for name in ("baseline", "attack")}
+    assert found["baseline"] != found["attack"]
     before = contents(tiny_copy)
     with pytest.raises(
-        ModelError, match=r"accuracy of \d+\.\d% .*must be 20\.0% or more; is --mean/--std miss"
+        ModelError,
+        match=rf"accuracy of {found['baseline']} on the baseline split of .*must be 20\.0% or more; check --mean and --std",
     ):
         add(tiny_copy, tmp_path / "moved.pt")
     assert contents(tiny_copy) == before
     row, _ = add(tiny_copy, tmp_path / "moved.pt", force=True)
     assert row.clean_accuracy < 0.2
+
+
+def test_both_accuracies_are_stored(trained, digits, tiny_copy, tmp_path):
+    """On the baseline and on the attack split; the row's own is on the latter, as that of every model."""
+    row, _ = add(tiny_copy, saved(tmp_path / "mine.pt", trained.state_dict()))
+    expected = {
+        name: (pytest.approx(accuracy_of(trained, digits, name)), len(digits.splits[name]))
+        for name in ("attack", "baseline")
+    }
+    stored = ask(
+        tiny_copy,
+        "SELECT split, value, n FROM model_metric WHERE model_id = ? AND name = 'clean_accuracy' ORDER BY split",
+        row.id,
+    )
+    assert {split: (value, n) for split, value, n in stored} == expected
+    assert row.clean_accuracy == expected["attack"][0]
+    assert expected["attack"] != expected["baseline"]
+
+
+def test_without_a_checkpoint_the_factorys_weights_are_kept(added, trained, tiny_copy, monkeypatch):
+    """They are saved like any other: what the factory gives afterwards does not matter; twice is found."""
+    monkeypatch.setattr(elsewhere, "ready", lambda: copy.deepcopy(trained), raising=False)
+    monkeypatch.setattr(elsewhere.ready, "__module__", HERE)
+    row, is_new = add(tiny_copy, None, "ready", "ready")
+    assert (is_new, row.checkpoint_sha256) == (True, added[1].checkpoint_sha256)
+    assert add(tiny_copy, None, "ready", "ready")[1] is False
+    monkeypatch.setattr(elsewhere, "ready", elsewhere.bare)
+    assert judges_of(tiny_copy, attack(tiny_copy, attacked="ready")) == [0, 1, 2]
+    assert ask(tiny_copy, "SELECT sum(success) > 0 FROM sample") == [(1,)]
+
+
+def test_weights_that_nobody_trained_are_at_chance(tiny_copy):
+    """A factory that draws its weights has learned nothing: the accuracy says it."""
+    before = contents(tiny_copy)
+    with pytest.raises(ModelError, match=r"on the baseline split of 'digits', which is chance"):
+        add(tiny_copy, None)
+    assert contents(tiny_copy) == before
+
+
+def test_arguments_outputs_and_size_are_part_of_the_model(tiny_copy, trained, tmp_path):
+    """A network with a softmax that wants another size is added, opened again by its row, and attacked."""
+    path = saved(tmp_path / "wide.pt", elsewhere.enlarged(trained).state_dict())
+    options = {"outputs": "probs", "resize": 16, "arguments": {"hidden": 32}}
+    row, _ = add(tiny_copy, path, "wide", "wide_probabilities", **options)
+    assert row.recipe == {
+        "factory": f"{HERE}:wide_probabilities", "mean": list(row.recipe["mean"]), "std": list(row.recipe["std"]),
+        "arguments": {"hidden": 32}, "outputs": "probs", "resize": 16,
+    }  # fmt: skip
+    assert row.clean_accuracy > 0.8
+    assert judges_of(tiny_copy, attack(tiny_copy, attacked="wide")) == [0, 1, 2]
+    assert check(tiny_copy) == []
+
+
+def test_a_factory_in_a_file_works_from_another_folder(tiny_copy, checkpoint, tmp_path, monkeypatch):
+    """The row names the file by its whole path; once it is edited, the model is refused before anything runs."""
+    nets = tmp_path / "nets.py"
+    nets.write_text("from tests.elsewhere import mlp as make\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    row, _ = add(tiny_copy, checkpoint, factory="nets.py:make")
+    assert (row.architecture, row.recipe["factory"]) == ("nets.py:make", f"{nets}:make")
+    monkeypatch.chdir("/")
+    assert judges_of(tiny_copy, attack(tiny_copy, attacked="mine")) == [0, 1, 2]
+    nets.write_text("raise AssertionError('run')\n")
+    before = contents(tiny_copy)
+    with pytest.raises(ModelError, match=r"nets.py was edited since the model was added"):
+        attack(tiny_copy, attacked="mine", evaluators=["0", "1"])
+    assert contents(tiny_copy) == before
+
+
+def test_a_model_for_a_constructed_data_set(constructed, trained, tmp_path):
+    """Any data set by name: its row is the model's, and its root's held-out images are asked about."""
+    path = saved(tmp_path / "mine.pt", trained.state_dict())
+    row, is_new = add(constructed, path, dataset="digits-det", mean=None, std=None, force=True)
+    assert is_new
+    assert ask(
+        constructed,
+        "SELECT dataset.name FROM model JOIN dataset ON dataset.id = dataset_id WHERE model.uid = ?",
+        row.uid,
+    ) == [("digits-det",)]
+    assert ask(
+        constructed,
+        "SELECT DISTINCT dataset.name FROM model_metric JOIN dataset ON dataset.id = dataset_id WHERE model_id = ?",
+        row.id,
+    ) == [("digits",)]
+
+
+@pytest.fixture
+def constructed(tiny_copy):
+    """The tiny store with a data set that was constructed from its ensemble."""
+    from jsdelta_db.config.construction import ConstructionRequest
+    from jsdelta_db.pipeline.datasets.build import build_dataset
+
+    with open_workbench(tiny_copy) as bench:
+        request = ConstructionRequest("det", 1, 0.1, 0.5, 64, 0, "auto", "auto")
+        build_dataset(bench, request, ensemble="digits", name="digits-det")
+    return tiny_copy
 
 
 def test_an_added_model_that_was_moved_away_is_missed(added_copy, added):
@@ -365,6 +475,9 @@ def test_a_network_that_can_not_be_used(factory, error, message, tiny_copy, chec
         ({"std": (0.0,)}, r"--std .* is out of range: must be \(0, 1\]"),
         ({"std": (float("nan"),)}, "--std .* is out of range"),
         ({"dataset": "nope"}, "unknown dataset 'nope'; there is: digits, cifar10, svhn"),
+        ({"outputs": "softmax"}, "--outputs 'softmax' is not valid: must be logits, probs or log-probs"),
+        ({"resize": 0}, "--resize 0 is not valid: must be a whole number from 1 to 4096"),
+        ({"resize": 5000}, "--resize 5000 is not valid"),
     ],
     ids=str,
 )

@@ -115,6 +115,20 @@ def test_get_ensemble_without_any_names_the_command(reference, empty):
         get_ensemble(session, reference)
 
 
+def test_a_seed_of_several_members_means_none(empty):
+    """Of models that were added several may have one seed: the line names them, none is taken silently."""
+    with empty.transaction() as session:
+        dataset = add_dataset(session)
+        models = [
+            add_model(session, dataset, seed, name=name) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+        ]
+        home = add_ensemble(session, dataset, models, name="mixed")
+        for reference in ("0", "1,0", "mixed:0"):
+            with pytest.raises(UsageError, match="2 members of 'mixed' have seed 0; name one of a, b"):
+                list_models(session, reference, home)
+        assert list_models(session, "1", home)[0] == [models[2]]
+
+
 def test_list_members_keeps_the_order(empty):
     """Members come in their order in the ensemble, not in the order they were made."""
     with empty.transaction() as session:

@@ -10,12 +10,17 @@ from jsdelta_db.errors import CheckpointError, first_line
 from jsdelta_db.runtime.files import read_verified, write_atomically
 
 
-def save_checkpoint(model: nn.Module, path: Path) -> str:
-    """Save a model's state, and return the file's sha256; equal weights give equal hashes."""
+def serialize(model: nn.Module) -> bytes:
+    """Return a model's state as a checkpoint holds it; equal weights give equal bytes."""
     buffer = io.BytesIO()
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     torch.save(state, buffer)
-    return write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_checkpoint(model: nn.Module, path: Path) -> str:
+    """Save a model's state, and return the file's sha256."""
+    return write_atomically(path, serialize(model))
 
 
 ADVICE = "restore the file from a backup, or train other members with jsdelta train and another --seed"

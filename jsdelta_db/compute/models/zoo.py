@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -12,6 +12,7 @@ from torch import nn
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models.inference import evaluating
 from jsdelta_db.compute.models.networks import CifarResNet, Normalized, SmallCNN
+from jsdelta_db.compute.models.state_dict import show_names
 from jsdelta_db.config.consent import look_in_working_folder
 from jsdelta_db.errors import (
     JsdeltaError,
@@ -78,6 +79,15 @@ def find_factory(arch: str) -> Factory:
         )
     ):
         factory = getattr(importlib.import_module(module_name), attribute)
+    return check_factory(arch, factory)
+
+
+def check_factory(arch: str, factory: object) -> Factory:
+    """Return what a name stands for if it may build networks.
+
+    Raises:
+        UsageError: it is no function or class that is written in Python.
+    """
     if not callable(factory):
         raise UsageError(f"architecture {arch!r} is not callable; give module:callable")
     if not _is_written_in_python(factory):  # such as builtins:exit and os:abort
@@ -85,7 +95,7 @@ def find_factory(arch: str) -> Factory:
             f"architecture {arch!r} is a {type(factory).__name__}: must be a Python function or class that "
             "returns a torch.nn.Module"
         )
-    return factory  # type: ignore[no-any-return]
+    return factory
 
 
 def _is_written_in_python(factory: Callable[..., object]) -> bool:
@@ -154,10 +164,16 @@ def check_outputs(model: nn.Module, dataset: Dataset, name: str) -> None:
         logits = model(dataset.splits["baseline"].batch(slice(0, 2)).to(device))
     expected = (2, len(dataset.classes))
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != expected:
-        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ModelOutputError(
-            f"model {name!r} returns {got} for two images; "
+            f"model {name!r} returns {_describe_outputs(logits)} for two images; "
             f"{dataset.name!r} has {expected[1]} classes, must be {expected}"
         )
     if not torch.isfinite(logits).all():
         raise ModelOutputError(f"model {name!r} returns values that are not finite; check its weights")
+
+
+def _describe_outputs(outputs: object) -> str:
+    if isinstance(outputs, torch.Tensor):
+        return str(tuple(outputs.shape))
+    named = f" of {show_names(outputs)}" if isinstance(outputs, Mapping) and outputs else ""
+    return f"{type(outputs).__name__}{named}"

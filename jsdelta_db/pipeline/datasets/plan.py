@@ -21,7 +21,7 @@ from jsdelta_db.config.names import check_name
 from jsdelta_db.errors import NothingToDoError, UsageError
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import CONSTRUCTED
-from jsdelta_db.store.references import get_ensemble, list_members
+from jsdelta_db.store.references import get_by_seed, get_ensemble, list_members
 from jsdelta_db.store.schema import FAILED, FINISHED, Ensemble, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.datasets import check_trainable, open_row, root_of
@@ -72,11 +72,11 @@ def find_source(session: Session, ensemble: str, member: int | None) -> Source:
         raise UsageError(
             f"ensemble {ensemble!r} is not finished; go on with the same jsdelta train as before, then build"
         ) from None
-    members = {each.seed: each for each in reversed(list_members(session, row))}
-    chosen = list_members(session, row)[0] if member is None else members.get(member)
-    if chosen is None:
-        seeds = ", ".join(map(str, sorted(members)))
-        raise UsageError(f"--member {member} is no seed of ensemble {row.name!r}: must be {seeds}")
+    members = list_members(session, row)
+    try:
+        chosen = members[0] if member is None else get_by_seed(row, members, member)
+    except UsageError as error:
+        raise UsageError(f"--member {error}") from error
     parent = session.get_one(DatasetRow, chosen.dataset_id)
     return Source(row, chosen, parent, root_of(session, parent))
 

@@ -64,16 +64,15 @@ def _report_failures(rows: Sequence[Model], outcomes: Sequence[Model | JsdeltaEr
     ) from error
 
 
-def measure_ensemble(bench: Workbench, planned: PlannedEnsemble, members: Sequence[Model]) -> None:
-    """Store the share of clean images on which each two members predict the same label."""
-    device = bench.device(planned.recipe.train.device)
-    dataset_id = planned.root.id
-    predicted = {
-        row.id: LoadedModel(bench, row, planned.dataset, dataset_id, device).logits("attack").argmax(1)
-        for row in members
-    }
+def measure_agreement(bench: Workbench, members: Sequence[LoadedModel], dataset_id: int) -> None:
+    """Store the share of clean images on which each two members predict the same label.
+
+    Args:
+        members: opened on the data set of that id.
+    """
+    predicted = {model.row.id: model.logits("attack").argmax(1) for model in members}
     rows = []
-    for one, other in combinations(members, 2):
+    for one, other in combinations([model.row for model in members], 2):
         model_id, name = agreement_key((one.id, one.uid), (other.id, other.uid))
         same = float((predicted[one.id] == predicted[other.id]).mean())
         rows.append((model_id, dataset_id, "attack", name, "", 0.0, 0, same, len(predicted[one.id])))

@@ -37,7 +37,8 @@ def inside(prefix, layer):
 def found(content, network):
     """Return the first state of a file that fits, as ``jsdelta models add`` does."""
     return next(
-        (each for each in (fit_state(state, network) for state in find_states(content)) if each), None
+        (fitted for fitted in (fit_state(each.state, network) for each in find_states(content)) if fitted),
+        None,
     )
 
 

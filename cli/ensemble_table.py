@@ -1,0 +1,26 @@
+"""The table of ensembles: ``jsdelta ensembles list`` and ``jsdelta query ensembles``."""
+
+from typing import Any
+
+from jsdelta_db.config.eps import format_eps
+
+from .options import Output
+from .output import note, write_rows
+
+
+def write_ensembles(ctx: Any, output: Output) -> None:  # noqa: ANN401 a context of Typer's
+    """Write a row for each finished ensemble; say how many are not."""
+    from jsdelta_db.queries.ensembles import ENSEMBLE_KEYS, count_unfinished_ensembles, query_ensembles
+
+    with ctx.obj.read_store() as connection:
+        rows = query_ensembles(connection)
+        unfinished = count_unfinished_ensembles(connection)
+    if output.is_for_people:
+        for row in rows:
+            if row["robust_eps"] is not None:
+                row["robust_eps"] = format_eps(row["robust_eps"], row["robust_norm"])
+    write_rows(rows, ENSEMBLE_KEYS, output)
+    if unfinished:
+        note(f"left out: {unfinished} unfinished; the same jsdelta train as before resumes them")
+    if not rows:
+        note("no finished ensemble; make one with jsdelta train --seed 0")

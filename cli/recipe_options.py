@@ -22,7 +22,11 @@ Name = Annotated[
 ]
 Members = Annotated[int | None, options.whole("How many members.", 1, 1000)]
 Dataset = Annotated[
-    str | None, typer.Option(metavar="NAME", help="digits, cifar10, svhn, or one that was constructed.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="digits, cifar10, svhn, mnist, fashion-mnist, kmnist, cifar100, or one that was constructed.",
+    ),
 ]
 Arch = Annotated[
     list[str] | None,

@@ -1,6 +1,6 @@
 """Sample arrays: what a file or a caller holds under each name, before any check against a data set."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,15 @@ class SampleArrays:
     """Arrays with one row a sample, of any type and layout that :func:`check_samples` can tell.
 
     Attributes:
-        x, x_adv: clean and adversarial images.
+        x_adv: adversarial images.
+        x: the clean images that they were made from; None if the file lacks them.
         label: of each image.
         target_label: the labels aimed at; None for untargeted samples.
         eps, success: the tool's claims, if it makes any.
         remarks: lines for people: what was read as what.
     """
 
-    x: NDArray[Any]
+    x: NDArray[Any] | None
     x_adv: NDArray[Any]
     label: NDArray[Any]
     target_label: NDArray[Any] | None = None
@@ -34,8 +35,10 @@ class SampleArrays:
     remarks: tuple[str, ...] = ()
 
 
-def check_present(found: Mapping[str, object], refuse: str, advice: str, there: str) -> None:
-    """Check that nothing is missing which every sample has.
+def check_present(
+    found: Mapping[str, object], needed: Sequence[str], refuse: str, advice: str, there: str
+) -> None:
+    """Check that nothing is missing.
 
     Args:
         refuse: start of the message: which file.
@@ -44,6 +47,6 @@ def check_present(found: Mapping[str, object], refuse: str, advice: str, there: 
     Raises:
         DataError: names what is missing.
     """
-    missing = [name for name in NEEDED if name not in found]
+    missing = [name for name in needed if name not in found]
     if missing:
         raise DataError(f"{refuse} lacks {', '.join(missing)} (it holds {there or 'nothing'}); {advice}")

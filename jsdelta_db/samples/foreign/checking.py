@@ -19,10 +19,13 @@ from jsdelta_db.errors import DataError, UsageError, one_of
 from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Attempts
 from jsdelta_db.samples.foreign.arrays import ARRAYS, SampleArrays
 from jsdelta_db.samples.foreign.claims import read_claims
+from jsdelta_db.samples.foreign.clean_images import find_clean
 from jsdelta_db.samples.foreign.images import Normalization, as_images
 from jsdelta_db.samples.foreign.labels import as_labels
 from jsdelta_db.samples.foreign.recognition import find_images, key_images
 from jsdelta_db.store.image_keys import Keys, split_keys
+
+IMAGES = ("x", "x_adv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,14 @@ def check_samples(
     arrays = {name: array for name in ARRAYS if (array := getattr(given, name)) is not None}
     arrays.setdefault("target_label", np.full(np.shape(given.label)[:1], UNTARGETED))
     _check_pairs(arrays)
-    (x, of_x), (x_adv, of_x_adv) = (
-        as_images(arrays[name], name, dataset, normalization) for name in ("x", "x_adv")
-    )
+    images = {
+        name: as_images(arrays[name], name, dataset, normalization) for name in IMAGES if name in arrays
+    }
     (source, of_source), (target, of_target) = (
         as_labels(arrays[name], name, dataset) for name in ("label", "target_label")
     )
+    x_adv, of_x_adv = images["x_adv"]
+    x, of_x = images["x"] if "x" in images else find_clean(x_adv, source, dataset)
     split, index = find_images(x, source, target, dataset)
     keys = key_images(x, dataset) if split == FILE_SPLIT else split_keys(split, index)
     attempts = Attempts(index, source, target)
@@ -111,13 +116,13 @@ def _fingerprint(x: Tensor, x_adv: Tensor, attempts: Attempts) -> str:
 def _check_pairs(arrays: Mapping[str, NDArray[Any]]) -> None:
     """Check that there is one row a sample in each array, and one kind of pixels in both images."""
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1 or not lengths["x"]:
+    if len(set(lengths.values())) > 1 or not lengths["x_adv"]:
         shown = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(
             f"the arrays have different lengths or none ({shown}): must be one row a sample in each"
         )
-    kinds = {name: arrays[name].dtype for name in ("x", "x_adv")}
-    if (kinds["x"] == np.uint8) != (kinds["x_adv"] == np.uint8):
+    kinds = {name: arrays[name].dtype for name in IMAGES if name in arrays}
+    if len({kind == np.uint8 for kind in kinds.values()}) > 1:
         raise DataError(
             f"x is {kinds['x']} and x_adv is {kinds['x_adv']}: must be uint8 for both or floating for both"
         )

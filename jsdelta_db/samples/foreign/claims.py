@@ -20,7 +20,7 @@ def read_claims(given: SampleArrays) -> tuple[float | None, NDArray[np.bool_] | 
             f"eps of the samples is passed over: it is {_show(eps)}, no size from 0 to {LARGEST_L2:g}"
         )
         eps = None
-    if success is not None and not (success.shape == (len(given.x),) and _is_number(success)):
+    if success is not None and not (success.shape == (len(given.x_adv),) and _is_number(success)):
         remarks.append(
             f"success of the samples is passed over: it is {_show(success)}, no yes or no a sample"
         )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.errors import DataError
-from jsdelta_db.samples.foreign.arrays import ARRAYS, CLAIMS, SampleArrays, check_present
+from jsdelta_db.samples.foreign.arrays import ARRAYS, CLAIMS, NEEDED, SampleArrays, check_present
 
 # What NumPy and zipfile raise at a file that is none, was damaged, encrypted or packed in an unknown way.
 DAMAGED = (
@@ -53,7 +53,7 @@ def read_npz(path: Path) -> SampleArrays:
     no_arrays = [name for name, array in found.items() if not isinstance(array, np.ndarray)]
     if no_arrays:
         raise DataError(f"--samples {path}: {no_arrays[0]} is no array; {advice}")
-    check_present(found, f"--samples {path}", advice, there)
+    check_present(found, NEEDED, f"--samples {path}", advice, there)
     return SampleArrays(**found)
 
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from jsdelta_db.errors import DataError
-from jsdelta_db.samples.foreign.arrays import ARRAYS, CLAIMS, SampleArrays, check_present
+from jsdelta_db.samples.foreign.arrays import ARRAYS, CLAIMS, NEEDED, SampleArrays, check_present
 from jsdelta_db.samples.given_arrays import as_array
 
 OURS = {name: name for name in (*ARRAYS, *CLAIMS)}
@@ -41,16 +41,22 @@ def read_torch(path: Path) -> SampleArrays:
         for theirs, ours in names.items()
         if theirs in held
     }
-    check_present(found, refuse, ADVICE, ", ".join(map(str, held)))
-    if names is OURS:
-        return SampleArrays(**found)
-    success = _claimed_success(found)
-    found.pop("preds", None)
-    read = ", ".join(f"{theirs} as {ours}" for theirs, ours in names.items() if ours in found)
+    # torchattacks saves clean inputs only if it is told to.
+    needed = NEEDED if names is OURS else ("x_adv", "label")
+    check_present(found, needed, refuse, ADVICE, ", ".join(map(str, held)))
+    return SampleArrays(**found) if names is OURS else _of_torchattacks(found)
+
+
+def _of_torchattacks(found: dict[str, Any]) -> SampleArrays:
+    """Return what is in a file of torchattacks, whose predictions are claims of success."""
+    arrays = {name: array for name, array in found.items() if name in ARRAYS}
+    read = ", ".join(f"{theirs} as {ours}" for theirs, ours in TORCHATTACKS.items() if ours in arrays)
     remarks = [f"a file of torchattacks: {read}"]
+    success = _claimed_success(found)
     if success is not None:
-        remarks.append("preds of the samples that are not their label are read as claimed successes")
-    return SampleArrays(**found, success=success, remarks=tuple(remarks))
+        hit = "the target" if "target_label" in found else "not the label"
+        remarks.append(f"preds that are {hit} are read as claimed successes")
+    return SampleArrays(**{"x": None, **arrays}, success=success, remarks=tuple(remarks))
 
 
 def _load(path: Path) -> object:

@@ -44,6 +44,16 @@ def test_the_file_of_torchattacks_is_read(given, digits, tmp_path):
     assert check(samples, digits).success_claimed.tolist() == [False, True, False, False]
 
 
+def test_clean_inputs_may_be_missing(given, digits, tmp_path):
+    """Without save_clean_inputs the file is read all the same: the images are looked for in the data set."""
+    held = as_attack_save(given)
+    del held["clean_inputs"]
+    samples = read_samples(put_in(tmp_path, held))
+    assert samples.x is None
+    assert samples.remarks == ("a file of torchattacks: adv_inputs as x_adv, labels as label",)
+    assert check(samples, digits).x.tolist() == given["x"].tolist()
+
+
 def test_predictions_are_held_against_a_target_where_there_is_one(given, digits, tmp_path):
     """With targets added to it, a claimed success is a target that was reached."""
     preds = torch.from_numpy(given["target_label"].copy())
@@ -79,14 +89,15 @@ def test_narrow_and_wide_tensors_are_told(dtype, levels, digits, tmp_path):
         (lambda held: held["adv_inputs"], "holds a Tensor: must be a dictionary of tensors; save them with"),
         (lambda held: (held["adv_inputs"], held["labels"]), "holds a tuple: must be a dictionary"),
         (lambda held: {**held, "x_adv": held["adv_inputs"]}, "holds both adv_inputs and x_adv"),
-        (lambda held: {name: held[name] for name in ("adv_inputs", "labels")},
-         r"lacks x \(it holds adv_inputs, labels\); save them with .*save_clean_inputs=True"),
+        (lambda held: {"adv_inputs": held["adv_inputs"]},
+         r"lacks label \(it holds adv_inputs\); save them with .*save_clean_inputs=True"),
+        (lambda held: {"x_adv": held["adv_inputs"], "label": held["labels"]}, r"lacks x \(it holds x_adv, la"),
         (lambda held: {}, r"lacks x, x_adv, label \(it holds nothing\)"),
         (lambda held: {**held, "labels": "3, 1"}, r"different lengths or none \(x 4, x_adv 4, label 0"),
         (lambda held: {**held, "clean_inputs": [None]}, "clean_inputs holds Python objects"),
         (lambda held: {**held, "clean_inputs": held["clean_inputs"].to_sparse()}, "clean_inputs cannot be read|does not hold plain tensors alone"),
     ],
-    ids=["object", "pickle", "tensor", "tuple", "both names", "no clean inputs", "nothing", "text", "None",
+    ids=["object", "pickle", "tensor", "tuple", "both names", "no labels", "no x", "nothing", "text", "None",
          "sparse"],
 )  # fmt: skip
 def test_what_is_no_file_of_samples_is_refused(change, message, given, digits, tmp_path, monkeypatch):

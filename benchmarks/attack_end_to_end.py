@@ -21,9 +21,9 @@ from jsdelta_db.compute.attacks import Steps
 from jsdelta_db.compute.attacks.balls import Ball
 from jsdelta_db.compute.attacks.objectives import Objective
 from jsdelta_db.compute.data import Dataset, Split
+from jsdelta_db.compute.data.cifar import load_cifar10
 from jsdelta_db.compute.data.dataset import stratified_split
 from jsdelta_db.compute.data.digits import load_digits
-from jsdelta_db.compute.data.vision import load_cifar10
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.locations import resolve_workspace
 from jsdelta_db.config.recipes import Recipe

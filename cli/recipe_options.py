@@ -23,7 +23,7 @@ Name = Annotated[
 Members = Annotated[int | None, options.whole("How many members.", 1, 1000)]
 Dataset = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="digits, cifar10, svhn, or one that was added or constructed."),
+    typer.Option(metavar="NAME", help="A builtin one, or one that was added or constructed: dataset list."),
 ]
 Arch = Annotated[
     list[str] | None,

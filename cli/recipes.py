@@ -30,7 +30,7 @@ def list_command(output: options.PrintingFormat) -> None:
     facts = ("dataset", "arch", "method", "epochs")
     rows = [
         {"name": each.name, **{fact: getattr(each.train, fact) for fact in facts},
-         "members": each.members, "description": each.description}
+         "members": each.members, "tried": each.tried, "description": each.description}
         for each in loaded
     ]  # fmt: skip
     write_rows(rows, list(rows[0]), output)

@@ -11,6 +11,7 @@ from . import options
 from .bench import open_bench
 from .bug_table import note_controls, print_summary
 from .groups import with_groups
+from .normalization import parse_normalization
 from .output import note
 
 if TYPE_CHECKING:
@@ -21,12 +22,24 @@ Attack = Annotated[
 ]
 Samples = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.npz", help="Samples from elsewhere: x, x_adv, label, target_label."),
+    typer.Option(
+        metavar="FILE.npz|FILE.pt|FOLDER",
+        help="Samples from elsewhere: x, x_adv, label, target_label; torchattacks' .pt; or PNGs in clean/ "
+        "and adv/ with labels.csv (name,label,target).",
+    ),
 ]
 Attacked = Annotated[
     str, typer.Option(metavar="first|SEED|MODEL", help="The model that FILE was made against.")
 ]
 Library = Annotated[str, typer.Option(metavar="NAME", help="Maker of FILE, such as torchattacks==3.5.1.")]
+Mean = Annotated[
+    str | None,
+    typer.Option(metavar="M,M,M|dataset", help="Undo a normalization of FILE's images: its mean."),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(metavar="S,S,S|dataset", help="Undo it: its standard deviation."),
+]
 Norm = Annotated[str, typer.Option(metavar="linf|l2", help="The norm to measure FILE's samples in.")]
 
 
@@ -41,6 +54,8 @@ def score(
     attacked: Attacked = "first",
     library: Library = "unknown",
     norm: Norm = "linf",
+    mean: Mean = None,
+    std: Std = None,
     scoring: options.ScoringStored,
     trust_code: options.TrustCode = False,
     data_dir: options.DataDir = None,
@@ -51,16 +66,19 @@ def score(
     Example: jsdelta score --samples pgd.npz --ensemble digits --attacked 0 --library torchattacks
     """
     if (attack is None) == (samples is None):
-        raise UsageError("jsdelta score needs either --attack UID (stored samples) or --samples FILE.npz")
+        raise UsageError(
+            "jsdelta score needs either --attack UID (stored samples) or --samples FILE.npz (or .pt, FOLDER)"
+        )
     if samples is None:
         _refuse_options_for_files(ctx)
+    normalization = parse_normalization(mean, std)
     from jsdelta_db.pipeline.evaluation.roles import RoleRequest
     from jsdelta_db.pipeline.score import score_foreign, score_stored
-    from jsdelta_db.samples.foreign_file import check_samples, read_file
+    from jsdelta_db.samples.foreign import check_samples, read_samples
 
     workspace = ctx.obj.workspace(data_dir)
     rules, extras, place = scoring.rules, scoring.extras, device or "auto"
-    arrays = None if samples is None else read_file(samples)
+    arrays = None if samples is None else read_samples(samples)
     with open_bench(workspace, trusts_code=trust_code) as bench:
         if arrays is None:
             result = score_stored(
@@ -69,7 +87,9 @@ def score(
         else:
             result, measured = score_foreign(
                 bench,
-                lambda dataset: check_samples(arrays, dataset, library=library, norm=norm),
+                lambda dataset: check_samples(
+                    arrays, dataset, library=library, norm=norm, normalization=normalization
+                ),
                 RoleRequest(ensemble, attacked, evaluators or ()), rules=rules, extras=extras, device=place,
             )  # fmt: skip
             _note_measured(measured, norm)
@@ -82,7 +102,7 @@ def score(
 
 def _refuse_options_for_files(ctx: typer.Context) -> None:
     """Refuse options that describe FILE where there is none: they would be ignored."""
-    for name in ("ensemble", "attacked", "library", "norm"):
+    for name in ("ensemble", "attacked", "library", "norm", "mean", "std"):
         source = ctx.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"--{name} goes with --samples; stored samples are scored by --evaluators")

@@ -43,6 +43,8 @@ def train(
     recipe = choice.choose(workspace, device=device, dtype=dtype)
     from jsdelta_db.pipeline.train import check_training, train_ensemble
 
+    if not recipe.tried:
+        note(f"recipe {recipe.name} was never tried on its data by its authors; look at the accuracies")
     known = recipe_options.list_known_datasets(recipe.train.dataset, workspace)
     check_training(recipe, known, name=name)
     with open_bench(workspace, makes_store=True) as bench:

@@ -91,4 +91,11 @@ ROBUST_CHECKS = {
     "digits": AttackConfig(eps=4 / 255, steps=20, targets="untargeted", dtype="float32"),
     "cifar10": AttackConfig(eps=8 / 255, steps=20, targets="untargeted", images=1000, dtype="float32"),
     "svhn": AttackConfig(eps=8 / 255, steps=20, targets="untargeted", images=1000, dtype="float32"),
+    # The usual radii: 0.3 of MNIST (Madry et al. 2018), 0.1 of what is harder to tell in grey.
+    "mnist": AttackConfig(eps=76.5 / 255, steps=20, targets="untargeted", images=1000, dtype="float32"),
+    "fashion-mnist": AttackConfig(
+        eps=25.5 / 255, steps=20, targets="untargeted", images=1000, dtype="float32"
+    ),
+    "kmnist": AttackConfig(eps=25.5 / 255, steps=20, targets="untargeted", images=1000, dtype="float32"),
+    "cifar100": AttackConfig(eps=8 / 255, steps=20, targets="untargeted", images=1000, dtype="float32"),
 }

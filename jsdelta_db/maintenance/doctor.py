@@ -15,7 +15,14 @@ from jsdelta_db.store.session import parse_url, reading_store, show_url
 from jsdelta_db.tracking import Connection, Tracker
 
 PACKAGES = ("torch", "torchvision", "sqlalchemy", "alembic", "typer", "rich", "mlflow", "psycopg")
-DATA_FILES = {"cifar10": "cifar-10-batches-py", "svhn": "train_32x32.mat"}
+DATA_FILES = {
+    "cifar10": "cifar-10-batches-py",
+    "svhn": "train_32x32.mat",
+    "mnist": "MNIST/raw",
+    "fashion-mnist": "FashionMNIST/raw",
+    "kmnist": "KMNIST/raw",
+    "cifar100": "cifar-100-python",
+}
 
 Row = dict[str, str]
 
@@ -122,6 +129,8 @@ def _tracker(workspace: Workspace) -> Row:
 
 
 def _data(folder: Path, name: str, file: str) -> Row:
-    is_there = (folder / file).exists() or folder.name == file  # the inner folder is taken, too
+    from jsdelta_db.compute.data.published_files import find_root
+
+    is_there = (find_root(folder, file) / file).exists()
     advice = f"not in {folder}; give --data-dir or JSDELTA_DATA_DIR, or train with --download"
     return _row(f"data {name}", "ok" if is_there else "missing", str(folder) if is_there else advice)

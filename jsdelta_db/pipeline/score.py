@@ -17,7 +17,7 @@ from jsdelta_db.pipeline.evaluation.roles import (
 )
 from jsdelta_db.pipeline.evaluation.work import Extras, Judged, work_on
 from jsdelta_db.samples.chunks import check_stored
-from jsdelta_db.samples.foreign_file import ForeignSamples
+from jsdelta_db.samples.foreign import ForeignSamples
 from jsdelta_db.samples.origins import remark_on_images
 from jsdelta_db.store.attempts import list_label_pairs
 from jsdelta_db.store.references import get_attack

@@ -15,7 +15,7 @@ from jsdelta_db.pipeline.evaluation.foreign import Measured
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.score import score_foreign
 from jsdelta_db.runtime.progress import Warnings
-from jsdelta_db.samples.foreign_file import ForeignSamples, check_samples
+from jsdelta_db.samples.foreign import ForeignSamples, SampleArrays, check_samples
 from jsdelta_db.samples.given_arrays import as_array
 from jsdelta_db.store.reading import fetch, reading
 from jsdelta_db.store.session import open_store
@@ -83,8 +83,9 @@ def judge(
         verdict.bug_fraction(beta=0.10)
 
     Args:
-        x, x_adv: images ``(n, c, h, w)``, both uint8 in 0..255 or both floating in [0, 1].
-        label, target_label: whole numbers ``(n,)``; no targets for untargeted samples.
+        x, x_adv: images ``(n, c, h, w)`` or ``(n, h, w, c)``, both uint8 or both floating in
+            [0, 1].
+        label, target_label: whole numbers ``(n,)`` or one-hot; no targets for untargeted samples.
         ensemble: name or uid; the newest finished one if None.
         attacked: the model that they were made against: ``first``, a member's seed or a model.
         evaluators: references, or one that names a whole set; the ensemble's other members if empty.
@@ -98,9 +99,10 @@ def judge(
         StoreNotReadyError: there is no store in the workspace.
         JsdeltaError: the arrays or a name are not valid; nothing is stored.
     """
-    arrays = {name: as_array(value, name) for name, value in (("x", x), ("x_adv", x_adv), ("label", label))}
-    if target_label is not None:
-        arrays["target_label"] = as_array(target_label, "target_label")
+    arrays = SampleArrays(
+        as_array(x, "x"), as_array(x_adv, "x_adv"), as_array(label, "label"),
+        None if target_label is None else as_array(target_label, "target_label"),
+    )  # fmt: skip
     for name, text in (("library", library), ("norm", norm)):
         check_value(name, text, isinstance(text, str), "text")
     request = RoleRequest.from_caller(ensemble, attacked, evaluators)

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from jsdelta_db.errors import DataError, first_line
 
-WIDENED = (torch.bfloat16, torch.float16)  # NumPy has no bfloat16
-
 
 def as_array(value: object, name: str) -> NDArray[Any]:
     """Return an array or a tensor, on any device and with or without a gradient, or nested lists of numbers.
@@ -25,7 +23,7 @@ def as_array(value: object, name: str) -> NDArray[Any]:
             value = torch.stack(list(value))
         if isinstance(value, torch.Tensor):
             value = value.detach().cpu().resolve_conj().resolve_neg()
-            value = (value.float() if value.dtype in WIDENED else value).numpy()
+            value = (value.float() if value.dtype is torch.bfloat16 else value).numpy()  # NumPy has none
         array = np.asarray(value)
     except Exception as error:  # torch's, NumPy's, or that of an array type of the user's
         raise DataError(

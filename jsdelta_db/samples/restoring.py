@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.errors import CheckpointError, JsdeltaError
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.samples.chunk_files import Arrays, read_chunk_file
-from jsdelta_db.samples.foreign_file import key_images
+from jsdelta_db.samples.foreign.recognition import key_images
 from jsdelta_db.store.altered import SAMPLES, RowKind
 from jsdelta_db.store.attempts import insert_samples, insert_scores
 from jsdelta_db.store.digests import COVERED, Columns, digest_of, digest_of_rows

@@ -158,6 +158,15 @@ def test_doctor_finds_the_data_folder(tiny, tmp_path, capsys):
     assert {"check": "data cifar10", "state": "ok", "found": str(tmp_path)} in json.loads(out)
 
 
+@pytest.mark.parametrize("given", [".", "MNIST", "MNIST/raw"])
+def test_doctor_finds_a_data_set_by_its_own_folder(given, tiny, tmp_path, capsys):
+    """The folder of a data set itself is taken, as jsdelta train takes it; the others are missing there."""
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    _, out, _ = call(capsys, tiny, "doctor", "--format", "json", "--data-dir", str(tmp_path / given))
+    states = {row["check"]: row["state"] for row in json.loads(out)}
+    assert (states["data mnist"], states["data kmnist"]) == ("ok", "missing")
+
+
 def test_doctor_fails_where_the_store_is_broken(tiny_copy, capsys):
     """A store of another revision is broken: the table still comes, the exit code is 1."""
     tell(tiny_copy, "UPDATE jsdelta_alembic_version SET version_num = '9999'")
@@ -260,6 +269,7 @@ def test_recipes_list(tmp_path, capsys):
     assert (code, list(rows)) == (0, list_recipes())
     assert {"digits", "cifar10-small", "cifar10-paper"} <= set(rows)
     assert (rows["cifar10-paper"]["arch"], rows["digits"]["members"]) == ("resnet50", 5)
+    assert (rows["mnist-small"]["tried"], rows["digits"]["tried"]) == (False, True)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
 from jsdelta_db.compute import data
 from tests.cli.calls import call, parse_table, refused
-from tests.reading import ask, contents, judges_of, last_evaluation
+from tests.reading import ask, contents, judges_of, last_evaluation, scores_of
+from tests.samples.foreign.pngs import write_folder
 
 
 def attack_uid(workspace, level=8):
@@ -86,8 +88,50 @@ def test_nothing_claimed_is_said_so(tiny_copy, samples, capsys):
     assert targets == -1
 
 
+@pytest.fixture
+def levels(samples):
+    """The samples as image writers leave them: whole pixel levels."""
+    with np.load(samples) as arrays:
+        given = {name: arrays[name] for name in ("x", "x_adv", "label", "target_label")}
+    return {**given, **{name: np.round(given[name] * 255).astype(np.uint8) for name in ("x", "x_adv")}}
+
+
+def test_one_set_of_images_has_one_set_of_scores_in_every_form(tiny_copy, levels, tmp_path, capsys):
+    """.npz, torchattacks' .pt, a folder of PNGs and normalized floats of the same pixels are judged alike."""
+    mean, std = np.float32(0.4757), np.float32(0.0470)  # of the digits
+    normalized = {name: (levels[name] / np.float32(255) - mean) / std for name in ("x", "x_adv")}
+    np.savez(tmp_path / "bytes.npz", **levels)
+    np.savez(tmp_path / "normalized.npz", **{**levels, **normalized})
+    torch.save(
+        {
+            "clean_inputs": torch.from_numpy(levels["x"]), "adv_inputs": torch.from_numpy(levels["x_adv"]),
+            "labels": torch.from_numpy(levels["label"]), "save_type": "int",
+            "target_label": torch.from_numpy(levels["target_label"]),
+        },
+        tmp_path / "attack.pt",
+    )  # fmt: skip
+    write_folder(tmp_path / "folder", levels)
+    found = []
+    for form, options, told in (
+        ("bytes.npz", [], ""),
+        ("attack.pt", [], "clean_inputs as x, adv_inputs as x_adv, labels as label"),
+        ("folder", [], "30 pairs of PNGs in clean/ and adv/"),
+        ("normalized.npz", ["--mean", "dataset", "--std", "0.047"], "x and x_adv: the normalization undone"),
+    ):
+        code, _, err = call(
+            capsys, tiny_copy, "score", "--samples", str(tmp_path / form), "--library", form, *options
+        )
+        assert code == 0, err
+        assert "nothing was done again" not in err
+        assert sum(told in line for line in err.splitlines()) == (1 if told else len(err.splitlines()))
+        found.append(scores_of(tiny_copy, last_evaluation(tiny_copy)))
+    assert len(found[0]) > 20
+    assert found[1:] == found[:1] * 3
+
+
 BAD_FILES = {
     "lengths": ({"label": lambda label: label[:-1]}, 1, "different lengths"),
+    "normalized": ({"x": lambda x: x * 20 - 10}, 1, "they look normalized: give the --mean and --std"),
     "its own label": ({"target_label": lambda target: (target - 1) % 10}, 1, "is aimed at the same"),
     "range": ({"x_adv": lambda x: x + 1}, 1, "must be [0, 1]"),
     "bytes and floats": ({"x": lambda x: (x * 255).astype(np.uint8)}, 1, "x is uint8 and x_adv is float32"),
@@ -114,6 +158,8 @@ def test_a_bad_file_is_one_line_and_nothing_is_written(change, code, fragment, t
     ("options", "fragment"),
     [
         (["--norm", "l1"], "--norm 'l1' is not valid: must be linf or l2"),
+        (["--mean", "half"], "--mean 'half' is not valid: must be numbers such as 0.5"),
+        (["--std", "0.1,0.2"], "--std has 2 values: must be 1"),
         (["--attacked", "all"], "--attacked 'all' names 3 models; samples are made against one"),
         (["--attacked", "9"], "--attacked '9' is no model or ensemble"),
         (["--ensemble", "nope"], "unknown ensemble 'nope'; there is: digits"),
@@ -129,7 +175,14 @@ def test_bad_options_for_a_file(options, fragment, tiny_copy, samples, capsys):
 
 @pytest.mark.parametrize(
     "option",
-    [["--ensemble", "digits"], ["--attacked", "1"], ["--library", "toolbox"], ["--norm", "l2"]],
+    [
+        ["--ensemble", "digits"],
+        ["--attacked", "1"],
+        ["--library", "toolbox"],
+        ["--norm", "l2"],
+        ["--mean", "0.5"],
+        ["--std", "dataset"],
+    ],
     ids=" ".join,
 )
 def test_options_for_a_file_are_refused_with_stored_samples(option, tiny_copy, capsys):

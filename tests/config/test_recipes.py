@@ -7,6 +7,7 @@ import pytest
 from jsdelta_db.compute.data import LOADERS
 from jsdelta_db.compute.models import ARCHITECTURES
 from jsdelta_db.compute.training import METHODS
+from jsdelta_db.config.attack import ROBUST_CHECKS
 from jsdelta_db.config.recipes import (
     ANY,
     DEFAULT_RECIPES,
@@ -36,6 +37,25 @@ def test_every_recipe_names_things_that_exist(name):
     assert recipe.train.dataset in (*LOADERS, ANY)
     assert recipe.train.arch in ARCHITECTURES
     assert recipe.train.method in METHODS
+
+
+UNTRIED = ("svhn", "mnist", "fashion-mnist", "kmnist", "cifar100", "cifar10-paper")
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_recipe_that_never_ran_on_its_data_says_so(name):
+    """It is written in the recipe, for whoever reads it; other people's recipes are taken as tried."""
+    recipe = get_recipe(name)
+    assert recipe.tried == (not name.startswith(UNTRIED))
+    assert recipe.override(members=2).tried == recipe.tried
+    assert ("\ntried = false " in read_recipe_text(name)) == (not recipe.tried)
+
+
+def test_every_data_set_with_adversarial_training_is_attacked_by_its_radius():
+    """The check of robust accuracy is at the radius that the small recipe trains at."""
+    assert set(ROBUST_CHECKS) == set(LOADERS)
+    for dataset, attack in ROBUST_CHECKS.items():
+        assert attack.eps == recipe_for(dataset, "adversarial").train.train_eps
 
 
 def test_paper_recipe_is_the_papers():
@@ -88,7 +108,8 @@ def test_unknown_recipe_lists_what_exists(read, name):
 
 def test_unknown_data_set_lists_what_exists():
     """An unknown data set is a usage error that lists every data set."""
-    with pytest.raises(UnknownNameError, match="unknown dataset 'imagenet'; there is: digits, cifar10, svhn"):
+    names = "digits, cifar10, svhn, mnist, fashion-mnist, kmnist, cifar100"
+    with pytest.raises(UnknownNameError, match=f"unknown dataset 'imagenet'; there is: {names}"):
         recipe_for("imagenet")
 
 
@@ -192,11 +213,12 @@ def test_a_recipes_sizes_are_written_as_on_the_command_line(norm, written, size,
 @pytest.mark.parametrize("dataset", DEFAULT_RECIPES)
 @pytest.mark.parametrize("method", METHODS)
 def test_each_data_set_has_a_small_recipe_of_each_method(dataset, method):
-    """--method alone takes the data set's recipe of CPU size for it; the paper's size has one, too."""
+    """--method alone takes the data set's recipe of CPU size for it; the paper's size has one, where it is."""
     recipe = recipe_for(dataset, method)
     assert (recipe.train.dataset, recipe.train.method, recipe.members) == (dataset, method, 5)
     if dataset != "digits":
         assert recipe.name.startswith(f"{dataset}-small")
+    if f"{dataset}-paper" in list_recipes():
         paper = get_recipe(recipe.name.replace("small", "paper"))
         assert (paper.train.arch, paper.train.method) == ("resnet50", method)
 

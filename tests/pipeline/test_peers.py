@@ -1,5 +1,6 @@
 """Samples really made by torchattacks, foolbox and ART: judged here, and compared with ours. The long tier."""
 
+import dataclasses
 import importlib.util
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from jsdelta_db.compute.data.dataset import Dataset
 from jsdelta_db.compute.models.inference import forward
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.score import score_foreign
-from jsdelta_db.samples.foreign_file import check_samples, read_file
+from jsdelta_db.samples.foreign import check_samples, read_samples
 from jsdelta_db.store.references import get_ensemble, list_members
 from jsdelta_db.workbench.models import LoadedModel
 from jsdelta_db.workbench.workbench import open_workbench
@@ -81,7 +82,7 @@ def test_ours_is_their_attack(made, attacked, library):
 @pytest.mark.parametrize("library", [*TARGETED, "torchattacks-apgdt"])
 def test_their_samples_are_judged(tiny_copy, made, library):
     """A file of each library is stored and judged; ε and success come out as they are."""
-    arrays = read_file(made / f"{library}.npz")
+    arrays = read_samples(made / f"{library}.npz")
 
     def check(dataset: Dataset):
         return check_samples(arrays, dataset, library=library)
@@ -97,12 +98,12 @@ def test_their_samples_are_judged(tiny_copy, made, library):
 
 def test_levels_rounded_down_are_noticed(tiny_copy, made):
     """A writer that floors to 8 bits moves every pixel: the measured ε is larger than the claimed one."""
-    arrays = read_file(made / "torchattacks.npz")
-    floored = {
-        **arrays,
-        "x": np.rint(arrays["x"] * 255).astype(np.uint8),
-        "x_adv": np.floor(arrays["x_adv"] * 255).astype(np.uint8),
-    }
+    arrays = read_samples(made / "torchattacks.npz")
+    floored = dataclasses.replace(
+        arrays,
+        x=np.rint(arrays.x * 255).astype(np.uint8),
+        x_adv=np.floor(arrays.x_adv * 255).astype(np.uint8),
+    )
     with open_workbench(tiny_copy) as bench:
         _, measured = score_foreign(bench, lambda dataset: check_samples(floored, dataset, library="floored"))
     assert measured.eps > measured.eps_claimed + 0.5 / 255

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from jsdelta_db.compute import data
-from jsdelta_db.samples.foreign_file import check_samples
+from jsdelta_db.samples.foreign import SampleArrays, check_samples
 from jsdelta_db.samples.origins import remark_on_images
 
 
 def remarks(x, dataset) -> list[str]:
     """Return what is said of images that come in a file, whatever their labels are called there."""
     labels = np.zeros(len(x), np.int64)
-    samples = check_samples({"x": x.numpy(), "x_adv": x.numpy(), "label": labels}, dataset, library="any")
+    samples = check_samples(SampleArrays(x.numpy(), x.numpy(), labels), dataset, library="any")
     return remark_on_images(samples.image_keys, dataset.name)
 
 

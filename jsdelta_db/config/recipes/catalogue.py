@@ -10,7 +10,15 @@ from jsdelta_db.errors import UnknownNameError, UsageError
 
 # By data set, the recipe that a plain --dataset takes: the one of CPU size.
 ANY, OWN = "any", "own"  # what the recipes for data sets of the user's name, and their name
-DEFAULT_RECIPES = {"digits": "digits", "cifar10": "cifar10-small", "svhn": "svhn-small"}
+DEFAULT_RECIPES = {
+    "digits": "digits",
+    "cifar10": "cifar10-small",
+    "svhn": "svhn-small",
+    "mnist": "mnist-small",
+    "fashion-mnist": "fashion-mnist-small",
+    "kmnist": "kmnist-small",
+    "cifar100": "cifar100-small",
+}
 
 
 def list_recipes() -> list[str]:

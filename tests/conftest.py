@@ -1,17 +1,25 @@
 """What the tests share: clean environment, workspaces, one tiny store, a real PostgreSQL."""
 
+import gc
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
 from filelock import FileLock
 
+from jsdelta_db.config.attack import ROBUST_CHECKS
 from jsdelta_db.config.locations import Workspace, resolve_workspace
+from jsdelta_db.pipeline.ensembles import plan
+from jsdelta_db.pipeline.evaluation import work
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
-from tests.workspaces import copy_files, copy_of, tiny_attacks, tiny_recipe, workspace_at
+from jsdelta_db.store.migrate import upgrade
+from tests.stores import new_database
+from tests.workspaces import DRAWING, copy_files, copy_of, tiny_attacks, tiny_recipe, workspace_at
 
 # A card must not change what the tests expect. They see none, and neither do the commands that they start;
 # with JSDELTA_TEST_GPU set those that are marked for one run, and no others.
@@ -29,6 +37,17 @@ def pytest_collection_modifyitems(items) -> None:
         is_for_gpu = item.get_closest_marker("gpu") is not None
         if is_for_gpu != ON_GPU:
             item.add_marker(pytest.mark.skip(reason=needs[is_for_gpu]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keep the garbage collector from what is loaded once and stays: half a million objects, none of them garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -84,8 +103,31 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _spared(request, monkeypatch):
+    """What takes a third of a test's time and is not its subject: drawing what is logged, robust accuracy on all images.
+
+    The shared stores have both as users get them, and so has all in the long tier.
+    """
+    if request.node.get_closest_marker("slow"):
+        return
+    check = replace(ROBUST_CHECKS["digits"], images=100)
+    monkeypatch.setattr(plan, "ROBUST_CHECKS", {**ROBUST_CHECKS, "digits": check})
+    monkeypatch.setattr(work, "draw_bytes", lambda figure: DRAWING)
+
+
 @pytest.fixture(scope="session")
-def mlflow_template(made_once) -> Path:
+def _mlflow_reads_its_migrations_once():
+    """MLflow reads all of its migrations whenever it opens a store, to know which is the latest."""
+    from mlflow.store.db import utils
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_get_latest_schema_revision", cache(utils._get_latest_schema_revision))
+        yield
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(made_once, _mlflow_reads_its_migrations_once) -> Path:
     """An empty MLflow store: MLflow's own migrations take over a second, a copy does not."""
 
     def make(folder: Path) -> None:
@@ -96,6 +138,14 @@ def mlflow_template(made_once) -> Path:
         assert failures == []
 
     return made_once("mlflow-template", make) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def empty_store(made_once) -> Path:
+    """A SQLite store at head without rows, to be copied: migrations have tests of their own."""
+    return (
+        made_once("empty-store", lambda folder: upgrade(f"sqlite:///{folder / 'jsdelta.db'}")) / "jsdelta.db"
+    )
 
 
 @pytest.fixture
@@ -184,18 +234,18 @@ def postgres_server(made_once):
     server.cleanup()
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server, made_once) -> str:
+    """The name of a database at head without rows on the server, to be copied."""
+    name = "template_at_head"
+    made_once("pg-template", lambda folder: upgrade(new_database(postgres_server, name)))
+    return name
+
+
 @pytest.fixture
 def postgres_url(postgres_server, request) -> str:
     """An empty database of its own on the server."""
-    import psycopg
-    from sqlalchemy import make_url
-
-    name = f"test_{abs(hash(request.node.nodeid)):x}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        connection.execute(f'CREATE DATABASE "{name}"')
-    url = make_url(postgres_server).set(database=name, drivername="postgresql")
-    return url.render_as_string(hide_password=False)
+    return new_database(postgres_server, f"test_{abs(hash(request.node.nodeid)):x}")
 
 
 @pytest.fixture(scope="session")

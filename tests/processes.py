@@ -12,6 +12,10 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+import pytest
+
+from tests.workspaces import in_chunks_of
+
 HEAVY = [
     "torch",
     "torchvision",
@@ -19,18 +23,33 @@ HEAVY = [
     "matplotlib.figure",
     "jsdelta_cli.main",
     "jsdelta_db.pipeline.attack",
+    "tests.workspaces",
 ]
 
 
 class Forked:
     """A command at work; the part of ``subprocess.Popen`` that tests use."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], cwd: Path, output: Path) -> None:
-        """Start it; what it prints goes to ``output``, with ``.out`` and ``.err`` behind its name."""
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        cwd: Path,
+        output: Path,
+        chunk_size: int | None = None,
+    ) -> None:
+        """Start it.
+
+        Args:
+            output: where what it prints goes, with ``.out`` and ``.err`` behind its name.
+            chunk_size: attempts in a chunk of what it plans; None for as many as it chooses itself.
+        """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(HEAVY)
         self._files = [output.with_name(output.name + end) for end in (".out", ".err")]
-        self._process = context.Process(target=_run, args=(arguments, environment, cwd, self._files))
+        self._process = context.Process(
+            target=_run, args=(arguments, environment, cwd, self._files, chunk_size)
+        )
         self._process.start()
 
     @property
@@ -74,7 +93,13 @@ class Forked:
         self._process.kill()
 
 
-def _run(arguments: list[str], environment: dict[str, str], cwd: Path, files: list[Path]) -> None:
+def _run(
+    arguments: list[str],
+    environment: dict[str, str],
+    cwd: Path,
+    files: list[Path],
+    chunk_size: int | None,
+) -> None:
     """Become the command: what a new process would have, this one gets."""
     from jsdelta_cli.main import run
 
@@ -85,6 +110,8 @@ def _run(arguments: list[str], environment: dict[str, str], cwd: Path, files: li
     for descriptor, path in zip((1, 2), files, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.stdout, sys.stderr = _text(1), _text(2)
+    if chunk_size is not None:
+        in_chunks_of(chunk_size, pytest.MonkeyPatch())
     sys.exit(run(arguments))
 
 

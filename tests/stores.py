@@ -1,7 +1,8 @@
-"""Stores of either engine, made by migrations and filled by hand."""
+"""Stores of either engine, copied from one that migrations made and filled by hand."""
 
 import datetime
 import hashlib
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -13,7 +14,6 @@ from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
 from jsdelta_db.store.creating import open_for_writing
-from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.schema import (
     FINISHED,
     Attack,
@@ -41,13 +41,13 @@ START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 HandRow = tuple[int, int, int, int, float | None]
 
 
-def new_database(server: str, name: str) -> str:
-    """Make an empty database of a given name on a PostgreSQL server and return its URL."""
+def new_database(server: str, name: str, template: str = "template1") -> str:
+    """Make a database of a given name on a PostgreSQL server, as empty as its template, and return its URL."""
     import psycopg
 
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        connection.execute(f'CREATE DATABASE "{name}"')
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     url = make_url(server).set(database=name, drivername="postgresql")
     return url.render_as_string(hide_password=False)
 
@@ -56,11 +56,13 @@ def new_database(server: str, name: str) -> str:
 def new_store(request: pytest.FixtureRequest, folder: Path) -> Iterator[Store]:
     """Open an empty store on the engine that a fixture is parametrized with."""
     if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("empty_store"), folder / "jsdelta.db")
         url = f"sqlite:///{folder / 'jsdelta.db'}"
     else:
         name = f"test_{request.node.name.removesuffix('.py').replace('/', '_')}"
-        url = new_database(request.getfixturevalue("postgres_server"), name)
-    upgrade(url)
+        url = new_database(
+            request.getfixturevalue("postgres_server"), name, request.getfixturevalue("postgres_template")
+        )
     store = open_for_writing(url)
     try:
         yield store

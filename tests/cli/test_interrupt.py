@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of the work, end to end: the installed command, a real signal."""
+"""Ctrl-C in the middle of the work, end to end: real processes, one of them the installed command; a real signal."""
 
 import signal
 import sqlite3
@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.cli.calls import call
+from tests.faults.attacks import start
 
 JSDELTA = Path(sys.executable).parent / "jsdelta"
 PATIENCE = 120  # seconds until the work must have begun; a hang would otherwise never end
@@ -26,31 +27,35 @@ def select(workspace, statement, database="jsdelta.db"):
 
 
 @pytest.fixture
-def interrupt(tmp_path, monkeypatch):
-    """Start a command, wait until a query has a row, press Ctrl-C; return exit code, stdout, stderr."""
-    # A shell's background job ignores SIGINT, and its children inherit that.
+def _heeding_ctrl_c():
+    """A shell's background job ignores SIGINT, and its children inherit that."""
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def start(workspace, arguments, begun, database):
-        process = subprocess.Popen(
-            [JSDELTA, "--workspace", workspace.root, *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-        )  # fmt: skip
-        try:
-            deadline = time.monotonic() + PATIENCE
-            while not _is_begun(workspace, begun, database):
-                assert process.poll() is None, process.communicate()
-                assert time.monotonic() < deadline, "the work did not begin"
-                time.sleep(0.02)
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
-            process.wait()
-        return process.returncode, out, err
-
-    yield start
+    yield
     signal.signal(signal.SIGINT, previous)
+
+
+def start_installed(workspace, *arguments):
+    """Start the installed command."""
+    return subprocess.Popen(
+        [JSDELTA, "--workspace", workspace.root, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=workspace.root.parent,
+    )  # fmt: skip
+
+
+def interrupt(process, workspace, begun, database):
+    """Wait until a query has a row, press Ctrl-C; return exit code, stdout, stderr."""
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _is_begun(workspace, begun, database):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "the work did not begin"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, out, err
 
 
 def _is_begun(workspace, begun, database):
@@ -80,11 +85,12 @@ def is_one_line(err):
     )
 
 
-def test_interrupted_training_keeps_finished_members(workspace, interrupt, capsys):
+@pytest.mark.usefixtures("_heeding_ctrl_c")
+def test_interrupted_training_keeps_finished_members(workspace, capsys):
     """Ctrl-C in the second member: exit 130, the first is kept, the same command goes on with the second in its own run."""
     train = ["train", "--members", "2", "--epochs", "8"]
     begun = "SELECT 1 FROM metrics JOIN runs USING (run_uuid) WHERE name = 'member seed 1' AND key = 'loss'"
-    code, out, err = interrupt(workspace, train, begun, "mlflow.db")
+    code, out, err = interrupt(start_installed(workspace, *train), workspace, begun, "mlflow.db")
     assert (code, out) == (130, "")
     assert is_one_line(err), err
     assert select(workspace, "SELECT seed, status, owner FROM model ORDER BY seed") == [
@@ -106,19 +112,20 @@ def test_interrupted_training_keeps_finished_members(workspace, interrupt, capsy
     ]  # fmt: skip
 
 
-def test_interrupted_attack_keeps_finished_chunks(tiny_copy, interrupt, capsys):
+@pytest.mark.usefixtures("_heeding_ctrl_c")
+def test_interrupted_attack_keeps_finished_chunks(tiny_copy, capsys):
     """Ctrl-C after some chunks: exit 130, they are kept, the same command does the others in the same run."""
-    attack = ["attack", "--eps", "5", "--targets", "all", "--images", "200", "--steps", "100"]
-    of_attack = "attack_id IN (SELECT id FROM attack WHERE images = 200)"
+    attack = ["attack", "--eps", "5", "--targets", "all", "--images", "24", "--steps", "100"]
+    of_attack = "attack_id IN (SELECT id FROM attack WHERE images = 24)"
     chunks = f"SELECT position, sha256 FROM attack_chunk WHERE {of_attack} AND status = 'finished'"
     begun = f"SELECT 1 FROM attack_chunk WHERE {of_attack} AND status = 'finished' AND position = 1"
-    code, out, err = interrupt(tiny_copy, attack, begun, "jsdelta.db")
+    code, out, err = interrupt(start(tiny_copy, *attack), tiny_copy, begun, "jsdelta.db")
     assert (code, out) == (130, "")
     assert is_one_line(err), err
     kept = select(tiny_copy, chunks)
     ((total,),) = select(tiny_copy, f"SELECT count(*) FROM attack_chunk WHERE {of_attack}")
     assert 2 <= len(kept) < total
-    ((size,),) = select(tiny_copy, "SELECT chunk_size FROM attack WHERE images = 200")
+    ((size,),) = select(tiny_copy, "SELECT chunk_size FROM attack WHERE images = 24")
     assert select(tiny_copy, f"SELECT count(*) FROM sample WHERE {of_attack}") == [(size * len(kept),)]
     assert select(tiny_copy, "SELECT count(*) FROM attack_chunk WHERE owner IS NOT NULL") == [(0,)]
     assert statuses(tiny_copy)[-2:] == [

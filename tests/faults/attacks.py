@@ -21,14 +21,16 @@ from jsdelta_db.store.schema import Base
 from jsdelta_db.store.session import open_store, reading_store
 from tests.cli.calls import call
 from tests.processes import Forked
-from tests.workspaces import copy_of
+from tests.workspaces import copy_of, in_chunks_of
 
 JSDELTA = Path(sys.executable).parent / "jsdelta"
 PATIENCE = 120  # seconds; a hang would otherwise never end
-# Two ε of four chunks each: a fault can fall into a chunk, between chunks and between evaluations.
-ATTACK = ("attack", "--eps", "4", "--eps", "6", "--targets", "all", "--images", "100", "--steps", "60")
-CHUNKS = 8
+# Two ε of four chunks each: a fault can fall into a chunk, between chunks and between evaluations. Many
+# steps on few images, so that a chunk takes its time, in which it can be killed, and little work.
+ATTACK = ("attack", "--eps", "4", "--eps", "6", "--targets", "all", "--images", "12", "--steps", "100")
+CHUNKS, CHUNK_SIZE = 8, 28
 QUICK_ATTACK = ("attack", "--eps", "5", "--images", "24", "--steps", "2")
+QUICK_CHUNK_SIZE = 8  # three chunks
 
 # What must not depend on where work stopped, and what it hangs on; times and MLflow's ids may.
 RESULTS = {
@@ -79,12 +81,13 @@ def run_here(capsys, workspace: Workspace, *arguments: str) -> tuple[int, str, s
 
 
 def start(workspace: Workspace, *arguments: str) -> Forked:
-    """Start a command in a process of its own."""
+    """Start a command in a process of its own, which plans attacks in chunks of ``CHUNK_SIZE``."""
     environment = {**os.environ, "JSDELTA_DB_URL": workspace.db_url, "OMP_NUM_THREADS": "1"}
     output = Path(tempfile.mkdtemp(dir=workspace.root.parent)) / "printed"
     return Forked(
-        ["--workspace", str(workspace.root), *arguments], environment, workspace.root.parent, output
-    )
+        ["--workspace", str(workspace.root), *arguments], environment, workspace.root.parent, output,
+        CHUNK_SIZE,
+    )  # fmt: skip
 
 
 def start_installed(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
@@ -193,11 +196,15 @@ def finish(capsys, workspace: Workspace, arguments: tuple[str, ...], expected: d
     assert_same_end(capsys, workspace, expected)
 
 
-def never_stopped(tiny: Workspace, root: Path, arguments: tuple[str, ...], capsys=None) -> dict[str, Any]:
-    """Return the end of an attack that nothing disturbed."""
+def never_stopped(
+    tiny: Workspace, root: Path, arguments: tuple[str, ...], chunk_size: int | None = None
+) -> Workspace:
+    """Return a copy of the tiny store with an attack that nothing disturbed."""
     from cli.main import run
 
     workspace = copy_of(tiny, root)
-    with _addressed(workspace):
+    with pytest.MonkeyPatch.context() as patch, _addressed(workspace):
+        if chunk_size is not None:
+            in_chunks_of(chunk_size, patch)
         assert run(["--workspace", str(workspace.root), *arguments]) == 0
-    return end_of(workspace)
+    return workspace

@@ -17,8 +17,9 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.pipeline.evaluation import work
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE
 from tests.faults.attacks import (
-    ATTACK,
     QUICK_ATTACK,
+    QUICK_CHUNK_SIZE,
+    end_of,
     error_line,
     finish,
     never_stopped,
@@ -27,7 +28,8 @@ from tests.faults.attacks import (
 )
 from tests.workspaces import copy_of, in_chunks_of
 
-CHUNK_SIZE = 8
+# In chunks that its process chooses itself: eight, of about 100 kB each.
+LONG_ATTACK = ("attack", "--eps", "4", "--eps", "6", "--targets", "all", "--images", "100", "--steps", "10")
 NOBODY = 65534
 PAGE = 4096  # bytes of SQLite's
 ROOM = 64 * 2**20  # bytes; a copy of the tiny store takes a few MB
@@ -36,15 +38,7 @@ KEPT = ("sample", "score", "evaluation_baseline", "model", "attack_chunk")
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    in_chunks_of(CHUNK_SIZE, monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tiny, tmp_path_factory) -> dict[str, Any]:
-    """The end of an attack in three chunks that nothing disturbed."""
-    with pytest.MonkeyPatch.context() as patch:
-        in_chunks_of(CHUNK_SIZE, patch)
-        return never_stopped(tiny, tmp_path_factory.mktemp("undisturbed") / "workspace", QUICK_ATTACK)
+    in_chunks_of(QUICK_CHUNK_SIZE, monkeypatch)
 
 
 def rows_of(workspace: Workspace) -> dict[str, set[tuple[Any, ...]]]:
@@ -76,7 +70,7 @@ def limited_files(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [0, 6_000, 70_000], ids=["nothing", "a page", "some pages"])
-def test_quota_stops_the_attack_in_one_line(size, sqlite_workspace, undisturbed, capsys):
+def test_quota_stops_the_attack_in_one_line(size, sqlite_workspace, quick_end, capsys):
     """Whatever cannot grow, the store's log or a chunk's file: exit 1, no row is lost, later the same command ends well."""
     before = rows_of(sqlite_workspace)
     with limited_files(size):
@@ -84,7 +78,7 @@ def test_quota_stops_the_attack_in_one_line(size, sqlite_workspace, undisturbed,
     assert "cannot be" in error_line(code, err)
     assert out == ""
     assert_kept(before, sqlite_workspace)
-    finish(capsys, sqlite_workspace, QUICK_ATTACK, undisturbed)
+    finish(capsys, sqlite_workspace, QUICK_ATTACK, quick_end)
 
 
 @pytest.fixture
@@ -117,7 +111,7 @@ def all_but(room: int, folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("room", [0, 20_000, 200_000, 600_000])
-def test_full_disk_stops_the_attack_in_one_line(room, small_disk, tiny, tmp_path, undisturbed, capsys):
+def test_full_disk_stops_the_attack_in_one_line(room, small_disk, tiny, tmp_path, quick_end, capsys):
     """On a disk that is full, at once or soon: exit 1, no row is lost, with space again the same command ends well."""
     workspace = copy_of(tiny, (small_disk or tmp_path) / "workspace")
     before = rows_of(workspace)
@@ -129,22 +123,22 @@ def test_full_disk_stops_the_attack_in_one_line(room, small_disk, tiny, tmp_path
             error_line(code, err)
             assert out == ""
     assert_kept(before, workspace)
-    finish(capsys, workspace, QUICK_ATTACK, undisturbed)
+    finish(capsys, workspace, QUICK_ATTACK, quick_end)
 
 
 @pytest.mark.slow
-def test_full_disk_stops_a_real_process(small_disk, tiny, tmp_path, tmp_path_factory, monkeypatch, capsys):
+def test_full_disk_stops_a_real_process(small_disk, tiny, tmp_path, monkeypatch, capsys):
     """The installed command meets a full disk half-way: one line, exit 1, finished chunks are kept and not made again."""
     monkeypatch.undo()  # a process of its own chooses its chunks itself
-    expected = never_stopped(tiny, tmp_path_factory.mktemp("undisturbed") / "workspace", ATTACK)
-    room = 500_000  # some chunks of about 100 kB
+    expected = end_of(never_stopped(tiny, tmp_path / "calm" / "workspace", LONG_ATTACK))
+    room = 500_000
     workspace = copy_of(tiny, (small_disk or tmp_path) / "workspace")
     with all_but(room, small_disk) if small_disk else limited_files(room):
-        process = start_installed(workspace, *ATTACK)
+        process = start_installed(workspace, *LONG_ATTACK)
         _, err = process.communicate()
     error_line(process.returncode, err)
     kept = rows_of(workspace)
-    finish(capsys, workspace, ATTACK, expected)
+    finish(capsys, workspace, LONG_ATTACK, expected)
     assert_kept(kept, workspace)
 
 
@@ -181,7 +175,7 @@ def read_only(folder: Path) -> Iterator[None]:
                 path.chmod(mode)
 
 
-def test_read_only_store_is_refused_to_writers_and_open_to_readers(public_workspace, undisturbed, capsys):
+def test_read_only_store_is_refused_to_writers_and_open_to_readers(public_workspace, quick_end, capsys):
     """Without the right to write: an attack is one line and exit 1, queries answer, nothing is changed; with it again all goes on."""
     before = rows_of(public_workspace)
     query = ("query", "bugs", "--format", "json")
@@ -194,12 +188,10 @@ def test_read_only_store_is_refused_to_writers_and_open_to_readers(public_worksp
         assert out == ""
         assert run_here(capsys, public_workspace, *query) == answer
     assert_kept(before, public_workspace)
-    finish(capsys, public_workspace, QUICK_ATTACK, undisturbed)
+    finish(capsys, public_workspace, QUICK_ATTACK, quick_end)
 
 
-def test_rights_that_go_in_the_middle_keep_finished_chunks(
-    public_workspace, undisturbed, monkeypatch, capsys
-):
+def test_rights_that_go_in_the_middle_keep_finished_chunks(public_workspace, quick_end, monkeypatch, capsys):
     """Taken away between two chunks: one line, exit 1, the first chunk is kept; given back, the others follow."""
     judge, calls = work.judge, []
     taken_away = read_only(public_workspace.root)
@@ -220,7 +212,7 @@ def test_rights_that_go_in_the_middle_keep_finished_chunks(
     assert "cannot be" in error_line(code, err)
     kept = rows_of(public_workspace)
     assert len(kept["attack_chunk"]) == 2 + 2  # the tiny store's two attacks have a chunk each
-    finish(capsys, public_workspace, QUICK_ATTACK, undisturbed)
+    finish(capsys, public_workspace, QUICK_ATTACK, quick_end)
     assert_kept(kept, public_workspace)
 
 
@@ -234,7 +226,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("pages_left", [1, 20, -20, -1])
-def test_store_that_was_cut_off_is_named_and_left_alone(pages_left, sqlite_workspace, undisturbed, capsys):
+def test_store_that_was_cut_off_is_named_and_left_alone(pages_left, sqlite_workspace, quick_end, capsys):
     """A store that lost its end, by a page or by most of it: each command says so in one line; the backup then serves."""
     path = sqlite_workspace.root / "jsdelta.db"
     whole = path.read_bytes()
@@ -245,10 +237,10 @@ def test_store_that_was_cut_off_is_named_and_left_alone(pages_left, sqlite_works
         assert "damaged" in error_line(code, err), arguments
         assert path.read_bytes() == cut, arguments
     path.write_bytes(whole)
-    finish(capsys, sqlite_workspace, QUICK_ATTACK, undisturbed)
+    finish(capsys, sqlite_workspace, QUICK_ATTACK, quick_end)
 
 
-def test_store_of_a_later_version_is_left_alone(sqlite_workspace, undisturbed, capsys):
+def test_store_of_a_later_version_is_left_alone(sqlite_workspace, quick_end, capsys):
     """Another version's store is refused with exit 3 by every command, unchanged; with its own version all goes on."""
     path = sqlite_workspace.root / "jsdelta.db"
 
@@ -264,7 +256,7 @@ def test_store_of_a_later_version_is_left_alone(sqlite_workspace, undisturbed, c
         assert "update jsdelta" in error_line(code, err, 3), arguments
     assert path.read_bytes() == before
     set_revision(HEAD_REVISION)
-    finish(capsys, sqlite_workspace, QUICK_ATTACK, undisturbed)
+    finish(capsys, sqlite_workspace, QUICK_ATTACK, quick_end)
 
 
 def test_committed_rows_that_can_not_be_read_are_not_passed_over(public_workspace, capsys):

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.store import runs
-from tests.faults.attacks import ATTACK, CHUNKS, PATIENCE, Watch, finish, never_stopped, start
+from tests.faults.attacks import ATTACK, CHUNKS, PATIENCE, Watch, finish, start
+from tests.reading import ask
 
 SEED = 20260101  # draws the moments
 LOOK_AGAIN = 0.2  # seconds between looks at the store, while a file or a commit is waited for
@@ -21,13 +21,12 @@ COMMITTING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() 
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny, tmp_path_factory) -> tuple[dict[str, Any], float]:
+def undisturbed(calm, calm_end) -> tuple[dict[str, Any], float]:
     """The end of an attack that nobody stopped, and the seconds that one of its chunks took."""
-    times, claim = [], runs.claim_chunk
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "claim_chunk", lambda *given: (times.append(time.monotonic()), claim(*given))[1])
-        end = never_stopped(tiny, tmp_path_factory.mktemp("undisturbed") / "workspace", ATTACK)
-    return end, (times[-1] - times[0]) / CHUNKS
+    uris = ask(calm, "SELECT uri FROM evaluation_chunk WHERE evaluation_id > 2")
+    written = [(calm.root / uri).stat().st_mtime for (uri,) in uris]
+    assert len(written) == CHUNKS
+    return calm_end, (max(written) - min(written)) / (CHUNKS - 1)
 
 
 def kill(workspace: Workspace, aim: str, progress: float, seconds_a_chunk: float) -> None:

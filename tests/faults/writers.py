@@ -207,8 +207,23 @@ def work_in_turn(told: Sequence[Told]) -> list[int]:
 
 
 def run_together(do: Callable[[Any], Any], given: Sequence[Any]) -> list[Ended]:
-    """Do something with each in a process of its own; they begin at the same moment, and all are waited for."""
+    """Do something with each in a process of its own; they begin at the same moment, and all are waited for.
+
+    They are forked off one new process, so that the modules load once, and torch not at all.
+    """
     context = multiprocessing.get_context("spawn")
+    listening, answering = context.Pipe(duplex=False)
+    parent = context.Process(target=_fork_all, args=(do, given, answering))
+    parent.start()
+    answering.close()
+    with listening:
+        ended: list[Ended] = listening.recv()
+    parent.join()
+    return ended
+
+
+def _fork_all(do: Callable[[Any], Any], given: Sequence[Any], answering: Any) -> None:
+    context = multiprocessing.get_context("fork")
     barrier, answers = context.Barrier(len(given)), [context.Pipe(duplex=False) for _ in given]
     processes = [
         context.Process(target=_begin, args=(do, each, barrier, answer))
@@ -216,22 +231,21 @@ def run_together(do: Callable[[Any], Any], given: Sequence[Any]) -> list[Ended]:
     ]
     for process in processes:
         process.start()
-    ended = []
-    for process, (listening, answering) in zip(processes, answers, strict=True):
-        answering.close()
-        try:
-            result, error, had_torch = (
-                listening.recv() if listening.poll(PATIENCE) else (None, "a hang", False)
-            )
-        except EOFError:  # killed
-            result, error, had_torch = None, None, False
-        process.join(PATIENCE)
-        process.kill()
-        process.join()
-        assert process.exitcode is not None
-        ended.append(Ended(process.exitcode, result, error, had_torch))
-        listening.close()
-    return ended
+    for _, answer in answers:
+        answer.close()  # or that of a process that was killed would never end
+    ended = [_wait_for(process, answer) for process, (answer, _) in zip(processes, answers, strict=True)]
+    answering.send(ended)
+
+
+def _wait_for(process: Any, answer: Any) -> Ended:
+    try:
+        result, error, had_torch = answer.recv() if answer.poll(PATIENCE) else (None, "a hang", False)
+    except EOFError:  # killed
+        result, error, had_torch = None, None, False
+    process.join(PATIENCE)
+    process.kill()
+    process.join()
+    return Ended(process.exitcode, result, error, had_torch)
 
 
 def _begin(do: Callable[[Any], Any], given: Any, barrier: Any, answer: Any) -> None:

@@ -1,5 +1,7 @@
 """Fixtures of the queries' tests."""
 
+import shutil
+
 import pytest
 
 from jsdelta_db.store.creating import open_for_writing
@@ -7,8 +9,9 @@ from tests.queries.bench import ROWS, Bench
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path, empty_store):
     """An empty SQLite store."""
+    shutil.copy(empty_store, tmp_path / "jsdelta.db")
     opened = open_for_writing(f"sqlite:///{tmp_path / 'jsdelta.db'}")
     yield opened
     opened.close()

@@ -159,11 +159,8 @@ def end_to_end(options: argparse.Namespace, device: torch.device) -> list[dict[s
     """Measure the whole program."""
     from attack_end_to_end import measure_end_to_end  # loads MLflow
 
-    threads = f"{torch.get_num_threads()} threads"
-    return [
-        measure_end_to_end(device.type, options.data_dir, say)
-        | {"machine": machine.describe(device, threads)}
-    ]
+    about = machine.describe(device, f"{torch.get_num_threads()} threads")
+    return [measure_end_to_end(device.type, options.data_dir, say) | {"machine": about}]
 
 
 def side_by_side(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:

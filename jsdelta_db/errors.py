@@ -13,6 +13,7 @@
     │   ├── CheckpointError         the file is missing, cut short or altered
     │   └── ModelOutputError        its outputs are not finite logits of the right shape
     ├── TrainingError               a training run came to nothing (the loss is not finite)
+    ├── OutOfMemoryError            the memory of the device does not suffice
     └── StoreError                  the database cannot be reached, read or written
         └── StoreNotReadyError      its schema is of another revision
             └── NoStoreError        there is no store yet
@@ -94,6 +95,10 @@ class ModelOutputError(ModelError):
 
 class TrainingError(JsdeltaError):
     """A training run came to nothing."""
+
+
+class OutOfMemoryError(JsdeltaError):
+    """The memory of the device does not suffice."""
 
 
 class StoreError(JsdeltaError):

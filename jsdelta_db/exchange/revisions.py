@@ -20,6 +20,11 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
         "evaluation_chunk": {"digest": None},
         "rho_baseline": {"digest": None},
     },
+    "0005": {
+        "model": {"card": None},
+        "attack_chunk": {"card": None, "sub_batch": None},
+        "evaluation_chunk": {"card": None, "sub_batch": None},
+    },
 }
 
 

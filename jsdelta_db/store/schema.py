@@ -60,6 +60,17 @@ class Lease:
     heartbeat_at: Mapped[float | None]
 
 
+class Chunk(Lease):
+    """Columns of a batch of attempts: never merged or split, worked on by one process at a time."""
+
+    n_attempts: Mapped[int]
+    uri: Mapped[str | None]
+    sha256: Mapped[str | None]
+    digest: Mapped[str | None]  # of the chunk's rows
+    card: Mapped[str | None]  # that computed it, such as "cuda:0 NVIDIA H200"; null on a processor
+    sub_batch: Mapped[int | None]  # attempts computed at a time; null for all of them
+
+
 class Run:
     """Columns of every run-like row."""
 
@@ -105,6 +116,7 @@ class Model(Run, Lease, Base):
     clean_accuracy: Mapped[float | None]
     sharpness: Mapped[float | None]
     device: Mapped[str | None]  # as resolved; the recipe holds what was requested
+    card: Mapped[str | None]  # that it was trained on; see Chunk
     dtype: Mapped[str | None]
     threads: Mapped[int | None]
 
@@ -217,17 +229,13 @@ class AttackSurrogate(Base):
     model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
 
 
-class AttackChunk(Lease, Base):
-    """One batch of attempts: never merged or split, worked on by one process at a time."""
+class AttackChunk(Chunk, Base):
+    """The samples of one batch of attempts."""
 
     __tablename__ = "attack_chunk"
 
     attack_id: Mapped[int] = mapped_column(ForeignKey("attack.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
-    n_attempts: Mapped[int]
-    uri: Mapped[str | None]
-    sha256: Mapped[str | None]
-    digest: Mapped[str | None]  # of the chunk's rows
 
 
 class Sample(Base):
@@ -289,17 +297,13 @@ class EvaluationMember(Base):
     temperature: Mapped[float] = mapped_column(default=1.0)
 
 
-class EvaluationChunk(Lease, Base):
+class EvaluationChunk(Chunk, Base):
     """The scores of one attack chunk."""
 
     __tablename__ = "evaluation_chunk"
 
     evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluation.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
-    n_attempts: Mapped[int]
-    uri: Mapped[str | None]
-    sha256: Mapped[str | None]
-    digest: Mapped[str | None]  # of the chunk's rows
 
 
 class RhoBaseline(Base):

@@ -104,9 +104,13 @@ class LoadedModel:
         if key not in self._prepared:
             made = prepare(self.network, self._probe_images, resolve_dtype(dtype, self.device), prepared_as)
             if made.note is not None:
-                self._bench.progress.report(f"{self.title}: {made.note}")
+                self._say(made.note)
+            made.capture.tell = self._say
             self._prepared[key] = self._prepared[dtype_name(made.dtype), made.prepared_as] = made
         return self._prepared[key]
+
+    def _say(self, line: str) -> None:
+        self._bench.progress.report(f"{self.title}: {line}")
 
     @cached_property
     def _probe_images(self) -> Tensor:

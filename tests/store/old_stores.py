@@ -38,19 +38,26 @@ class OldStore:
 
 NEW_TABLES = {"image_count", "score_segment"}  # since the oldest; made from others
 NEW_IN_VIEW = ("js_attacked", "stability", "objective", "library", "temperature")  # since 0001
+SINCE_0004: Mapping[str, Mapping[str, object]] = {
+    "model": {"card": None},
+    "attack_chunk": {"card": None, "sub_batch": None},
+    "evaluation_chunk": {"card": None, "sub_batch": None},
+}
 SINCE_0003: Mapping[str, Mapping[str, object]] = {
+    "model": SINCE_0004["model"],
     "attack": {"image_keys": None, "prepared_as": None},
-    "attack_chunk": {"digest": None},
-    "evaluation_chunk": {"digest": None},
+    "attack_chunk": {"digest": None, **SINCE_0004["attack_chunk"]},
+    "evaluation_chunk": {"digest": None, **SINCE_0004["evaluation_chunk"]},
     "rho_baseline": {"digest": None},
 }
 SINCE_0001: Mapping[str, Mapping[str, object]] = {
     **SINCE_0003,
-    "model": {"name": None},
+    "model": {"name": None, **SINCE_0004["model"]},
     "attack": {"keeps_samples": 1, "image_keys": None, "prepared_as": None},
 }
 OLD_STORES = (
     OldStore("0001", (2, 1, 19, 19), SINCE_0001, NEW_IN_VIEW),
     OldStore("0002", (2, 1, 171, 171), SINCE_0003, ()),
     OldStore("0003", (2, 1, 171, 171), SINCE_0003, ()),
+    OldStore("0004", (2, 1, 171, 171), SINCE_0004, ()),
 )

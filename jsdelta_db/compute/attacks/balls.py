@@ -120,7 +120,7 @@ class L2Ball(Ball):
         """Draw uniformly in each image's ball."""
         direction = torch.randn(shape, generator=generator)
         radius = torch.rand(shape[0], generator=generator) ** (1.0 / direction[0].numel())
-        return direction * _per_image(radius / direction.flatten(1).norm(dim=1), direction)
+        return direction * per_image(radius / direction.flatten(1).norm(dim=1), direction)
 
     @staticmethod
     def spread(signs: Tensor, radius: float) -> Tensor:
@@ -136,19 +136,19 @@ class L2Ball(Ball):
     def project_(self, x_adv: Tensor) -> Tensor:
         """Shorten changes that are too long, then clamp to [0, 1], which only shortens further."""
         change = x_adv.detach() - self.x
-        share = (self.eps / _per_image(self.size(change), change).clamp_(min=1e-30)).clamp_(max=1.0)
+        share = (self.eps / per_image(self.size(change), change).clamp_(min=1e-30)).clamp_(max=1.0)
         return x_adv.copy_(change.mul_(share).add_(self.x)).clamp_(0.0, 1.0)
 
     def step_(self, x_adv: Tensor, gradient: Tensor, step_size: float) -> Tensor:
         """Take a step of that length; an image without a finite gradient stays."""
         gradient.nan_to_num_()
-        length = _per_image(self.size(gradient), gradient).clamp_(min=1e-30)
+        length = per_image(self.size(gradient), gradient).clamp_(min=1e-30)
         return self.project_(x_adv.sub_(gradient.div_(length), alpha=step_size))
 
     def stored(self, x_adv: Tensor) -> Tensor:
         """Shorten changes that rounding would leave outside; each image by itself."""
         change = x_adv - self.x
-        length = _per_image(self.size(change.double()), change).clamp(min=1e-30)
+        length = per_image(self.size(change.double()), change).clamp(min=1e-30)
         limit = torch.full_like(length, self.eps)
         while True:
             rounded = (change * (limit / length).clamp(max=1.0)).to(STORED)
@@ -167,5 +167,6 @@ def apply_delta(x: Tensor, delta: Tensor) -> Tensor:
     return (x + delta.to(torch.float32)).clamp_(0.0, 1.0)
 
 
-def _per_image(values: Tensor, like: Tensor) -> Tensor:
+def per_image(values: Tensor, like: Tensor) -> Tensor:
+    """Shape one value an image ``(n,)`` so that it is taken with all pixels of its image ``(n, …)``."""
     return values.view(-1, *[1] * (like.dim() - 1))

@@ -26,8 +26,8 @@ def margin(logits: Tensor, label: Tensor) -> Tensor:
 
     Source: Carlini and Wagner 2017, "Towards Evaluating the Robustness of Neural Networks", f_6.
     """
-    at_label = F.one_hot(label, logits.shape[1]).bool()
-    return logits.masked_fill(at_label, -torch.inf).amax(1) - logits.gather(1, label[:, None])[:, 0]
+    at_label = label[:, None]
+    return logits.scatter(1, at_label, -torch.inf).amax(1) - logits.gather(1, at_label)[:, 0]
 
 
 def build_objective(

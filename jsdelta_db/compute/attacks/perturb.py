@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jsdelta_db.compute.attacks.balls import BALLS, L2Ball, LinfBall, apply_delta
+from jsdelta_db.compute.attacks.capture import Capture
 from jsdelta_db.compute.attacks.criteria import aimed_or_reached, has_arrived, is_success
 from jsdelta_db.compute.attacks.objectives import Objective, build_objective
 from jsdelta_db.compute.attacks.pgd import Steps, pgd
@@ -35,9 +36,11 @@ class PreparedAttack:
     chunk_size: int
 
     @property
-    def can_be_captured(self) -> bool:
-        """Whether its steps may be recorded as a CUDA graph."""
-        return all(each.can_be_captured for each in (self.attacked, *self.surrogates))
+    def capture(self) -> Capture:
+        """Whether its steps may be captured as a CUDA graph; a refusal is the attacked model's."""
+        if all(each.capture.is_allowed for each in self.surrogates):
+            return self.attacked.capture
+        return Capture(is_allowed=False)
 
 
 def perturb(
@@ -62,7 +65,7 @@ def perturb(
         x_adv = pgd(
             objective, ball, start, Steps(config.steps, config.step_size),
             has_arrived=batch.has_arrived if config.stop == "first-hit" else None,
-            capture=attack.can_be_captured,
+            capture=attack.capture,
         )  # fmt: skip
         another = _check_restart(attack, batch, ball.stored(x_adv), clean_logits)
         found = another if found is None else found.improved_by(another)

@@ -1,15 +1,18 @@
 """Projected gradient descent in a ball around each image."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jsdelta_db.compute.attacks.balls import Ball
+from jsdelta_db.compute.attacks.balls import Ball, per_image
+from jsdelta_db.compute.attacks.capture import Capture, RepeatedStep
 from jsdelta_db.compute.attacks.objectives import Objective
 
-WARM_UP_STEPS = 3  # of a CUDA graph; they are steps of the attack like any other
+FEWEST_CAPTURED = 10  # steps: a capture costs about as much as two or three that are not replayed
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ def pgd(
     steps: Steps,
     *,
     has_arrived: Callable[[Tensor], Tensor] | None = None,
-    capture: bool = False,
+    capture: Capture | None = None,
 ) -> Tensor:
     """Lower every image's objective by gradient steps, and return the last iterate ``(n, …)``.
 
@@ -40,7 +43,8 @@ def pgd(
         start: the first iterate's change as a share of ε, in the unit ball, shaped like the images.
         has_arrived: logits ``(n, classes)`` → bool ``(n,)``; an image that has arrived moves no further.
             None: every image takes all its steps.
-        capture: on CUDA, record a step once and replay it; pays where there are many.
+        capture: on CUDA, whether a step may be captured once and replayed, where there are many;
+            None: it may not.
 
     Source: Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks".
     """
@@ -53,31 +57,22 @@ def pgd(
         with torch.no_grad():
             arrived = None if has_arrived is None else has_arrived(logits)
             if arrived is not None:
-                gradient[arrived] = 0.0
+                gradient.masked_fill_(per_image(arrived, gradient), 0.0)
             ball.step_(x_adv, gradient, steps.size)
         return arrived
 
-    if capture and x_adv.is_cuda:
-        _replay(step, steps.count)
-    else:
-        for _ in range(steps.count):
-            arrived = step()
-            if arrived is not None and bool(arrived.all()):
-                break
+    if capture is None or steps.count < FEWEST_CAPTURED:
+        capture = Capture(is_allowed=False)
+    with exact_attention(x_adv.device):
+        repeated = RepeatedStep(step, x_adv.device, capture)
+        repeated.run(steps.count, None if has_arrived is None else _have_all_arrived)
     return x_adv.detach()
 
 
-def _replay(step: Callable[[], object], count: int) -> None:
-    """Capture one step as a CUDA graph and replay it: no Python and no synchronization in between."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch's own annotations lack it
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(min(WARM_UP_STEPS, count)):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    if count > WARM_UP_STEPS:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step()  # recorded, not run
-        for _ in range(count - WARM_UP_STEPS):
-            graph.replay()
+def exact_attention(device: torch.device) -> AbstractContextManager[object]:
+    """Compute attention so that gradients are the same each time: CUDA's fused backward passes are not."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else nullcontext()
+
+
+def _have_all_arrived(arrived: Tensor | None) -> bool:
+    return arrived is not None and bool(arrived.all())

@@ -10,13 +10,14 @@ is compared with its model on a few images before it is used, and a plain copy r
 
 import copy
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
+from jsdelta_db.compute.attacks.capture import Capture
 from jsdelta_db.compute.models.equivalence import find_difference, observe
 from jsdelta_db.compute.models.inference import evaluating
 from jsdelta_db.errors import ModelError, first_line
@@ -38,6 +39,8 @@ class PreparedModel:
         prepared_as: ``folded`` or ``plain``, which is always in float32.
         dtype: of the arithmetic inside the copy.
         reason: why it is not the copy that was asked for; None if it is.
+        capture: whether steps on the copy may be captured as a CUDA graph. Only of a folded one: it asks
+            nothing in Python.
     """
 
     model: nn.Module
@@ -46,6 +49,10 @@ class PreparedModel:
     prepared_as: str = PLAIN
     dtype: torch.dtype = torch.float32
     reason: str | None = None
+    capture: Capture = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "capture", Capture(is_allowed=self.prepared_as == FOLDED))
 
     @property
     def note(self) -> str | None:
@@ -54,11 +61,6 @@ class PreparedModel:
             return None
         dtype = dtype_name(self.dtype)
         return f"gradient steps run on its {self.prepared_as} copy in {dtype} ({self.reason})"
-
-    @property
-    def can_be_captured(self) -> bool:
-        """Whether a step on the copy may be recorded as a CUDA graph: a folded one asks nothing in Python."""
-        return self.prepared_as == FOLDED
 
 
 def prepare(

@@ -69,7 +69,7 @@ def construct(
         objective = build_objective("target", prepared.frozen, [], x, target, target)
         made = pgd(
             objective, BALLS["l2"](x, config.eps or 0.0), torch.zeros_like(x),
-            Steps(config.steps, config.step_size), capture=prepared.can_be_captured,
+            Steps(config.steps, config.step_size), capture=prepared.capture,
         )  # fmt: skip
         made = _round_inside(x, made, config.eps or 0.0)
     return made.to(STORED).cpu().contiguous().numpy(), labels
@@ -118,4 +118,4 @@ def match_features(prepared: PreparedModel, x: Tensor, start: Tensor, config: Co
     # As wide as [0, 1] itself: there is no ball to stay in.
     everywhere = BALLS["l2"](start, float(start[0].numel()))
     steps = Steps(config.steps, config.step_size)
-    return pgd(objective, everywhere, torch.zeros_like(start), steps, capture=prepared.can_be_captured)
+    return pgd(objective, everywhere, torch.zeros_like(start), steps, capture=prepared.capture)

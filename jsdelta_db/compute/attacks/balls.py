@@ -33,7 +33,7 @@ class Ball(ABC):
     @staticmethod
     @abstractmethod
     def draw_batch(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
-        """Draw a point of the unit ball for each image of a batch ``(n, …)``, on the CPU."""
+        """Draw a point of the unit ball for each image of a batch ``(n, …)``, on the generator's device."""
 
     @staticmethod
     @abstractmethod
@@ -75,7 +75,7 @@ class LinfBall(Ball):
     @staticmethod
     def draw_batch(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
         """Draw uniformly in [−1, 1]."""
-        return torch.rand(shape, generator=generator).mul_(2.0).sub_(1.0)
+        return torch.rand(shape, generator=generator, device=generator.device).mul_(2.0).sub_(1.0)
 
     @staticmethod
     def spread(signs: Tensor, radius: float) -> Tensor:
@@ -118,8 +118,9 @@ class L2Ball(Ball):
     @staticmethod
     def draw_batch(generator: torch.Generator, shape: tuple[int, ...]) -> Tensor:
         """Draw uniformly in each image's ball."""
-        direction = torch.randn(shape, generator=generator)
-        radius = torch.rand(shape[0], generator=generator) ** (1.0 / direction[0].numel())
+        device = generator.device
+        direction = torch.randn(shape, generator=generator, device=device)
+        radius = torch.rand(shape[0], generator=generator, device=device) ** (1.0 / direction[0].numel())
         return direction * per_image(radius / direction.flatten(1).norm(dim=1), direction)
 
     @staticmethod

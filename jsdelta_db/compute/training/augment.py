@@ -14,22 +14,31 @@ def augment(images: Tensor, padding: int, flip: bool, generator: torch.Generator
         generator: on the CPU, so that every device draws the same shifts.
     """
     n, _, height, width = images.shape
-    if padding:
-        rows = _shifted(n, height, padding, generator).to(images.device)
-        columns = _shifted(n, width, padding, generator).to(images.device)
-        if flip:
-            mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)
-            columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-        image = torch.arange(n, device=images.device)[:, None, None]
-        # Advanced indices around a slice give (n, h, w, c): channels_last for free.
-        return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    shifts = [
+        torch.randint(-padding, padding + 1, (n, 1), generator=generator) for _ in range(2 if padding else 0)
+    ]
+    mirror = [(torch.rand(n, 1, generator=generator) < 0.5).long()] if flip else []
+    if not shifts + mirror:
+        return images
+    drawn = _send(torch.cat(shifts + mirror, 1), images.device)
+    mirrored = drawn[:, -1:].bool()
+    if not padding:
+        return torch.where(mirrored[:, :, None, None], images.flip(3), images)
+    rows, columns = (_source(drawn[:, axis], size) for axis, size in enumerate((height, width)))
     if flip:
-        mirrored = (torch.rand(n, generator=generator) < 0.5).to(images.device)
-        return torch.where(mirrored[:, None, None, None], images.flip(3), images)
-    return images
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    image = torch.arange(n, device=images.device)[:, None, None]
+    # Advanced indices around a slice give (n, h, w, c): channels_last for free.
+    return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _shifted(n: int, size: int, padding: int, generator: torch.Generator) -> Tensor:
-    """Return source coordinates ``(n, size)`` of randomly shifted images, clamped to the edge."""
-    shift = torch.randint(-padding, padding + 1, (n, 1), generator=generator)
-    return (torch.arange(size)[None, :] + shift).clamp_(0, size - 1)
+def _source(shift: Tensor, size: int) -> Tensor:
+    """Return source coordinates ``(n, size)`` of images shifted by ``(n,)`` pixels, clamped to the edge."""
+    return (torch.arange(size, device=shift.device) + shift[:, None]).clamp_(0, size - 1)
+
+
+def _send(values: Tensor, device: torch.device) -> Tensor:
+    """Copy from the CPU without waiting for what the device still has to do."""
+    if device.type == "cuda":
+        values = values.pin_memory()  # from other memory a copy waits
+    return values.to(device, non_blocking=True)

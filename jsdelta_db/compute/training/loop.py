@@ -140,7 +140,9 @@ def _train_epoch(loop: _Loop, epoch: int) -> tuple[float, float]:
     """
     training, config, device = loop.training, loop.training.config, loop.training.device
     draws = torch.Generator().manual_seed(training.draw_seed("augment", epoch))
-    trainee = Trainee(loop.model, loop.forward, loop.optimizer, config, draws)
+    trainee = Trainee(
+        loop.model, loop.forward, loop.optimizer, config, noise_generator(training, epoch, draws)
+    )
     loop.model.train()
     total_loss = correct = torch.zeros((), device=device)
     first_bad = torch.full((), loop.batches, device=device)
@@ -162,6 +164,17 @@ def _train_epoch(loop: _Loop, epoch: int) -> tuple[float, float]:
             f"(epoch {epoch}); try a smaller learning_rate than {config.learning_rate:g}"
         )
     return float(total_loss) / len(loop.labels), float(correct) / len(loop.labels)
+
+
+def noise_generator(training: Training, epoch: int, draws: torch.Generator) -> torch.Generator:
+    """Return what draws an epoch's adversarial starts: a card's own, so that no noise goes over the bus.
+
+    Args:
+        draws: what draws the epoch's shifts; on a CPU the starts come from it, too.
+    """
+    if training.device.type == "cpu":
+        return draws
+    return torch.Generator(training.device).manual_seed(training.draw_seed("start", epoch))
 
 
 def _measure_robustness(model: nn.Module, training: Training) -> float | None:

@@ -23,7 +23,7 @@ class Trainee:
 
     Attributes:
         forward: the model under the run's autocast, returning float32 logits.
-        draws: random numbers of the epoch, on the CPU.
+        draws: random numbers of the epoch, drawn where the model is.
     """
 
     model: nn.Module
@@ -83,7 +83,7 @@ def perturb_batch(trainee: Trainee, x: Tensor, y: Tensor) -> Tensor:
         return -F.cross_entropy(logits, y, reduction="none"), logits
 
     ball = BALLS[config.train_norm]
-    start = ball.draw_batch(trainee.draws, tuple(x.shape)).to(x.device)
+    start = ball.draw_batch(trainee.draws, tuple(x.shape))
     with evaluating(trainee.model), _frozen(trainee.model):
         return pgd(
             objective, ball(x, config.train_eps), start.contiguous(memory_format=torch.channels_last),
@@ -100,16 +100,15 @@ def sam_step(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     Source: Foret et al. 2021, "Sharpness-Aware Minimization", algorithm 1; adaptive: Kwon et al. 2021.
     """
     loss, logits = _differentiate(trainee, x, y)
-    weights = [weight for weight in trainee.model.parameters() if weight.grad is not None]
-    starts = [
-        weight.detach().clone() for weight in weights
-    ]  # subtracting e again would not give them exactly
-    _ascend(weights, trainee.config)
+    weights: list[Tensor] = [weight for weight in trainee.model.parameters() if weight.grad is not None]
+    starts = [torch.empty_like(weight) for weight in weights]
+    with torch.no_grad():
+        torch._foreach_copy_(starts, weights)  # subtracting e again would not give them exactly
+        _ascend(weights, trainee.config)
     with _still_statistics(trainee.model):
         _differentiate(trainee, x, y)
     with torch.no_grad():
-        for weight, start in zip(weights, starts, strict=True):
-            weight.copy_(start)
+        torch._foreach_copy_(weights, starts)
     trainee.optimizer.step()
     return loss, logits
 
@@ -137,21 +136,23 @@ def _differentiate(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Tens
     return loss.detach(), logits.detach()
 
 
-@torch.no_grad()
-def _ascend(weights: list[nn.Parameter], config: TrainConfig) -> None:
-    """Move the weights up the gradient by ρ."""
+def _ascend(weights: list[Tensor], config: TrainConfig) -> None:
+    """Move the weights up the gradient by ρ; the gradients are used up.
+
+    In operations on all weights at once: a network has a hundred small ones, each of which would cost a GPU
+    a launch of its own.
+    """
     assert config.sam_rho is not None
+    ascent = [weight.grad for weight in weights if weight.grad is not None]
     # ASAM measures in units of each weight: T = |w|, and e = ρ·T²g / ‖T·g‖.
-    units = [weight.abs() if config.sam_adaptive else torch.ones_like(weight) for weight in weights]
-    scaled = [unit * _gradient(weight) for unit, weight in zip(units, weights, strict=True)]
-    norm = torch.stack([part.norm() for part in scaled]).norm().clamp_(min=1e-12)
-    for weight, unit, part in zip(weights, units, scaled, strict=True):
-        weight.addcmul_(unit * part, config.sam_rho / norm)
-
-
-def _gradient(weight: nn.Parameter) -> Tensor:
-    assert weight.grad is not None
-    return weight.grad
+    units = torch._foreach_abs(weights) if config.sam_adaptive else ()
+    if units:
+        torch._foreach_mul_(ascent, units)
+    norm = torch.stack(torch._foreach_norm(ascent)).norm().clamp_(min=1e-12)
+    if units:
+        torch._foreach_mul_(ascent, units)
+    torch._foreach_mul_(ascent, config.sam_rho / norm)
+    torch._foreach_add_(weights, ascent)
 
 
 @contextmanager
@@ -169,19 +170,15 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _still_statistics(model: nn.Module) -> Iterator[None]:
     """Keep batch norm's running statistics as they are while it normalizes by the batch."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    momenta = [module.momentum for module in norms]
-    counts = [
-        module.num_batches_tracked.clone() for module in norms if module.num_batches_tracked is not None
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
     ]
-    for module in norms:
-        module.momentum = 0.0
     try:
+        for module in norms:
+            module.track_running_stats = False  # in train mode it then sees no statistics
         yield
     finally:
-        for module, momentum in zip(norms, momenta, strict=True):
-            module.momentum = momentum
-        tracked = [module for module in norms if module.num_batches_tracked is not None]
-        for module, count in zip(tracked, counts, strict=True):
-            assert module.num_batches_tracked is not None
-            module.num_batches_tracked.copy_(count)
+        for module in norms:
+            module.track_running_stats = True

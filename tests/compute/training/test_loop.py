@@ -14,15 +14,23 @@ from jsdelta_db.compute import data
 from jsdelta_db.compute.attacks.robust import robust_accuracy
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models import build_model, predict
-from jsdelta_db.compute.training import METHODS, Training, accuracy, find_method, train
-from jsdelta_db.compute.training.augment import augment
+from jsdelta_db.compute.training import METHODS, Training, accuracy, find_method, loop, train
 from jsdelta_db.compute.training.loop import make_schedule
 from jsdelta_db.config.attack import ROBUST_CHECKS
 from jsdelta_db.config.recipes import recipe_for
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import TrainingError, UnknownNameError
+from tests.compute.training.operations import Operations
 
 CPU = torch.device("cpu")
+SETTINGS = {
+    "standard": {},
+    "sam": {"method": "sam", "sam_rho": 0.1},
+    "adversarial": {
+        "method": "adversarial", "train_norm": "linf", "train_eps": 4 / 255, "train_steps": 2,
+        "train_step_size": 3 / 255,
+    },
+}  # fmt: skip
 CONFIG = TrainConfig(
     "digits", "cnn-small", epochs=2, width=4, batch_size=32, learning_rate=0.05, dtype="float32"
 )
@@ -235,6 +243,43 @@ def test_out_of_memory_says_which_batch_size_to_try(error, few_digits, monkeypat
         _train(few_digits)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_read_from_the_device_between_epochs_ends(method, few_digits):
+    """Twice as many batches an epoch wait for the device as often: at its end alone."""
+    waits = []
+    for batch_size in (64, 32):
+        config = dataclasses.replace(
+            CONFIG, epochs=1, batch_size=batch_size, crop_padding=1, flip=True, **SETTINGS[method]
+        )
+        with Operations() as operations:
+            _train(few_digits, config)
+        waits.append(operations.waits)
+    assert waits[0] == waits[1] > 0
+
+
+def test_a_card_draws_the_noise_of_adversarial_starts_itself(few_digits, monkeypatch):
+    """Its generator is keyed by seed and epoch; on a CPU the starts come from the shifts' generator, as ever."""
+
+    class Generator:
+        def __init__(self, device="cpu"):
+            self.device = device
+
+        def manual_seed(self, seed):
+            self.seed = seed
+            return self
+
+    monkeypatch.setattr(torch, "Generator", Generator)
+    shifts = Generator()
+    on_card, on_cpu = (
+        Training(few_digits, CONFIG, 0, device, torch.float32) for device in (torch.device("cuda:1"), CPU)
+    )
+    assert loop.noise_generator(on_cpu, 1, shifts) is shifts
+    first, again, other = (loop.noise_generator(on_card, epoch, shifts) for epoch in (1, 1, 2))
+    assert first.device == on_card.device
+    assert first.seed == again.seed
+    assert len({first.seed, other.seed, on_card.draw_seed("augment", 1)}) == 3
+
+
 # ---- the methods, on all digits
 
 
@@ -261,74 +306,3 @@ def test_sam_keeps_clean_accuracy(trained):
     """SAM is as accurate as standard training, within a point and a half."""
     assert trained["sam"][0] > trained["standard"][0] - 0.015
     assert trained["standard"][0] > 0.94
-
-
-# ---- augmentation
-
-
-def _images(n=16, channels=2, height=5, width=7):
-    """Images whose every pixel has a value of its own."""
-    return torch.arange(n * channels * height * width, dtype=torch.int32).view(n, channels, height, width)
-
-
-def _generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.mark.parametrize("padding", [0, 1, 3])
-@pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_augmentation_keeps_shape_and_dtype(padding, flip, dtype):
-    """Whatever is done to a batch, its shape and dtype stay, and the originals too."""
-    images = _images().to(dtype)
-    before = images.clone()
-    result = augment(images, padding, flip, _generator())
-    assert (images.shape, dtype) == (result.shape, result.dtype)
-    assert torch.equal(before, images)
-
-
-def test_no_padding_and_no_flip_is_the_identity():
-    """Without padding and flip images come out as they are, and nothing is drawn."""
-    generator = _generator()
-    before = generator.get_state()
-    assert torch.equal(_images(), augment(_images(), 0, False, generator))
-    assert torch.equal(before, generator.get_state())
-
-
-@pytest.mark.parametrize("padding", [0, 2])
-def test_about_half_are_mirrored(padding):
-    """Each image is mirrored or not, about half of them are."""
-    images = _images(400)
-    result = augment(images, padding, True, _generator())
-    # Within a row values rise from left to right unless mirrored, whatever the shift.
-    mirrored = (result[:, 0, 0, 0] > result[:, 0, 0, -1]).float()
-    assert 0.4 < float(mirrored.mean()) < 0.6
-    if not padding:
-        expected = torch.where(mirrored.bool()[:, None, None, None], images.flip(3), images)
-        assert torch.equal(expected, result)
-
-
-@pytest.mark.parametrize("padding", [1, 2])
-def test_shifts_keep_pixel_values(padding):
-    """Each image is its original shifted by whole pixels, with the nearest edge's value shifted in."""
-    images = _images(200)
-    result = augment(images, padding, False, _generator())
-    shifts = set()
-    for image, shifted in zip(images, result, strict=True):
-        padded = nn.functional.pad(image[None].float(), [padding] * 4, mode="replicate")[0].int()
-        found = [
-            (down, right)
-            for down in range(2 * padding + 1)
-            for right in range(2 * padding + 1)
-            if torch.equal(padded[:, down : down + 5, right : right + 7], shifted)
-        ]
-        assert len(found) == 1
-        shifts.add(found[0])
-    assert (2 * padding + 1) ** 2 == len(shifts)  # every shift occurs
-
-
-def test_augmentation_is_decided_by_its_generator():
-    """The same generator state gives the same shifts, another others."""
-    first, again, other = (augment(_images(), 2, True, _generator(seed)) for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from jsdelta_db.compute import data
 from jsdelta_db.compute.attacks import BALLS, PreparedAttack, perturb, prepare
@@ -18,6 +19,7 @@ from jsdelta_db.compute.training.steps import Trainee, perturb_batch
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.records import UNTARGETED, Attempts
+from tests.compute.training.operations import Operations
 
 CPU = torch.device("cpu")
 STANDARD = TrainConfig("digits", "cnn-small", epochs=1)
@@ -107,6 +109,34 @@ def test_sam_takes_running_statistics_from_its_first_pass_only():
         assert torch.equal(torch.as_tensor(once), torch.as_tensor(of_sam))
 
 
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_sam_costs_hardly_more_kernels_than_two_standard_steps(adaptive):
+    """However many weights a network has: going up, back and keeping statistics are a few operations on all."""
+    kernels = {}
+    for method in ("standard", "sam"):
+        model = build_model("resnet8", data.load("digits", Path("unused")), width=4).train()
+        sam = {"sam_rho": 0.1, "sam_adaptive": adaptive} if method == "sam" else {}
+        trainee = _trainee(model, method=method, **sam)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, foreach=True)  # as on CUDA
+        trainee = dataclasses.replace(trainee, optimizer=optimizer)
+        x, y = _batch()
+        with Operations() as operations:
+            find_method(method)(trainee, x, y)
+        kernels[method] = operations.kernels
+    assert kernels["sam"] <= 2 * kernels["standard"] + 5
+
+
+def test_sam_keeps_the_statistics_of_layers_that_keep_none():
+    """Batch norm without running statistics has none afterwards, and nothing is switched on."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10, track_running_stats=False)
+    ).train()
+    find_method("sam")(_trainee(model, method="sam", sam_rho=0.7), *_batch())
+    assert not model[2].track_running_stats
+    assert model[2].running_mean is None
+
+
 @pytest.fixture(scope="module")
 def few_digits():
     """Forty digits and a network that has seen none."""
@@ -149,6 +179,19 @@ def test_the_inner_attack_is_the_attack_engines(norm, eps, steps, step_size, few
     # The engine keeps float16, and folds batch norm: a pixel whose gradient is nearly 0 may go the other way.
     assert float(((made - x_adv).abs() < 1e-4).float().mean()) > 0.99
     assert float((x_adv - x).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("norm", sorted(BALLS))
+def test_starts_are_drawn_where_their_generator_is(norm):
+    """A card draws the noise itself: nothing goes over the bus."""
+
+    class OnCard(torch.Generator):
+        device = torch.device("cuda:0")
+
+    with FakeTensorMode(), Operations() as operations:
+        start = BALLS[norm].draw_batch(OnCard(), (4, 1, 8, 8))
+    assert (start.shape, start.device) == ((4, 1, 8, 8), OnCard.device)
+    assert operations.to_card == []
 
 
 def test_the_adversarial_step_descends_on_adversarial_images(few_digits):

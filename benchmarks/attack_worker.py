@@ -51,7 +51,7 @@ def ours(job: dict[str, Any], dtype: torch.dtype) -> Attack:
         objective = build_objective("target", prepared.frozen, [], x, target_label, target_label)
         ball = BALLS["linf"](x, eps)
         size = Steps(steps, job["step_size"])
-        return pgd(objective, ball, start, size, capture=prepared.can_be_captured)
+        return pgd(objective, ball, start, size, capture=prepared.capture)
 
     return attack
 

@@ -1,6 +1,6 @@
 """All that has to be found out on a CUDA card, in ten minutes: ``python benchmarks/gpu.py --out DIR``.
 
-Eleven checks, what must be right first and what is only measured last. Each runs in a process of its own
+Twelve checks, what must be right first and what is only measured last. Each runs in a process of its own
 with a deadline, so that none can hang or spoil the rest, and writes ``DIR/NN-name.json``; ``DIR/gpu.json``
 joins them.
 Exit code 0: nothing failed; 1: a check failed or did not come to its end; 3: there is no CUDA card.
@@ -22,8 +22,8 @@ from typing import Any
 
 # name -> share of the time; what a check leaves over is shared among those after it
 CHECKS = {
-    "arithmetic": 2, "captures": 8, "determinism": 3, "synchronizations": 3, "fallback": 3, "memory": 3,
-    "training": 5, "attack_speed": 10, "training_speed": 9, "processes": 4, "host": 3,
+    "arithmetic": 2, "captures": 10, "determinism": 3, "synchronizations": 3, "fallback": 3, "memory": 4,
+    "training": 6, "attack_speed": 10, "training_speed": 9, "processes": 5, "host": 3, "compiled": 6,
 }  # fmt: skip
 OK, FAILED, NO_CARD = 0, 1, 3
 GRACE = 5.0  # seconds that a check gets beyond its deadline to say what it has

@@ -31,7 +31,7 @@ from jsdelta_db.compute.models.inference import forward
 from jsdelta_db.config.attack import ATTACK_CHOICES, SURROGATE_OBJECTIVES, AttackConfig
 from jsdelta_db.records import PLAIN, Samples
 
-IMAGES, STEPS = 64, 24
+IMAGES, STEPS = 32, 16
 STEPS_ON_A_CPU = 3
 LARGEST_LOGIT_CHANGE = 1e-5  # between devices, in units of the largest logit
 ONE_POINT = 0.01

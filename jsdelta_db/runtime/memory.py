@@ -53,7 +53,12 @@ class SubBatch:
     """
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size = self._whole = size
+
+    @property
+    def if_halved(self) -> int | None:
+        """The size as chunks record it: None while all fits at once."""
+        return None if self.size == self._whole else self.size
 
     def fit(self, work: Callable[[int], Result], doing: str) -> Result:
         """Return the result of work at the size; where memory ends, all of it is done again at the half.

@@ -38,14 +38,25 @@ from jsdelta_db.workbench.workbench import Workbench
 
 @dataclass(frozen=True, slots=True)
 class JudgedChunk:
-    """One chunk's scores, and the evaluators' clean logits, float32 ``(evaluators, n, classes)``."""
+    """One chunk's scores, and the evaluators' clean logits, float32 ``(evaluators, n, classes)``.
+
+    Attributes:
+        sub_batch: attempts that were judged at a time; None for all of them.
+    """
 
     scores: Scores
     clean_logits: NDArray[np.float32]
+    sub_batch: int | None = None
 
 
-def save_samples(bench: Workbench, attack: Attack, position: int, samples: Samples, run: RunLog) -> None:
-    """Save one chunk of samples."""
+def save_samples(
+    bench: Workbench, attack: Attack, position: int, samples: Samples, run: RunLog, sub_batch: int | None
+) -> None:
+    """Save one chunk of samples.
+
+    Args:
+        sub_batch: attempts that were attacked at a time; None for all of them.
+    """
     arrays: Arrays = {**sample_columns(samples), "logits": samples.logits}
     if attack.keeps_samples:
         arrays["delta"] = samples.delta
@@ -58,6 +69,7 @@ def save_samples(bench: Workbench, attack: Attack, position: int, samples: Sampl
         digest = write_samples(session, attack_id=attack.id, samples=samples)
         chunk = session.get_one(AttackChunk, (attack.id, position))
         runs.finish_chunk(chunk, uri=bench.relative(path), sha256=sha256, digest=digest)
+        chunk.sub_batch = sub_batch
     run.file(path, "samples")
 
 
@@ -117,6 +129,7 @@ def save_scores(
         digest = write_scores(session, evaluation_id=evaluation.id, scores=scores)
         chunk = session.get_one(EvaluationChunk, (evaluation.id, position))
         runs.finish_chunk(chunk, uri=bench.relative(path), sha256=sha256, digest=digest)
+        chunk.sub_batch = judged.sub_batch
     run.file(path, "scores")
 
 

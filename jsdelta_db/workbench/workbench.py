@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import StoreError, UsageError
 from jsdelta_db.runtime.leases import UNRETURNED
+from jsdelta_db.runtime.memory import ADVICE, explaining_memory
 from jsdelta_db.runtime.patience import Limit, LimitedCalls, NoAnswerError
 from jsdelta_db.runtime.progress import Progress, Silent
 from jsdelta_db.runtime.reasons import explain
@@ -83,7 +84,7 @@ def open_workbench(
     """Open a workspace for work; a SQLite store that is missing is made.
 
     When the block ends, however it ends, what this process had claimed is given back, and errors of
-    the database or the disk are raised as one line.
+    the database, the disk or the memory are raised as one line.
 
     Args:
         is_tracked: whether runs are logged; without it rows wait for ``jsdelta doctor --repair``.
@@ -91,6 +92,7 @@ def open_workbench(
 
     Raises:
         StoreError: the store cannot be reached, written, or is not at this version's revision.
+        OutOfMemoryError: a device's memory or the machine's does not suffice.
     """
     reporter: Progress = progress or Silent()
     url = parse_url(workspace.db_url)
@@ -105,7 +107,8 @@ def open_workbench(
             finished = tuple(Leftovers(workspace, store, tracker).finish()) if is_tracked else ()
             for uid in finished:
                 reporter.report(f"finished the deletion of {uid}, which was cut short")
-            yield Workbench(workspace, store, tracker, reporter, chunk_size, trusts_code, finished)
+            with explaining_memory("while working in the workspace", f"{ADVICE}; what was finished is kept"):
+                yield Workbench(workspace, store, tracker, reporter, chunk_size, trusts_code, finished)
         limit = GIVING_BACK
     except SQLAlchemyError as error:
         raise translate(error, url) from error

@@ -135,8 +135,8 @@ def _counted(module, name: str, stop_at: int = -1):
 @pytest.mark.parametrize(
     ("module", "name", "call", "attacked", "scored"),
     [
-        (sources, "perturb", 0, 0, 0),
-        (sources, "perturb", 2, 2, 2),
+        (sources, "find_perturbations", 0, 0, 0),
+        (sources, "find_perturbations", 2, 2, 2),
         (work, "judge", 1, 2, 1),
         (work, "save_scores", 2, 3, 2),
         (chunks, "write_samples", 1, 1, 1),
@@ -166,7 +166,7 @@ def test_stopped_attack_goes_on_to_the_same_bytes(
     stopped = _run_of(tiny_copy, run_id)
     assert stopped.info.status == "KILLED"
 
-    with _counted(sources, "perturb") as made, _counted(work, "save_scores") as kept:
+    with _counted(sources, "find_perturbations") as made, _counted(work, "save_scores") as kept:
         assert _attack(tiny_copy).worked_on == 1
 
     assert (len(made), len(kept)) == (CHUNKS - attacked, CHUNKS - scored)
@@ -240,7 +240,7 @@ def test_samples_judged_by_another_ensemble_are_not_made_again(tiny_copy, monkey
     def forbidden(*arguments) -> None:
         raise AssertionError("the samples are stored")
 
-    monkeypatch.setattr(sources, "perturb", forbidden)
+    monkeypatch.setattr(sources, "find_perturbations", forbidden)
     with open_workbench(tiny_copy) as bench:
         judged = attack_and_score(bench, tiny_attacks(3), RoleRequest(ensemble="pair"))
 

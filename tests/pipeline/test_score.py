@@ -52,7 +52,7 @@ def rescored(four, tmp_path_factory):
     workspace = copy_of(four, tmp_path_factory.mktemp("rescored") / "workspace")
     first = last_evaluation(workspace)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "perturb", None)  # nothing is attacked
+        patch.setattr(sources, "find_perturbations", None)  # nothing is attacked
         judged = rescore(workspace, ["four:1,2"])
     assert judged.worked_on == 1
     return workspace, first, judged.evaluations[0]

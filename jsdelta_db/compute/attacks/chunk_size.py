@@ -3,12 +3,15 @@
 import numpy as np
 import torch
 
+from jsdelta_db.compute.attacks.pgd import exact_attention
 from jsdelta_db.compute.attacks.prepare import PreparedModel
 
 CPU_VALUES = 2**18  # input values in a batch: 80 images of 3×32×32; larger is not faster on a CPU
 LARGEST_ON_CPU, LARGEST_ON_GPU = 256, 4096
 STEP = 16  # the most that fits is a multiple of it
-GPU_SHARE = 0.5  # of the free memory: others may be on the device, and blocks are cut unevenly
+# Of the free memory: plain steps and a graph hold it apart, another process may plan as much at the same
+# time, and blocks are cut unevenly. What does not fit after all is halved.
+GPU_SHARE = 0.35
 
 
 def plan_chunk_size(
@@ -28,19 +31,35 @@ def plan_chunk_size(
     if prepared.device.type != "cuda":
         size, largest = CPU_VALUES // int(np.prod(image_shape)), LARGEST_ON_CPU
     else:
-        free, _ = torch.cuda.mem_get_info(prepared.device)
         needed = _bytes_per_image(image_shape, prepared) * (1 + n_surrogates)
-        size, largest = int(GPU_SHARE * free / max(needed, 1.0)), LARGEST_ON_GPU
+        size, largest = int(GPU_SHARE * _free_bytes(prepared.device) / max(needed, 1.0)), LARGEST_ON_GPU
     most = max(STEP, min(largest, size // STEP * STEP))
     chunks = -(-n_attempts // most)
     return -(-n_attempts // chunks)
 
 
+def _free_bytes(device: torch.device) -> int:
+    """Return the memory that nobody uses: the device's free one, and what torch holds ready here."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+
+
 def _bytes_per_image(image_shape: tuple[int, ...], prepared: PreparedModel) -> float:
-    """Measure the memory that one gradient step allocates, per image."""
+    """Measure the memory that one gradient step allocates, per image.
+
+    The second step is measured: in the first one libraries allocate workspaces, which they keep.
+    """
+    _take_step(image_shape, prepared)
     device = prepared.device
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    x = torch.zeros(STEP, *image_shape, device=device).requires_grad_()
-    torch.autograd.grad(prepared.frozen(x).sum(), x)
-    return (torch.cuda.max_memory_allocated(device) - before) / STEP
+    _take_step(image_shape, prepared)
+    return float(torch.cuda.max_memory_allocated(device) - before) / STEP
+
+
+def _take_step(image_shape: tuple[int, ...], prepared: PreparedModel) -> None:
+    x = torch.zeros(STEP, *image_shape, device=prepared.device)
+    order = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+    x = x.contiguous(memory_format=order).requires_grad_()
+    with exact_attention(prepared.device):
+        torch.autograd.grad(prepared.frozen(x).sum(), x)

@@ -1,17 +1,18 @@
-"""One chunk of attempts through an attack: keyed starts, steps, stored precision, success."""
+"""Chunks of attempts through an attack: keyed starts, steps, stored precision, success."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jsdelta_db.compute.attacks.balls import BALLS, L2Ball, LinfBall, apply_delta
+from jsdelta_db.compute.attacks.balls import BALLS, apply_delta
 from jsdelta_db.compute.attacks.capture import Capture
-from jsdelta_db.compute.attacks.criteria import aimed_or_reached, has_arrived, is_success
+from jsdelta_db.compute.attacks.criteria import has_arrived, is_success
+from jsdelta_db.compute.attacks.description import Perturbed
 from jsdelta_db.compute.attacks.objectives import Objective, build_objective
 from jsdelta_db.compute.attacks.pgd import Steps, pgd
 from jsdelta_db.compute.attacks.prepare import PreparedModel
@@ -19,6 +20,7 @@ from jsdelta_db.compute.models.inference import evaluating, forward
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.records import Attempts, Samples
 from jsdelta_db.runtime import seeding
+from jsdelta_db.runtime.memory import SubBatch, release_cached_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,18 @@ class PreparedAttack:
 
     Attributes:
         surrogates: held-back models that the objectives ``bug`` and ``feature`` evaluate, too.
-        chunk_size: attempts in a batch; a shorter chunk is padded, so that all batches have one shape.
+        chunk_size: attempts in a chunk, which is a batch; a shorter one is padded: all have one shape.
+        sub_batch: attempts in a batch where memory does not suffice for whole chunks, from then on.
     """
 
     attacked: PreparedModel
     surrogates: Sequence[PreparedModel]
     config: AttackConfig
     chunk_size: int
+    sub_batch: SubBatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sub_batch", SubBatch(self.chunk_size))
 
     @property
     def capture(self) -> Capture:
@@ -46,15 +53,43 @@ class PreparedAttack:
 def perturb(
     attack: PreparedAttack, attempts: Attempts, x: Tensor, clean_logits: NDArray[np.float32]
 ) -> Samples:
+    """Attack one chunk and describe its samples, see :func:`find_perturbations`."""
+    return find_perturbations(attack, attempts, x, clean_logits).describe()
+
+
+def find_perturbations(
+    attack: PreparedAttack, attempts: Attempts, x: Tensor, clean_logits: NDArray[np.float32]
+) -> Perturbed:
     """Attack one chunk; equal inputs give equal bytes, whatever ran before or beside it.
 
     Perturbations are rounded to float16 before success is checked, so what is stored is what was checked.
+    Where memory does not suffice, the chunk is attacked in smaller batches, which may round otherwise; its
+    targets, starts and order stay.
 
     Args:
         attempts: at most ``attack.chunk_size`` of them.
         x: their clean images on the CPU, float32 ``(n, c, h, w)`` in [0, 1]; left untouched.
         clean_logits: the attacked model's logits on ``x``, ``(n, classes)``.
+
+    Raises:
+        OutOfMemoryError: the device cannot take a single image.
     """
+
+    def in_batches(size: int) -> list[_Found]:
+        return [
+            _perturb_batch(attack, attempts.pick(part), x[part], clean_logits[part])
+            for part in (slice(start, start + size) for start in range(0, len(attempts), size))
+        ]
+
+    found = attack.sub_batch.fit(in_batches, "while attacking")
+    release_cached_memory()  # a graph's memory and that of plain steps are apart: the next chunk needs both
+    delta, logits = torch.cat([each.delta for each in found]), np.concatenate([each.logits for each in found])
+    return Perturbed(attempts, x.numpy(), delta.numpy(), clean_logits, logits, attack.sub_batch.if_halved)
+
+
+def _perturb_batch(
+    attack: PreparedAttack, attempts: Attempts, x: Tensor, clean_logits: NDArray[np.float32]
+) -> "_Found":
     config = attack.config
     batch = _Batch.of(attack, attempts, x)
     ball = BALLS[config.norm](batch.x, config.eps)
@@ -70,7 +105,7 @@ def perturb(
         another = _check_restart(attack, batch, ball.stored(x_adv), clean_logits)
         found = another if found is None else found.improved_by(another)
     assert found is not None
-    return describe_samples(attempts, x, found.delta, clean_logits, found.logits)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +120,7 @@ class _Batch:
     @classmethod
     def of(cls, attack: PreparedAttack, attempts: Attempts, x: Tensor) -> "_Batch":
         labels = (torch.from_numpy(part) for part in (attempts.source_label, attempts.requested_target))
-        size, device = attack.chunk_size, attack.attacked.device
+        size, device = attack.sub_batch.size, attack.attacked.device
         return cls(attempts, _place(x, size, device), *(_place(part, size, device) for part in labels))
 
     def place(self, part: Tensor) -> Tensor:
@@ -145,36 +180,6 @@ def _check_restart(
     return _Found(delta[:n].cpu().contiguous(), logits, success, loss)
 
 
-def describe_samples(
-    attempts: Attempts,
-    x: Tensor,
-    delta: Tensor,
-    clean_logits: NDArray[np.float32],
-    logits: NDArray[np.float32],
-) -> Samples:
-    """Measure samples as they are stored.
-
-    Args:
-        x: clean images ``(n, …)``, on the CPU.
-        delta: at stored precision, on the CPU.
-        clean_logits, logits: the attacked model's on x and on ``apply_delta(x, delta)``, ``(n, classes)``.
-    """
-    change = apply_delta(x, delta).double() - x.double()
-    target_label = aimed_or_reached(logits, attempts.source_label, attempts.requested_target)
-    return Samples(
-        attempts=attempts,
-        target_label=target_label,
-        success=is_success(clean_logits, logits, attempts.source_label, attempts.requested_target),
-        confidence=_probability(logits, target_label),
-        linf=LinfBall.size(change).numpy(),
-        l2=L2Ball.size(change).numpy(),
-        x=x.numpy(),
-        delta=delta.numpy(),
-        clean_logits=clean_logits,
-        logits=logits,
-    )
-
-
 def start_noise(attempts: Attempts, shape: tuple[int, ...], config: AttackConfig, restart: int = 0) -> Tensor:
     """Draw each attempt's start in the unit ball, keyed by (seed, image, target, restart) alone."""
     if not config.random_start:
@@ -193,8 +198,3 @@ def _place(part: Tensor, size: int, device: torch.device) -> Tensor:
     padded = torch.cat([part, part[:1].expand(missing, *part.shape[1:])]) if missing else part
     order = torch.channels_last if padded.dim() == 4 else torch.contiguous_format
     return padded.to(device).contiguous(memory_format=order)
-
-
-def _probability(logits: NDArray[np.float32], label: NDArray[np.int64]) -> NDArray[np.float64]:
-    probs = torch.from_numpy(logits).double().softmax(1).numpy()
-    return np.asarray(probs[np.arange(len(label)), label])

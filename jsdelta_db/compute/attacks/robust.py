@@ -9,11 +9,9 @@ from jsdelta_db.compute.attacks.prepare import prepare
 from jsdelta_db.compute.attacks.targets import choose_images
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models.equivalence import probe_images
-from jsdelta_db.compute.models.inference import forward
+from jsdelta_db.compute.models.inference import batch_size, predict
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.records import UNTARGETED, Attempts
-
-BATCH_SIZE = 256
 
 
 def robust_accuracy(
@@ -30,17 +28,20 @@ def robust_accuracy(
         model: on the device.
         dtype: of the arithmetic inside the attacked copy, where that computes what the model does.
     """
-    rows = choose_images(split, config.images)
-    prepared = prepare(model, probe_images(split, device), dtype)
+    rows, chosen = choose_images(split, config.images), split
+    if len(rows) < len(split):
+        chosen = Split(split.images[rows], split.labels[rows], split.index[rows])
+    clean_logits, labels = predict(model, chosen, device), chosen.labels.numpy()
+    right = np.flatnonzero(clean_logits.argmax(1) == labels)
+    if not len(right):
+        return 0.0, len(rows)
+    attempts = Attempts(chosen.index[right], labels[right], np.full(len(right), UNTARGETED))
+    batches = -(-len(right) // batch_size(device))
+    size = -(-len(right) // batches)  # shared out evenly: padding is work, too
+    attack = PreparedAttack(prepare(model, probe_images(split, device), dtype), (), config, size)
     robust = 0
-    for start in range(0, len(rows), BATCH_SIZE):
-        part = rows[start : start + BATCH_SIZE]
-        x, labels = split.batch(part), split.labels.numpy()[part]
-        clean_logits = forward(model, x.to(device))
-        right = np.flatnonzero(clean_logits.argmax(1) == labels)
-        if len(right):
-            attempts = Attempts(split.index[part][right], labels[right], np.full(len(right), UNTARGETED))
-            attack = PreparedAttack(prepared, (), config, len(right))
-            samples = perturb(attack, attempts, x[torch.from_numpy(right)], clean_logits[right])
-            robust += len(right) - int(samples.success.sum())
+    for position in range(batches):
+        part = right[position * size : (position + 1) * size]
+        samples = perturb(attack, attempts.chunk(position, size), chosen.batch(part), clean_logits[part])
+        robust += len(part) - int(samples.success.sum())
     return robust / len(rows), len(rows)

@@ -1,14 +1,17 @@
 """Stability: the share of noise draws around an adversarial sample under which its label stays."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jsdelta_db.compute.attacks.balls import BALLS, apply_delta
-from jsdelta_db.compute.models.inference import forward
+from jsdelta_db.compute.models.inference import predict_images
 from jsdelta_db.records import Attempts, Samples
 from jsdelta_db.runtime import seeding
+from jsdelta_db.runtime.memory import SubBatch
 
 DRAWS = 8
 AMPLITUDE = 0.5  # of ε
@@ -34,9 +37,10 @@ def measure_stability(
         seed: the attack's.
     """
     x_adv = apply_delta(torch.from_numpy(samples.x), torch.from_numpy(samples.delta))
-    stable = np.zeros(len(samples.attempts))
+    stable, batch = np.zeros(len(x_adv)), SubBatch(len(x_adv))
     for draw in range(DRAWS):
         signs = sign_noise(samples.attempts, tuple(x_adv.shape[1:]), "stability", seed, draw)
         noisy = (x_adv + BALLS[norm].spread(signs, AMPLITUDE * eps)).clamp_(0.0, 1.0)
-        stable += forward(model, noisy.to(device)).argmax(1) == samples.target_label
+        logits = batch.fit(partial(predict_images, [model], noisy, device), "while measuring stability")[0]
+        stable += logits.argmax(1) == samples.target_label
     return stable / DRAWS

@@ -70,8 +70,11 @@ class Dataset:
 
 
 def as_unit_range(images: Tensor) -> Tensor:
-    """Return stored images as float32 in [0, 1]."""
-    return images.to(torch.float32).div_(255.0) if images.dtype == torch.uint8 else images.to(torch.float32)
+    """Return stored images as float32 in [0, 1], the same values on every device."""
+    if images.dtype != torch.uint8:
+        return images.to(torch.float32)
+    # CUDA multiplies by the reciprocal of a plain number, which rounds otherwise; by a tensor it divides.
+    return images.to(torch.float32).div_(torch.full((), 255.0, device=images.device))
 
 
 def stratified_split(

@@ -1,6 +1,6 @@
-"""Inference: forward passes in eval mode, in float32 and in batches of one size."""
+"""Inference: forward passes in eval mode, in float32, in as large batches as the device takes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,9 +9,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jsdelta_db.compute.data import Split
+from jsdelta_db.compute.data.dataset import as_unit_range
 from jsdelta_db.errors import ModelOutputError
+from jsdelta_db.runtime.memory import SubBatch
 
+# On a CPU the stored logits are compared byte for byte, and another batch rounds otherwise: never change it.
 BATCH_SIZE = 256
+BATCH_SIZE_ON_GPU = 2048  # fewer leave a GPU waiting for the host
+
+
+def batch_size(device: torch.device) -> int:
+    """Return how many images a device is given at once."""
+    return BATCH_SIZE_ON_GPU if device.type == "cuda" else BATCH_SIZE
 
 
 @contextmanager
@@ -30,17 +39,43 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def predict(model: nn.Module, split: Split, device: torch.device) -> NDArray[np.float32]:
     """Return a model's logits on every image of a split, float32 ``(n, classes)``.
 
-    Its mode stays as it is.
+    Its mode stays as it is. Images travel as they are stored, and the host waits once, for the logits.
+
+    Raises:
+        ModelOutputError: some logit is not finite.
+        OutOfMemoryError: the device cannot take a single image.
+    """
+
+    def in_batches(size: int) -> NDArray[np.float32]:
+        parts = [
+            model(as_unit_range(split.images[start : start + size].to(device, non_blocking=True))).float()
+            for start in range(0, len(split), size)
+        ]
+        return _finite(torch.cat(parts))
+
+    with evaluating(model):
+        return SubBatch(batch_size(device)).fit(in_batches, "while predicting")
+
+
+@torch.no_grad()
+def predict_images(
+    models: Sequence[nn.Module], images: Tensor, device: torch.device, size: int | None = None
+) -> NDArray[np.float32]:
+    """Return models' logits on images, float32 ``(models, n, classes)``; their modes stay as they are.
+
+    Args:
+        models: at least one, on the device.
+        images: float32 ``(n, c, h, w)`` in [0, 1]; each goes to the device once.
+        size: at most so many at once; None for all of them.
 
     Raises:
         ModelOutputError: some logit is not finite.
     """
-    return np.concatenate(
-        [
-            forward(model, split.batch(slice(start, start + BATCH_SIZE)).to(device))
-            for start in range(0, len(split), BATCH_SIZE)
-        ]
-    )
+    parts = []
+    for part in torch.split(images, size or len(images)):
+        shown = part.to(device, non_blocking=True)
+        parts.append(np.stack([forward(model, shown) for model in models]))
+    return np.concatenate(parts, axis=1)
 
 
 @torch.no_grad()
@@ -53,7 +88,11 @@ def forward(model: nn.Module, images: Tensor) -> NDArray[np.float32]:
         ModelOutputError: some logit is not finite.
     """
     with evaluating(model):
-        logits = model(images).float()
-    if not torch.isfinite(logits).all():
+        return _finite(model(images).float())
+
+
+def _finite(logits: Tensor) -> NDArray[np.float32]:
+    found = np.asarray(logits.cpu().numpy())
+    if not np.isfinite(found).all():
         raise ModelOutputError("the model returns values that are not finite; check its weights")
-    return np.asarray(logits.cpu().numpy())
+    return found

@@ -22,13 +22,14 @@ from jsdelta_db.compute.attacks import (
 from jsdelta_db.compute.attacks.stability import sign_noise
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.metrics import combine_baselines, score
-from jsdelta_db.compute.models.inference import forward
+from jsdelta_db.compute.models.inference import predict_images
 from jsdelta_db.config import controls as names
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.evaluation import DEFAULT_BETA
 from jsdelta_db.pipeline.evaluation.plan import Plan, find_baselines
 from jsdelta_db.records import FILE_SPLIT, Attempts, Baselines, Control, Samples, Scores, label_pair
 from jsdelta_db.runtime import seeding
+from jsdelta_db.runtime.memory import SubBatch
 from jsdelta_db.store.controls import list_controls, write_controls
 from jsdelta_db.workbench.models import LoadedModel
 
@@ -233,7 +234,7 @@ def _pick_samples(plan: Plan) -> Samples:
     seed = plan.attack.seed
     found: Samples | None = None
     for position in seeding.order(np.array(plan.chunks, dtype=np.int64), "controls", seed):
-        part = plan.stored_chunk(int(position))
+        part = plan.stored_chunk(int(position)).samples
         found = part if found is None else found.joined(part)
         if len(found.attempts) >= MOST_ATTEMPTS:
             break
@@ -282,8 +283,10 @@ def _shift(x: Tensor) -> Tensor:
 
 
 def _predict(model: LoadedModel, images: Tensor) -> NDArray[np.float32]:
-    ordered = images.to(model.device).contiguous(memory_format=torch.channels_last)
-    return forward(model.network, ordered)
+    ordered = images.contiguous(memory_format=torch.channels_last)
+    return SubBatch(len(ordered)).fit(
+        lambda size: predict_images([model.network], ordered, model.device, size)[0], "while running controls"
+    )
 
 
 def _median(values: NDArray[np.float64]) -> float | None:

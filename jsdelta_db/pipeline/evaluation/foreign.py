@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jsdelta_db.compute.attacks import apply_delta, describe_samples
-from jsdelta_db.compute.models.inference import BATCH_SIZE, forward
+from jsdelta_db.compute.models.inference import BATCH_SIZE, predict_images
 from jsdelta_db.config.eps import SMALLEST, largest_eps
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.config.hashing import config_hash
@@ -23,6 +23,7 @@ from jsdelta_db.pipeline.evaluation.plan import (
 from jsdelta_db.pipeline.evaluation.roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.sources import GivenSamples
 from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Samples
+from jsdelta_db.runtime.memory import SubBatch
 from jsdelta_db.samples.foreign_file import ForeignSamples
 from jsdelta_db.store import runs
 from jsdelta_db.store.image_keys import pack_keys
@@ -112,8 +113,9 @@ def _new_attack(roles: OpenRoles, samples: ForeignSamples, described: Samples) -
 
 
 def _predict(model: LoadedModel, images: Tensor) -> NDArray[np.float32]:
-    parts = [forward(model.network, part.to(model.device)) for part in torch.split(images, BATCH_SIZE)]
-    return np.concatenate(parts)
+    return SubBatch(BATCH_SIZE).fit(
+        lambda size: predict_images([model.network], images, model.device, size)[0], "while checking samples"
+    )
 
 
 def _whole_levels(size: float, norm: str) -> float:

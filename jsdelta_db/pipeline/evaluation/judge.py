@@ -1,41 +1,76 @@
 """Judgements: the evaluators' logits on one chunk of samples, and the scores they give."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from jsdelta_db.compute.attacks import apply_delta
 from jsdelta_db.compute.metrics import score
-from jsdelta_db.compute.models.inference import forward
+from jsdelta_db.compute.models.inference import predict_images
 from jsdelta_db.pipeline.evaluation.plan import Plan
+from jsdelta_db.pipeline.evaluation.sources import MadeChunk
 from jsdelta_db.records import FILE_SPLIT, Baselines, Samples
 from jsdelta_db.samples.chunks import JudgedChunk, load_known_logits
 
 
-def judge(plan: Plan, samples: Samples, position: int, baselines: Baselines) -> JudgedChunk:
-    """Compare the evaluators' outputs on each clean image and its adversarial one, in float32.
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The evaluators' logits on one chunk, float32 ``(evaluators, n, classes)``.
+
+    Attributes:
+        clean, adversarial: on x and on x_adv.
+        sub_batch: attempts that they were shown at a time; None for all of them.
+    """
+
+    clean: NDArray[np.float32]
+    adversarial: NDArray[np.float32]
+    sub_batch: int | None
+
+
+def ask_evaluators(plan: Plan, chunk: MadeChunk, position: int) -> Answers:
+    """Show the evaluators each clean image and its adversarial one, in float32.
 
     Evaluators that have seen a chunk are never asked again: their logits are read from the score files of
     other evaluations of the same attack. That is all that ``--temperature fit`` needs.
 
     Args:
         position: of the chunk.
+
+    Raises:
+        OutOfMemoryError: the device cannot take a single image.
     """
     roles, split = plan.roles, plan.attack.split
     known = load_known_logits(roles.bench, plan.attack, position)
-    x = torch.from_numpy(samples.x)
-    x_adv = apply_delta(x, torch.from_numpy(samples.delta)).contiguous(memory_format=torch.channels_last)
-    adversarial, clean = [], []
-    for member in roles.evaluators:
-        stored = known.get(member.row.id, {})
-        logits = stored.get("logits")
-        adversarial.append(forward(member.network, x_adv.to(member.device)) if logits is None else logits)
-        if split == FILE_SPLIT:
-            logits = stored.get("clean_logits")
-            clean.append(forward(member.network, x.to(member.device)) if logits is None else logits)
-        else:
-            clean.append(
-                member.logits(split)[roles.dataset.splits[split].rows_of(samples.attempts.sample_index)]
-            )
-    clean_logits = np.stack(clean)
-    scores = score(samples, clean_logits, np.stack(adversarial), baselines, plan.temperatures)
-    return JudgedChunk(scores, clean_logits)
+    stored = [known.get(member.row.id, {}) for member in roles.evaluators]
+    x = torch.from_numpy(chunk.x)
+    x_adv = apply_delta(x, torch.from_numpy(chunk.delta)).contiguous(memory_format=torch.channels_last)
+    adversarial = _ask(plan, x_adv, [each.get("logits") for each in stored])
+    if split == FILE_SPLIT:
+        clean = _ask(plan, x, [each.get("clean_logits") for each in stored])
+    else:
+        rows = roles.dataset.splits[split].rows_of(chunk.attempts.sample_index)
+        clean = np.stack([member.logits(split)[rows] for member in roles.evaluators])
+    return Answers(clean, adversarial, plan.sub_batch.if_halved)
+
+
+def judge(plan: Plan, samples: Samples, answers: Answers, baselines: Baselines) -> JudgedChunk:
+    """Compare the evaluators' logits on each clean image and its adversarial one; needs no device."""
+    scores = score(samples, answers.clean, answers.adversarial, baselines, plan.temperatures)
+    return JudgedChunk(scores, answers.clean, answers.sub_batch)
+
+
+def _ask(plan: Plan, images: Tensor, stored: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+    """Return each evaluator's logits, as they are stored or, where they are not, of its network."""
+    evaluators = plan.roles.evaluators
+    networks = [member.network for member, logits in zip(evaluators, stored, strict=True) if logits is None]
+    if not networks:
+        return np.stack([logits for logits in stored if logits is not None])
+    device = evaluators[0].device
+    asked = iter(
+        plan.sub_batch.fit(lambda size: predict_images(networks, images, device, size), "while judging")
+    )
+    return np.stack([next(asked) if logits is None else logits for logits in stored])

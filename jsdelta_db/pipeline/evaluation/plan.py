@@ -1,7 +1,7 @@
 """Plans: an attack, an evaluation of it and their chunks as rows, found or made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.errors import NothingToDoError
 from jsdelta_db.pipeline.evaluation.roles import OpenRoles
-from jsdelta_db.pipeline.evaluation.sources import AttackedSamples, SampleSource, StoredSamples
-from jsdelta_db.records import UNTARGETED, Attempts, Baselines, LabelPair, Samples, label_pair
+from jsdelta_db.pipeline.evaluation.sources import AttackedSamples, MadeChunk, SampleSource, StoredSamples
+from jsdelta_db.records import UNTARGETED, Attempts, Baselines, LabelPair, label_pair
+from jsdelta_db.runtime.memory import SubBatch
 from jsdelta_db.runtime.version import installed_version
 from jsdelta_db.store import runs
 from jsdelta_db.store.clock import read_clock
@@ -44,6 +45,7 @@ class Plan:
         temperatures: one an evaluator.
         pairs: label pairs that the samples may have.
         source: of chunks that are not stored yet.
+        sub_batch: attempts that evaluators are shown at a time.
     """
 
     roles: OpenRoles
@@ -52,6 +54,10 @@ class Plan:
     temperatures: Sequence[float]
     pairs: frozenset[LabelPair]
     source: SampleSource
+    sub_batch: SubBatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sub_batch", SubBatch(self.attack.chunk_size))
 
     @property
     def is_finished(self) -> bool:
@@ -79,16 +85,18 @@ class Plan:
             kind = f"scores of {kind}"
         return f"{kind} on {self.roles.attacked.title}, ε = {format_eps(attack.eps, attack.norm)}"
 
-    def stored_chunk(self, position: int) -> Samples:
+    def stored_chunk(self, position: int) -> MadeChunk:
         """Return a chunk that was attacked before; without its perturbations it is made once more.
 
         Raises:
             CheckpointError: its file is missing or altered.
         """
-        if not self.attack.keeps_samples:
-            return self.source.chunk(position)
         roles = self.roles
-        return StoredSamples(roles.bench, self.attack, roles.dataset, roles.attacked).chunk(position)
+        if self.attack.keeps_samples:
+            return StoredSamples(roles.bench, self.attack, roles.dataset, roles.attacked).chunk(position)
+        with roles.bench.store.read_session() as session:
+            stored = session.get_one(AttackChunk, (self.attack.id, position))
+        return self.source.chunk(position, stored.sub_batch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,14 @@
 """Sources of samples: chunk by chunk, made by an attack, given as arrays, or read from files."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
 
-from jsdelta_db.compute.attacks import PreparedAttack, perturb
+import numpy as np
+from numpy.typing import NDArray
+
+from jsdelta_db.compute.attacks import PreparedAttack, find_perturbations
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.records import Attempts, Samples
@@ -14,14 +18,44 @@ from jsdelta_db.workbench.models import LoadedModel
 from jsdelta_db.workbench.workbench import Workbench
 
 
+@dataclass(frozen=True)
+class MadeChunk:
+    """One chunk: what its evaluators are shown, and its samples, which are described when they are needed.
+
+    Attributes:
+        describe: returns the samples; works in main memory alone.
+        sub_batch: attempts that were attacked at a time; None for all of them.
+    """
+
+    attempts: Attempts
+    x: NDArray[np.float32]
+    delta: NDArray[np.floating[Any]]
+    describe: Callable[[], Samples]
+    sub_batch: int | None = None
+
+    @classmethod
+    def of(cls, samples: Samples) -> "MadeChunk":
+        """Return a chunk that is described already."""
+        return cls(samples.attempts, samples.x, samples.delta, lambda: samples)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The samples, described once."""
+        return self.describe()
+
+
 class SampleSource(Protocol):
     """Samples of one attack, by chunk."""
 
-    def chunk(self, position: int) -> Samples:
-        """Return the samples of a chunk, the same each time."""
+    def chunk(self, position: int, sub_batch: int | None = None) -> MadeChunk:
+        """Return a chunk, the same each time.
+
+        Args:
+            sub_batch: attempts to attack at a time, where it is not made for the first time.
+        """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AttackedSamples:
     """Samples that an attack makes when they are asked for."""
 
@@ -32,16 +66,23 @@ class AttackedSamples:
     attacked: LoadedModel
     surrogates: Sequence[LoadedModel]
 
-    def chunk(self, position: int) -> Samples:
-        """Attack the images of a chunk."""
+    @cached_property
+    def _prepared(self) -> PreparedAttack:
+        """The parts that chunks share, also what of a batch has fitted into memory."""
         models = (self.attacked, *self.surrogates)
         as_planned = self.attack.dtype, self.attack.prepared_as
         attacked, *surrogates = (each.prepared(*as_planned) for each in models)
+        return PreparedAttack(attacked, surrogates, self.config, self.attack.chunk_size)
+
+    def chunk(self, position: int, sub_batch: int | None = None) -> MadeChunk:
+        """Attack the images of a chunk."""
         attempts = self.attempts.chunk(position, self.attack.chunk_size)
         split = self.dataset.splits[self.config.split]
         rows = split.rows_of(attempts.sample_index)
-        prepared = PreparedAttack(attacked, surrogates, self.config, self.attack.chunk_size)
-        return perturb(prepared, attempts, split.batch(rows), self.attacked.logits(self.config.split)[rows])
+        x, clean_logits = split.batch(rows), self.attacked.logits(self.config.split)[rows]
+        prepared = self._prepared if sub_batch is None else replace(self._prepared, chunk_size=sub_batch)
+        found = find_perturbations(prepared, attempts, x, clean_logits)
+        return MadeChunk(attempts, found.x, found.delta, found.describe, found.sub_batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +92,11 @@ class GivenSamples:
     attack: Attack
     samples: Samples
 
-    def chunk(self, position: int) -> Samples:
+    def chunk(self, position: int, sub_batch: int | None = None) -> MadeChunk:
         """Return the rows of a chunk."""
+        del sub_batch
         size = self.attack.chunk_size
-        return self.samples.pick(slice(position * size, (position + 1) * size))
+        return MadeChunk.of(self.samples.pick(slice(position * size, (position + 1) * size)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +108,12 @@ class StoredSamples:
     dataset: Dataset
     attacked: LoadedModel
 
-    def chunk(self, position: int) -> Samples:
+    def chunk(self, position: int, sub_batch: int | None = None) -> MadeChunk:
         """Load a chunk.
 
         Raises:
             CheckpointError: its file is missing or altered.
             UsageError: the perturbations were not stored.
         """
-        return load_samples(self.bench, self.attack, position, self.dataset, self.attacked)
+        del sub_batch
+        return MadeChunk.of(load_samples(self.bench, self.attack, position, self.dataset, self.attacked))

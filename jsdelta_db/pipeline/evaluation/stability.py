@@ -22,7 +22,7 @@ def add_stability(plan: Plan) -> None:
     source = StoredSamples(roles.bench, attack, roles.dataset, roles.attacked)
     with roles.bench.progress.task(f"stability, {plan.title}", attack.n_attempts) as advance:
         for position in plan.chunks:
-            samples = source.chunk(position)
+            samples = source.chunk(position).samples
             if samples.success.any():
                 _measure(plan, samples)
             advance(len(samples.attempts))

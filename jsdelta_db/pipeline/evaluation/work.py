@@ -7,7 +7,7 @@ from jsdelta_db.compute.metrics.agreement import measure_agreement
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.evaluation.controls import run_controls
-from jsdelta_db.pipeline.evaluation.judge import judge
+from jsdelta_db.pipeline.evaluation.judge import ask_evaluators, judge
 from jsdelta_db.pipeline.evaluation.judges import judge_following
 from jsdelta_db.pipeline.evaluation.mlflow_run import note_run, open_run
 from jsdelta_db.pipeline.evaluation.plan import Plan, find_baselines
@@ -16,7 +16,8 @@ from jsdelta_db.plots.files import draw_bytes
 from jsdelta_db.plots.histogram import draw_histogram
 from jsdelta_db.queries.bugs import js_delta_by_eps, query_bugs, summary_metrics
 from jsdelta_db.queries.selection import Selection
-from jsdelta_db.records import Baselines, Samples
+from jsdelta_db.records import Baselines
+from jsdelta_db.runtime.background import Background, in_background
 from jsdelta_db.runtime.files import write_atomically
 from jsdelta_db.samples.chunks import save_samples, save_scores
 from jsdelta_db.store import runs
@@ -123,15 +124,15 @@ def finish(plan: Plan, baselines: Baselines, run: RunLog) -> bool:
         write_evaluation_baselines(session, evaluation_id=plan.evaluation.id, baselines=baselines)
         write_controls(session, evaluation_id=plan.evaluation.id, controls=agreement.as_controls())
     wait = Wait(bench.progress, f"{plan.title}: the last chunks are with")
-    with bench.progress.task(plan.title, plan.attack.n_attempts) as advance:
+    beside = in_background("jsdelta-storing", is_on=stores_beside(roles.attacked.device.type))
+    with bench.progress.task(plan.title, plan.attack.n_attempts) as advance, beside as storing:
         while (work := _claim(plan)) is not None:
+            # What another process seems to have may be our own, about to be stored.
             if isinstance(work, str):
-                wait.once(work)
+                if not storing.wait():
+                    wait.once(work)
                 continue
-            samples = _get_samples(plan, work, run)
-            judged = judge(plan, samples, work.position, baselines)
-            save_scores(bench, plan.attack, plan.evaluation, work.position, judged, run)
-            advance(len(samples.attempts))
+            advance(_work_on_chunk(plan, work, baselines, run, storing))
     with bench.store.transaction() as session:
         return runs.finish_evaluation(session, plan.attack, plan.evaluation)
 
@@ -141,13 +142,35 @@ def _claim(plan: Plan) -> runs.ChunkWork | str | None:
         return runs.claim_chunk(session, plan.attack, plan.evaluation)
 
 
-def _get_samples(plan: Plan, work: runs.ChunkWork, run: RunLog) -> Samples:
-    """Return a chunk's samples; new ones are stored."""
-    if not work.to_attack:
-        return plan.stored_chunk(work.position)
-    samples = plan.source.chunk(work.position)
-    save_samples(plan.roles.bench, plan.attack, work.position, samples, run)
-    return samples
+def stores_beside(device_type: str) -> bool:
+    """Return whether a chunk is stored while the next is attacked: where that leaves the processor idle."""
+    return device_type == "cuda"
+
+
+def _work_on_chunk(
+    plan: Plan, work: runs.ChunkWork, baselines: Baselines, run: RunLog, storing: Background
+) -> int:
+    """Attack and judge a chunk on the device; what follows in main memory and on disk is handed over.
+
+    One chunk at a time is on its way to the store, and its samples do not wait for its scores: what a kill
+    loses is what it would lose without a thread.
+
+    Returns:
+        Number of attempts.
+    """
+    bench, attack, position = plan.roles.bench, plan.attack, work.position
+    chunk = plan.source.chunk(position) if work.to_attack else plan.stored_chunk(position)
+    storing.wait()
+    if work.to_attack:
+        storing.call(lambda: save_samples(bench, attack, position, chunk.samples, run, chunk.sub_batch))
+    answers = ask_evaluators(plan, chunk, position)
+
+    def store_scores() -> None:
+        judged = judge(plan, chunk.samples, answers, baselines)
+        save_scores(bench, attack, plan.evaluation, position, judged, run)
+
+    storing.call(store_scores)
+    return len(chunk.attempts)
 
 
 def _log_metrics(bench: Workbench, run: RunLog, plans: Sequence[Plan]) -> None:

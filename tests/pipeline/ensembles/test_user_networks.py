@@ -93,7 +93,7 @@ def test_a_resumed_attack_runs_on_what_its_row_says(tiny_copy, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, open_workbench(tiny_copy) as bench:
-        patch.setattr(sources, "perturb", interrupt)
+        patch.setattr(sources, "find_perturbations", interrupt)
         with pytest.raises(KeyboardInterrupt):
             attack_and_score(bench, tiny_attacks(5))
     assert _ask(tiny_copy, "SELECT prepared_as FROM attack WHERE id = 3") == [("folded",)]

@@ -12,15 +12,15 @@ from torch import nn
 from gpu_checks.captures import counting_replays, not_captured
 from gpu_checks.findings import Case, Finding, skipped
 from gpu_checks.networks import Branching, Limited, Synchronizing
-from gpu_checks.subjects import attack_on, chunk_of, digits, network, networks, prepared, small_digits
-from jsdelta_db.compute.attacks import PreparedModel, perturb, prepare
+from gpu_checks.subjects import Chunk, attack_on, chunk_of, digits, network, networks, prepared, small_digits
+from jsdelta_db.compute.attacks import Perturbed, PreparedModel, find_perturbations, perturb, prepare
 from jsdelta_db.compute.models import predict
 from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.errors import JsdeltaError
 from jsdelta_db.records import Samples
 
 IMAGES, STEPS = 32, 20
-ROOM = 12  # images that a made-up card has room for: 32 are halved twice
+ROOM, FITTING = 12, 8  # images that a made-up card has room for: 32 are halved twice
 MIB = 2**20
 
 
@@ -71,43 +71,53 @@ def _attacked(copy_of: PreparedModel, model: nn.Module, device: torch.device) ->
 
 
 def _limited(device: torch.device) -> list[Finding]:
-    """Attack where 12 images fit and 32 were planned: as in chunks that fit, attempt by attempt."""
+    """Attack 32 images where 12 fit: the same bytes as of an attack that was planned in batches of 8."""
     arch = networks(device)[0]
-    model = network(arch, device)
-    frozen = prepared(arch, device, torch.float32).frozen
+    model, frozen = network(arch, device), prepared(arch, device, torch.float32).frozen
     limited = Limited(frozen, ROOM)
-    samples = _chunk_with(PreparedModel(model, limited, device), model, device)
-    usual = _chunk_with(PreparedModel(model, frozen, device), model, device)
-    close = float(np.abs(samples.logits - usual.logits).max())
+    chunk = chunk_of(model, digits(device.type), IMAGES, device)
+    halved = _perturbed(PreparedModel(model, limited, device), chunk, IMAGES)
+    parts = [slice(start, start + FITTING) for start in range(0, IMAGES, FITTING)]
+    planned = [
+        _perturbed(
+            PreparedModel(model, frozen, device),
+            Chunk(chunk.attempts.pick(part), chunk.x[part], chunk.clean_logits[part]), FITTING,
+        )
+        for part in parts
+    ]  # fmt: skip
+    equal = all(
+        np.array_equal(getattr(halved, name), np.concatenate([getattr(each, name) for each in planned]))
+        for name in ("delta", "logits")
+    )
+    refused, too_many = sorted(set(limited.refused)), [2 * FITTING, IMAGES]
     return [
-        Finding("batches refused, made up", limited.refused, len(limited.refused) > 0, "some"),
-        Finding("attempts after halving", len(samples.attempts), _same_attempts(samples, usual), "as asked"),
-        Finding("largest change of a logit by halving", close, note="another batch size rounds otherwise"),
+        Finding(
+            "batches refused, made up",
+            refused,
+            refused == [2 * FITTING, IMAGES],
+            f"[{2 * FITTING}, {IMAGES}]",
+        ),
+        Finding("recorded batch", halved.sub_batch, halved.sub_batch == FITTING, str(FITTING)),
+        Finding("halved batches", equal, equal, "the bytes of batches planned so"),
     ]
 
 
-def _chunk_with(copy_of: PreparedModel, model: nn.Module, device: torch.device) -> Samples:
-    chunk = chunk_of(model, digits(device.type), IMAGES, device)
-    attack = attack_on(copy_of, IMAGES, steps=3, dtype=torch.float32)
-    return perturb(attack, chunk.attempts, chunk.x, chunk.clean_logits)
-
-
-def _same_attempts(one: Samples, other: Samples) -> bool:
-    names = ("sample_index", "source_label", "requested_target")
-    return all(np.array_equal(getattr(one.attempts, name), getattr(other.attempts, name)) for name in names)
+def _perturbed(copy_of: PreparedModel, chunk: Chunk, size: int) -> Perturbed:
+    attack = attack_on(copy_of, size, steps=3, dtype=torch.float32)
+    return find_perturbations(attack, chunk.attempts, chunk.x, chunk.clean_logits)
 
 
 def _full_card(device: torch.device) -> list[Finding]:
     """Attack with a chunk that was planned for a larger card."""
     arch, planned = "resnet18", 2048
-    model, copy_of = network(arch, device), prepared(arch, device, torch.float32)
     # Labels and clean logits first: these come from what a store knows.
-    chunk = chunk_of(model, digits(device.type), planned, device)
-    attack = attack_on(copy_of, planned, steps=6, dtype=torch.float32)
+    chunk = chunk_of(network(arch, device), digits(device.type), planned, device)
+    attack = attack_on(prepared(arch, device, torch.float32), planned, steps=STEPS, dtype=torch.float32)
     with _room(device, 1024 * MIB):
-        samples = perturb(attack, chunk.attempts, chunk.x, chunk.clean_logits)
-    made = len(samples.attempts)
-    return [Finding("attempts on a full card", made, made == planned, str(planned))]
+        made = find_perturbations(attack, chunk.attempts, chunk.x, chunk.clean_logits)
+    value = {"attempts": len(made.delta), "in batches of": made.sub_batch}
+    good = len(made.delta) == planned and made.sub_batch is not None
+    return [Finding("a chunk on a full card", value, good, f"{planned}, in smaller batches")]
 
 
 def _full_card_predicts(device: torch.device) -> list[Finding]:

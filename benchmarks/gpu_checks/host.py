@@ -4,7 +4,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +14,11 @@ from torch import Tensor
 
 from gpu_checks.findings import Case, Finding
 from gpu_checks.subjects import attack_on, chunk_of, digits, dtypes, network, networks, prepared
-from jsdelta_db.compute.attacks import describe_samples, perturb
+from jsdelta_db.compute.attacks import Perturbed, describe_samples, find_perturbations
 from jsdelta_db.compute.attacks.perturb import start_noise
 from jsdelta_db.config.attack import AttackConfig
-from jsdelta_db.records import Attempts, Samples
+from jsdelta_db.records import Attempts
+from jsdelta_db.runtime.background import in_background
 from jsdelta_db.samples.chunk_files import write_chunk_file
 
 SHAPE = (3, 32, 32)
@@ -88,28 +88,29 @@ def _overlap(device: torch.device) -> list[Finding]:
     )
     chunks = [chunk_of(model, digits(device.type), size, device, first=k * size) for k in range(CHUNKS)]
 
-    def perturbed(position: int) -> Samples:
+    def find(position: int) -> Perturbed:
         chunk = chunks[position]
-        return perturb(attack, chunk.attempts, chunk.x, chunk.clean_logits)
+        return find_perturbations(attack, chunk.attempts, chunk.x, chunk.clean_logits)
 
-    with tempfile.TemporaryDirectory() as text, ThreadPoolExecutor(1) as thread:
+    with tempfile.TemporaryDirectory() as text:
 
-        def store(position: int, samples: Samples) -> None:
-            path = Path(text) / f"chunk-{position}.npz"
-            write_chunk_file(path, {"delta": samples.delta, "logits": samples.logits}, compressed=True)
+        def store(position: int, found: Perturbed) -> None:
+            samples = found.describe()
+            arrays = {"delta": samples.delta, "logits": samples.logits}
+            write_chunk_file(Path(text) / f"chunk-{position}.npz", arrays, compressed=True)
 
-        def in_order() -> None:
-            for position in range(CHUNKS):
-                store(position, perturbed(position))
+        def attack_all(*, beside: bool) -> None:
+            with in_background("storing", is_on=beside) as background:
+                for position in range(CHUNKS):
+                    background.wait()  # one chunk at a time is on its way, as in the program
+                    background.call(partial(store, position, find(position)))
 
-        def overlapped() -> None:
-            waiting = [thread.submit(store, position, perturbed(position)) for position in range(CHUNKS)]
-            for each in waiting:
-                each.result()
-
-        perturbed(0)
-        ways = {"attack alone": lambda: [perturbed(k) for k in range(CHUNKS)], "stored in order": in_order,
-                "stored beside the next": overlapped}  # fmt: skip
+        find(0)
+        ways: dict[str, Callable[[], object]] = {
+            "attack alone": lambda: [find(position) for position in range(CHUNKS)],
+            "stored in order": lambda: attack_all(beside=False),
+            "stored beside the next": lambda: attack_all(beside=True),
+        }
         return [
             Finding(f"{arch}, {name}, seconds of 1,000 attempts",
                     round(seconds_of(run, device) * 1000 / (CHUNKS * size), 4))

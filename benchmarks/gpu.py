@@ -22,7 +22,7 @@ from typing import Any
 
 # name -> share of the time; what a check leaves over is shared among those after it
 CHECKS = {
-    "arithmetic": 2, "captures": 10, "determinism": 3, "synchronizations": 3, "fallback": 3, "memory": 4,
+    "arithmetic": 4, "captures": 10, "determinism": 3, "synchronizations": 3, "fallback": 3, "memory": 4,
     "training": 6, "attack_speed": 10, "training_speed": 9, "processes": 5, "host": 3, "compiled": 6,
 }  # fmt: skip
 OK, FAILED, NO_CARD = 0, 1, 3
@@ -45,8 +45,12 @@ class Plan:
         return self.out / f"{list(CHECKS).index(name) + 1:02}-{name.replace('_', '-')}.json"
 
 
-def run_check(plan: Plan, name: str, seconds: float) -> None:
-    """Run one check in this process, a leader of those that it starts: they end with it."""
+def run_check(plan: Plan, name: str, until: float) -> None:
+    """Run one check in this process, a leader of those that it starts: they end with it.
+
+    Args:
+        until: seconds since the epoch; what the start took is over already.
+    """
     with suppress(OSError):  # it leads already, if a shell started it
         os.setsid()
     from gpu_checks.findings import Report
@@ -59,7 +63,7 @@ def run_check(plan: Plan, name: str, seconds: float) -> None:
         device = resolve(plan.device)
         report.machine = facts(device)
         cases = import_module(f"gpu_checks.{name}").cases(device)
-        report.run(cases, seconds)
+        report.run(cases, until - time.time())
     except Exception as error:  # noqa: BLE001 the next check is to run, whatever this one meets
         report.reason = "it broke off"
         report.fail(name, error)
@@ -70,7 +74,7 @@ def run_apart(plan: Plan, name: str, seconds: float) -> dict[str, Any]:
     """Run one check in a process of its own, stop it at its deadline, and return what it wrote."""
     from gpu_checks.starting import context_for
 
-    process = context_for(plan.device).Process(target=run_check, args=(plan, name, seconds))
+    process = context_for(plan.device).Process(target=run_check, args=(plan, name, time.time() + seconds))
     process.start()
     try:
         process.join(seconds + GRACE)

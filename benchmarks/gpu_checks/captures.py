@@ -95,14 +95,18 @@ def _compare(
         aimless = np.full(len(chunk.attempts), -1, dtype=np.int64)
         chunk = replace(chunk, attempts=replace(chunk.attempts, requested_target=aimless))
 
+    refusals: list[str] = []
+
     def run(change: Callable[[PreparedModel], PreparedModel]) -> Samples:
         attack = PreparedAttack(change(attacked), tuple(map(change, surrogates)), config, len(chunk.attempts))
+        attack.capture.tell = refusals.append
         return perturb(attack, chunk.attempts, chunk.x, chunk.clean_logits)
 
     eager = run(not_captured)
     with counting_replays() as replays:
-        captured = run(lambda model: model)
-    return [_judge(name, device, arch, (eager, captured), replays[0])]
+        captured = run(replace)  # a copy that nothing was refused of before
+    finding = _judge(name, device, arch, (eager, captured), replays[0])
+    return [replace(finding, note="; ".join(refusals))]
 
 
 def _judge(

@@ -91,12 +91,7 @@ def _limited(device: torch.device) -> list[Finding]:
     )
     refused, too_many = sorted(set(limited.refused)), [2 * FITTING, IMAGES]
     return [
-        Finding(
-            "batches refused, made up",
-            refused,
-            refused == [2 * FITTING, IMAGES],
-            f"[{2 * FITTING}, {IMAGES}]",
-        ),
+        Finding("batches refused, made up", refused, refused == too_many, str(too_many)),
         Finding("recorded batch", halved.sub_batch, halved.sub_batch == FITTING, str(FITTING)),
         Finding("halved batches", equal, equal, "the bytes of batches planned so"),
     ]

@@ -28,9 +28,9 @@ def _chunks(arch: str, device: torch.device, dtype: torch.dtype) -> list[Finding
     model, copy_of = network(arch, device), prepared(arch, device, dtype)
     shape = digits(device.type).image_shape
     free = torch.cuda.mem_get_info(device)[0] / 2**20 if on_card else 0.0
+    before = torch.cuda.memory_reserved(device) / 2**20 if on_card else 0.0
     size = plan_chunk_size(shape, copy_of, MANY) if on_card else 32
     held: list[float] = []
-    before = torch.cuda.memory_reserved(device) / 2**20 if on_card else 0.0
     for position in range(CHUNKS):
         if on_card:
             torch.cuda.reset_peak_memory_stats(device)

@@ -53,6 +53,10 @@ class UnknownNameError(UsageError):
         choices = ", ".join(names[:MOST_NAMES]) + more or "none"
         super().__init__(f"unknown {what} {name!r}; there is: {choices}{'; ' + hint if hint else ''}")
 
+    def __reduce__(self) -> tuple[type[UsageError], tuple[str, str]]:
+        """Arrive from another process as a usage error with the same line."""
+        return UsageError, (str(self), self.key)
+
 
 class CodeError(UsageError):
     """Code that a row of the store names, and that the user did not agree to run."""
@@ -111,3 +115,7 @@ class StoreNotReadyError(StoreError):
 
 class NoStoreError(StoreNotReadyError):
     """There is no store yet."""
+
+
+# Of several pieces of work, such as an ensemble's members, these stop all; any other error stops its own alone.
+STOPPING_ALL = (StoreError, DataError, OSError)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 from typing import TypeVar
 
 from jsdelta_db.errors import OutOfMemoryError
@@ -83,6 +84,13 @@ class SubBatch:
             # Not in the except block: there the error still holds all tensors of the failed try.
             self.size //= 2
             release_cached_memory()
+
+
+def release_variables(error: BaseException | None) -> None:
+    """Have an error that is kept hold none of the tensors of the functions that it came through."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def release_cached_memory() -> None:

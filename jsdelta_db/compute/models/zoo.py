@@ -98,12 +98,14 @@ def _is_written_in_python(factory: Callable[..., object]) -> bool:
 def users_code(make_error: Callable[[str], JsdeltaError]) -> Iterator[None]:
     """Run code of the user's: whatever it raises becomes an error of ours, also what would end the program.
 
+    What is an error of ours already stays as it is.
+
     Args:
         make_error: makes it of the reason.
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, JsdeltaError):
         raise
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}" if isinstance(error, SystemExit) else first_line(error)

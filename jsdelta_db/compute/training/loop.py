@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
+from jsdelta_db.compute.attacks.capture import Capture
 from jsdelta_db.compute.attacks.robust import robust_accuracy
 from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.data.dataset import as_unit_range
@@ -16,8 +18,10 @@ from jsdelta_db.compute.models import predict
 from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.compute.models.memory_order import arrange
 from jsdelta_db.compute.training.augment import augment
+from jsdelta_db.compute.training.captured import CapturedFunction
+from jsdelta_db.compute.training.failures import explaining_failures
 from jsdelta_db.compute.training.resume import EpochMetrics, TrainingState
-from jsdelta_db.compute.training.steps import Step, Trainee, find_method, forward_in
+from jsdelta_db.compute.training.steps import Forward, InnerAttack, Step, Trainee, find_method, forward_in
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import TrainingError
@@ -52,6 +56,7 @@ def train(
     *,
     on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
     state: TrainingState | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> list[EpochMetrics]:
     """Train a model in place on the train split, and return its epochs.
 
@@ -62,25 +67,19 @@ def train(
         model: takes images in [0, 1]; left in eval mode on the training's device.
         on_epoch: called after each epoch.
         state: of a training that was stopped, to go on from; saved after each epoch.
+        tell: gets a line where something is slower than it could be.
 
     Raises:
         UnknownNameError: no such method.
-        TrainingError: the loss is not finite, or the memory does not suffice; says at which step.
+        TrainingError: the loss is not finite, or the network raised something; says at which step or epoch.
+        OutOfMemoryError: the memory does not suffice.
     """
-    loop = _Loop.start(model, training)
+    with explaining_failures("before its first epoch"):
+        loop = _Loop.start(model, training, tell)
     state = state or TrainingState()
     history = state.restore(model, loop.optimizer, loop.schedule)
-    baseline = training.dataset.splits["baseline"]
     for epoch in range(len(history) + 1, training.config.epochs + 1):
-        loss, train_accuracy = _train_epoch(loop, epoch)
-        metrics = EpochMetrics(
-            epoch=epoch,
-            loss=loss,
-            train_accuracy=train_accuracy,
-            baseline_accuracy=accuracy(model, baseline, training.device),
-            learning_rate=float(loop.schedule.get_last_lr()[0]),
-            pgd_accuracy=_measure_robustness(model, training),
-        )
+        metrics = _run_epoch(loop, epoch)
         history.append(metrics)
         state.update(model, loop.optimizer, loop.schedule, history)
         on_epoch(metrics)
@@ -95,6 +94,8 @@ class _Loop:
     training: Training
     model: nn.Module
     step: Step
+    forward: Forward
+    attack: CapturedFunction
     images: Tensor
     labels: Tensor
     batches: int
@@ -102,7 +103,7 @@ class _Loop:
     schedule: LRScheduler
 
     @classmethod
-    def start(cls, model: nn.Module, training: Training) -> "_Loop":
+    def start(cls, model: nn.Module, training: Training, tell: Callable[[str], None]) -> "_Loop":
         config, split, device = training.config, training.dataset.splits["train"], training.device
         step = find_method(config.method)
         arrange(model.to(device), probe_images(training.dataset.splits["baseline"], device))
@@ -117,11 +118,9 @@ class _Loop:
         batches = max(1, -(-(len(split) - 1) // config.batch_size))
         schedule = make_schedule(optimizer, config, config.epochs * batches)
         images, labels = split.images.to(device), split.labels.to(device)
-        return cls(training, model, step, images, labels, batches, optimizer, schedule)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return float32 logits, computed in the training's dtype."""
-        return forward_in(self.model, x, self.training.dtype)
+        forward = partial(forward_in, model, dtype=training.dtype)
+        attack = CapturedFunction(InnerAttack(model, forward, config), Capture(tell=tell))
+        return cls(training, model, step, forward, attack, images, labels, batches, optimizer, schedule)
 
     def batch_rows(self, epoch: int) -> Iterator[Tensor]:
         """Yield the rows of each batch, in the epoch's own order of the images."""
@@ -132,17 +131,32 @@ class _Loop:
             yield rows[batch * size : (batch + 1) * size if batch < self.batches - 1 else None]
 
 
+def _run_epoch(loop: _Loop, epoch: int) -> EpochMetrics:
+    """Train one epoch, and measure the model after it."""
+    model, training = loop.model, loop.training
+    with explaining_failures(f"in epoch {epoch}", training.config.batch_size):
+        loss, train_accuracy = _train_epoch(loop, epoch)
+    with explaining_failures(f"when it was measured after epoch {epoch}"):
+        return EpochMetrics(
+            epoch=epoch,
+            loss=loss,
+            train_accuracy=train_accuracy,
+            baseline_accuracy=accuracy(model, training.dataset.splits["baseline"], training.device),
+            learning_rate=float(loop.schedule.get_last_lr()[0]),
+            pgd_accuracy=_measure_robustness(model, training),
+        )
+
+
 def _train_epoch(loop: _Loop, epoch: int) -> tuple[float, float]:
     """Train one epoch, and return the mean loss and the accuracy on its batches.
 
     Raises:
-        TrainingError: the loss is not finite, or the memory does not suffice.
+        TrainingError: the loss is not finite.
     """
     training, config, device = loop.training, loop.training.config, loop.training.device
     draws = torch.Generator().manual_seed(training.draw_seed("augment", epoch))
-    trainee = Trainee(
-        loop.model, loop.forward, loop.optimizer, config, noise_generator(training, epoch, draws)
-    )
+    noise = noise_generator(training, epoch, draws)
+    trainee = Trainee(loop.model, loop.forward, loop.optimizer, config, noise, loop.attack)
     loop.model.train()
     total_loss = correct = torch.zeros((), device=device)
     first_bad = torch.full((), loop.batches, device=device)
@@ -150,8 +164,7 @@ def _train_epoch(loop: _Loop, epoch: int) -> tuple[float, float]:
         for batch, rows in enumerate(loop.batch_rows(epoch)):
             x = as_unit_range(augment(loop.images[rows], config.crop_padding, config.flip, draws))
             y = loop.labels[rows]
-            with _explaining_memory(config):
-                loss, logits = loop.step(trainee, x.contiguous(memory_format=torch.channels_last), y)
+            loss, logits = loop.step(trainee, x.contiguous(memory_format=torch.channels_last), y)
             loop.schedule.step()
             total_loss = total_loss + loss * len(rows)
             correct = correct + (logits.argmax(1) == y).sum()
@@ -191,22 +204,6 @@ def _measure_robustness(model: nn.Module, training: Training) -> float | None:
     )
     split = training.dataset.splits["baseline"]
     return robust_accuracy(model, split, attack, training.device, training.dtype)[0]
-
-
-@contextmanager
-def _explaining_memory(config: TrainConfig) -> Iterator[None]:
-    """Turn out of memory into an error that names a batch size to try."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        # On a CPU torch raises a plain RuntimeError; only its text tells it from others.
-        is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not is_memory and "allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            f"out of memory at batch_size {config.batch_size}; "
-            f"try batch_size {max(1, config.batch_size // 2)}"
-        ) from error
 
 
 @contextmanager

@@ -11,10 +11,12 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import build_model
 from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.compute.models.memory_order import arrange
+from jsdelta_db.compute.models.zoo import users_code
 from jsdelta_db.compute.training.steps import forward_in
 from jsdelta_db.config.training import TrainConfig
-from jsdelta_db.errors import ModelError, UsageError, first_line
+from jsdelta_db.errors import ModelError, UsageError
 from jsdelta_db.runtime.devices import dtype_name, resolve_dtype
+from jsdelta_db.runtime.memory import explaining_memory
 
 IMAGES = 8  # enough to see a fault
 LEARNING_RATE = 0.01  # of the one step: before it, a last layer that starts at zero passes no gradient on
@@ -38,7 +40,18 @@ def check_fresh(config: TrainConfig, dataset: Dataset, seed: int, device: torch.
     Raises:
         UsageError: bfloat16 was asked for, and the machine lacks it or the network does not work in it.
         ModelError: the network cannot be built or takes no step, or an attack could not use it.
+        OutOfMemoryError: there is no memory even for that.
     """
+    with (
+        users_code(
+            lambda reason: ModelError(f"architecture {config.arch!r} failed on a few images ({reason})")
+        ),
+        explaining_memory(f"on a few images of {dataset.name!r}"),
+    ):
+        return _look_at_fresh(config, dataset, seed, device)
+
+
+def _look_at_fresh(config: TrainConfig, dataset: Dataset, seed: int, device: torch.device) -> FreshNetwork:
     dtype = resolve_dtype(config.dtype, device)
     network = build_model(config.arch, dataset, width=config.width, seed=seed).to(device)
     arrange(network, probe_images(dataset.splits["baseline"], device))
@@ -70,13 +83,13 @@ def _take_step(
     x, labels = split.batch(few).to(device), split.labels[few].to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
     network.train()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            logits = forward_in(network, x.contiguous(memory_format=torch.channels_last), dtype)
-            F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
-    except Exception as error:  # forward() may be the user's
-        raise ModelError(
-            f"architecture {arch!r} cannot be trained in {dtype_name(dtype)} ({first_line(error)}); "
-            "its forward() must take a batch in train mode and return logits"
-        ) from error
+    refuse = f"architecture {arch!r} cannot be trained in {dtype_name(dtype)} "
+    advice = "its forward() must take a batch in train mode and return logits"
+    with (
+        users_code(lambda reason: ModelError(f"{refuse}({reason}); {advice}")),
+        explaining_memory(f"on a few images of {dataset.name!r}"),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+    ):
+        logits = forward_in(network, x.contiguous(memory_format=torch.channels_last), dtype)
+        F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
     optimizer.step()

@@ -24,6 +24,7 @@ class Trainee:
     Attributes:
         forward: the model under the run's autocast, returning float32 logits.
         draws: random numbers of the epoch, drawn where the model is.
+        attack: that adversarial training meets: images, labels and starts → images.
     """
 
     model: nn.Module
@@ -31,6 +32,7 @@ class Trainee:
     optimizer: Optimizer
     config: TrainConfig
     draws: torch.Generator
+    attack: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 # (trainee, images in [0, 1], labels) -> loss and logits before the update
@@ -65,30 +67,49 @@ def adversarial_step(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Te
 def perturb_batch(trainee: Trainee, x: Tensor, y: Tensor) -> Tensor:
     """Return a batch moved away from its labels, by the current model in eval mode.
 
-    Batch norm in eval mode: the attack meets the network that will be used later, and leaves its
-    running statistics alone (Pang et al. 2021, "Bag of Tricks for Adversarial Training").
-
     Args:
         x: images ``(n, c, h, w)`` in [0, 1].
         y: their labels ``(n,)``.
     """
-    config = trainee.config
-    assert config.train_norm is not None
-    assert config.train_eps is not None
-    assert config.train_steps is not None
-    assert config.train_step_size is not None
+    assert trainee.config.train_norm is not None
+    start = BALLS[trainee.config.train_norm].draw_batch(trainee.draws, tuple(x.shape))
+    return trainee.attack(x, y, start.contiguous(memory_format=torch.channels_last))
 
-    def objective(x_adv: Tensor) -> tuple[Tensor, Tensor]:
-        logits = trainee.forward(x_adv)
-        return -F.cross_entropy(logits, y, reduction="none"), logits
 
-    ball = BALLS[config.train_norm]
-    start = ball.draw_batch(trainee.draws, tuple(x.shape))
-    with evaluating(trainee.model), _frozen(trainee.model):
-        return pgd(
-            objective, ball(x, config.train_eps), start.contiguous(memory_format=torch.channels_last),
-            Steps(config.train_steps, config.train_step_size),
-        )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class InnerAttack:
+    """Untargeted PGD on a model in training: a function of images, labels and starts.
+
+    Batch norm in eval mode: the attack meets the network that will be used later, and leaves its
+    running statistics alone (Pang et al. 2021, "Bag of Tricks for Adversarial Training").
+    """
+
+    model: nn.Module
+    forward: Forward
+    config: TrainConfig
+
+    def __call__(self, x: Tensor, y: Tensor, start: Tensor) -> Tensor:
+        """Return the images moved.
+
+        Args:
+            start: the first change as a share of ε, shaped like the images.
+        """
+        config = self.config
+        assert config.train_norm is not None
+        assert config.train_eps is not None
+        assert config.train_steps is not None
+        assert config.train_step_size is not None
+
+        def objective(x_adv: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self.forward(x_adv)
+            return -F.cross_entropy(logits, y, reduction="none"), logits
+
+        # Of a frozen weight autocast keeps no bfloat16 copy: a capture records its conversion, too.
+        with evaluating(self.model), _frozen(self.model):
+            return pgd(
+                objective, BALLS[config.train_norm](x, config.train_eps), start,
+                Steps(config.train_steps, config.train_step_size),
+            )  # fmt: skip
 
 
 def sam_step(trainee: Trainee, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

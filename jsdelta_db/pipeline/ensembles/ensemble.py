@@ -7,11 +7,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jsdelta_db.config.attack import AttackConfig
-from jsdelta_db.errors import JsdeltaError, ModelError, TrainingError
+from jsdelta_db.errors import STOPPING_ALL, JsdeltaError, TrainingError
 from jsdelta_db.pipeline.ensembles.member import train_member
 from jsdelta_db.pipeline.ensembles.plan import PlannedEnsemble
 from jsdelta_db.pipeline.ensembles.side_by_side import train_side_by_side
 from jsdelta_db.runtime.devices import resolve_device
+from jsdelta_db.runtime.memory import release_variables
 from jsdelta_db.store.constants import ROBUST_ACCURACY, agreement_key
 from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.schema import FINISHED, Model, ModelMetric
@@ -40,7 +41,10 @@ def _try_to_train(
     row, config = planned.members[position], planned.recipe.of_member(position)
     try:
         return train_member(bench, row, planned.dataset, config, run, planned.check)
-    except (TrainingError, ModelError) as error:
+    except STOPPING_ALL:
+        raise
+    except JsdeltaError as error:
+        release_variables(error)
         return error
 
 

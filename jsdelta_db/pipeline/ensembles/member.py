@@ -20,6 +20,7 @@ from jsdelta_db.compute.training import (
     TrainingState,
     accuracy,
     check_fresh,
+    explaining_failures,
     train,
 )
 from jsdelta_db.config.attack import AttackConfig
@@ -85,7 +86,7 @@ def train_member(
         check: the attack that measures robust accuracy; None for none.
 
     Raises:
-        TrainingError, ModelError: the member is marked failed; others are not touched.
+        JsdeltaError: the member is marked failed; others are not touched.
     """
     claimed = claim_or_wait(bench, row, f"member seed {row.seed} is being trained by")
     if claimed.status == FINISHED:
@@ -199,7 +200,8 @@ def _train_and_save(
 
     state = TrainingState(stopped.content if stopped else None, save)
     history = _train_with_bar(member, network, state, run)
-    measured = _measure(member.training, network, check)
+    with explaining_failures("when it was measured"):
+        measured = _measure(member.training, network, check)
     checkpoint, past = run.folder / "checkpoint.pt", run.folder / "history.json"
     sha256 = save_checkpoint(network, checkpoint)
     write_atomically(past, json.dumps([asdict(epoch) for epoch in history]).encode())
@@ -225,7 +227,10 @@ def _train_with_bar(
             if warning:
                 progress.report(f"{member.title}, {warning}")
 
-        return train(network, member.training, on_epoch=report, state=state)
+        def tell(line: str) -> None:
+            progress.report(f"{member.title}: {line}")
+
+        return train(network, member.training, on_epoch=report, state=state, tell=tell)
 
 
 def _measure(training: Training, network: nn.Module, check: AttackConfig | None) -> _Measured:

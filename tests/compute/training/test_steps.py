@@ -15,7 +15,7 @@ from jsdelta_db.compute.attacks import BALLS, PreparedAttack, perturb, prepare
 from jsdelta_db.compute.data import Split
 from jsdelta_db.compute.models import build_model, predict
 from jsdelta_db.compute.training import find_method, steps
-from jsdelta_db.compute.training.steps import Trainee, perturb_batch
+from jsdelta_db.compute.training.steps import InnerAttack, Trainee, perturb_batch
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.records import UNTARGETED, Attempts
@@ -32,7 +32,8 @@ ADVERSARIAL = {
 def _trainee(model, lr=0.5, **changes):
     config = dataclasses.replace(STANDARD, **changes)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    return Trainee(model, model, optimizer, config, torch.Generator().manual_seed(0))
+    draws = torch.Generator().manual_seed(0)
+    return Trainee(model, model, optimizer, config, draws, InnerAttack(model, model, config))
 
 
 def test_the_standard_step_is_plain_gradient_descent():

@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import torch
 from attack_models import SETTINGS, flops_of_a_step, load_model, logits_of
@@ -21,8 +20,9 @@ from torch import nn
 
 from jsdelta_db.runtime.devices import bfloat16_pays, resolve_device
 
-IMAGES = 256
+IMAGES = {"cpu": 256, "cuda": 2048}
 BATCH_SIZE = {"cpu": 64, "cuda": 256}
+FEWEST_ROUNDS = {"cpu": 1, "cuda": 5}
 READ_MEMORY = "import torch, attack_memory; print(attack_memory.peak_memory_mb('cpu'))"
 
 
@@ -40,30 +40,31 @@ def success_of(engine: str, model: nn.Module, job: dict[str, Any], rounds: int) 
 
 def measure(name: str, folder: Path, device: torch.device, batch_size: int) -> list[dict[str, Any]]:
     """Measure one network that lies in the folder: one row per dtype."""
-    setting, rounds = SETTINGS[name], rounds_of(batch_size)
+    setting, rounds = SETTINGS[name], rounds_of(batch_size, device)
+    steps = setting.steps_on(device.type)
     dtypes = ["float32", "bfloat16"] if bfloat16_pays(device.type) else ["float32"]
     job: dict[str, Any] = {
         "model": name, "checkpoint": str(folder / f"{name}.pt"), "images": str(folder / f"{name}.npz"),
-        "folder": str(folder), "device": device.type, "threads": 1, "batch_size": batch_size,
-        "eps": setting.eps, "step_size": 2.5 * setting.eps / setting.steps,
+        "folder": str(folder), "device": str(device), "threads": 1, "batch_size": batch_size,
+        "eps": setting.eps, "step_size": 2.5 * setting.eps / steps,
     }  # fmt: skip
-    answers = take_turns(job, dtypes, rounds, setting.steps)
+    answers = take_turns(job, dtypes, rounds, steps)
     say(f"{name}: checking success")
     model = load_model(name, folder / f"{name}.pt", device)
     success = {engine: success_of(engine, model, job, rounds) for engine in (*dtypes, *PEERS)}
     with np.load(job["images"]) as arrays:
         accuracy = round(float(arrays["accuracy"]), 4)
     common = {
-        "model": name, "images": rounds * batch_size, "batch_size": batch_size, "steps": setting.steps,
+        "model": name, "images": rounds * batch_size, "batch_size": batch_size, "steps": steps,
         "eps_255": round(setting.eps * 255), "clean_accuracy": accuracy,
     }  # fmt: skip
     flops = flops_of_a_step(model)
     return [describe(dtype, answers, success, flops) | common for dtype in dtypes]
 
 
-def rounds_of(batch_size: int) -> int:
+def rounds_of(batch_size: int, device: torch.device) -> int:
     """Return how many batches hold the images."""
-    return -(-IMAGES // batch_size)
+    return max(-(-IMAGES[device.type] // batch_size), FEWEST_ROUNDS[device.type])
 
 
 def describe(dtype: str, answers: Rounds, success: dict[str, float], flops: float) -> dict[str, Any]:
@@ -93,16 +94,6 @@ def describe(dtype: str, answers: Rounds, success: dict[str, float], flops: floa
 
 def _median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
-
-
-def machine(device: torch.device, threads: str) -> str:
-    """Say what it ran on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.is_file() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    name = torch.cuda.get_device_name() if device.type == "cuda" else next(names, platform.machine())
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{name}, {threads} of {os.cpu_count()}, {versions}"
 
 
 def import_memory_mb() -> float:
@@ -137,7 +128,7 @@ def prepare_models(names: Sequence[str], folder: Path, device: torch.device, cou
     command = [sys.executable, str(WORKER.with_name("attack_models.py"))]
     say(f"training {' and '.join(names)}, about a minute")
     running = [
-        subprocess.Popen([*command, name, str(folder), device.type, str(count)], env=with_threads(1))
+        subprocess.Popen([*command, name, str(folder), str(device), str(count)], env=with_threads(1))
         for name in names
     ]
     if any(process.wait() for process in running):
@@ -168,8 +159,8 @@ def end_to_end(options: argparse.Namespace, device: torch.device) -> list[dict[s
     """Measure the whole program."""
     from attack_end_to_end import measure_end_to_end  # loads MLflow
 
-    threads = f"{torch.get_num_threads()} threads"
-    return [measure_end_to_end(device.type, options.data_dir, say) | {"machine": machine(device, threads)}]
+    about = machine.describe(device, f"{torch.get_num_threads()} threads")
+    return [measure_end_to_end(device.type, options.data_dir, say) | {"machine": about}]
 
 
 def side_by_side(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
@@ -178,13 +169,14 @@ def side_by_side(options: argparse.Namespace, device: torch.device) -> list[dict
     names, batch_size = options.model or list(SETTINGS), options.batch_size or BATCH_SIZE[device.type]
     peers_python()
     about = {
-        "machine": machine(device, "one thread"),
+        "machine": machine.describe(device, "one thread"),
+        "processor": machine.processor(device),
         "device": device.type,
         "import_memory_mb": import_memory_mb(),
     }
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        prepare_models(names, folder, device, rounds_of(batch_size) * batch_size)
+        prepare_models(names, folder, device, rounds_of(batch_size, device) * batch_size)
         return [row | about for name in names for row in measure(name, folder, device, batch_size)]
 
 

@@ -16,9 +16,10 @@ from jsdelta_db.compute.data.dataset import Dataset
 from jsdelta_db.compute.data.digits import load_digits
 from jsdelta_db.compute.models.networks import CifarResNet, Normalized
 from jsdelta_db.compute.models.torchvision_networks import small_image_resnet
-from jsdelta_db.runtime.devices import bfloat16_pays
+from jsdelta_db.runtime.devices import bfloat16_pays, resolve_device
 
 IMAGE_SHAPE, CLASSES = (3, 32, 32), 10
+STEPS_ON_A_CARD = 100
 TRAINING_BATCH = 32
 
 
@@ -30,6 +31,10 @@ class Setting:
     rate: float
     eps: float
     steps: int
+
+    def steps_on(self, device_type: str) -> int:
+        """Return the steps of an attack: on a card as many as usual, for a capture pays over many."""
+        return self.steps if device_type == "cpu" else STEPS_ON_A_CARD
 
 
 SETTINGS = {
@@ -126,7 +131,8 @@ def choose_images(model: nn.Module, dataset: Dataset, path: Path, count: int) ->
 
 def main() -> None:
     """Train, choose, write."""
-    name, folder, device, count = sys.argv[1], Path(sys.argv[2]), torch.device(sys.argv[3]), int(sys.argv[4])
+    name, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[4])
+    device = resolve_device(sys.argv[3])
     torch.set_num_threads(1)  # two at once, each with a core of its own
     dataset = load_digits(folder)
     checkpoint = folder / f"{name}.pt"

@@ -80,8 +80,8 @@ def take_turns(job: dict[str, Any], dtypes: Sequence[str], rounds: int, steps: i
             )
             for engine in engines
         ]
-        for worker in workers:
-            worker.ask(turn=0, steps=WARM_UP_STEPS)
+        for worker in workers:  # on a card all steps: the first capture takes longer than later ones
+            worker.ask(turn=0, steps=WARM_UP_STEPS if job["device"] == "cpu" else steps)
         answers: Rounds = {engine: [] for engine in engines}
         for turn in range(rounds):
             say(f"{job['model']}: batch {turn + 1} of {rounds}")

@@ -6,9 +6,7 @@ turns, so that a shared machine's noise hits all alike and each process shows it
 
 import json
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,11 @@ import numpy as np
 import torch
 from attack_memory import peak_memory_mb
 from attack_models import CLASSES, IMAGE_SHAPE, load_model
+from clock import now
+from matrix_peak import matrix_peak
 from torch import Tensor, nn
 
-MATRIX_SIZES = (256, 512, 1024, 2048)
-MATRIX_RUNS = 3
+from jsdelta_db.runtime.devices import resolve_device
 
 Attack = Callable[[Tensor, Tensor, int, int], Tensor]  # (x, target_label, seed of the start, steps) → x_adv
 
@@ -51,7 +50,8 @@ def ours(job: dict[str, Any], dtype: torch.dtype) -> Attack:
         x = x.contiguous(memory_format=torch.channels_last)
         objective = build_objective("target", prepared.frozen, [], x, target_label, target_label)
         ball = BALLS["linf"](x, eps)
-        return pgd(objective, ball, start, Steps(steps, job["step_size"]))
+        size = Steps(steps, job["step_size"])
+        return pgd(objective, ball, start, size, capture=prepared.capture)
 
     return attack
 
@@ -102,7 +102,7 @@ def with_art(job: dict[str, Any]) -> Attack:
     model = load_model(job["model"], job["checkpoint"], job["device"])
     estimator = PyTorchClassifier(
         model, nn.CrossEntropyLoss(), IMAGE_SHAPE, CLASSES, clip_values=(0.0, 1.0),
-        device_type="gpu" if job["device"] == "cuda" else "cpu",
+        device_type="cpu" if job["device"] == "cpu" else "gpu",
     )  # fmt: skip
     pgd = module.ProjectedGradientDescentPyTorch(
         estimator, eps=job["eps"], eps_step=job["step_size"], targeted=True,
@@ -132,43 +132,18 @@ ENGINES: dict[str, Callable[[dict[str, Any]], Attack]] = {
 def timed_attack(attack: Attack, job: dict[str, Any], turn: int, steps: int) -> dict[str, float]:
     """Attack one batch of the job's images, and keep what came out in the job's folder."""
     rows = slice(turn * job["batch_size"], (turn + 1) * job["batch_size"])
+    device = torch.device(job["device"])
     with np.load(job["images"]) as arrays:
         x, target_label = (
             torch.from_numpy(arrays[name][rows]).to(job["device"]) for name in ("x", "target_label")
         )
-    start = _now(job)
+    start = now(device)
     x_adv = attack(x, target_label, turn, steps)
-    seconds = _now(job) - start
+    seconds = now(device) - start
     np.save(
         Path(job["folder"]) / f"{job['model']}-{job['engine']}-{turn}.npy", x_adv.cpu().contiguous().numpy()
     )
-    return {"seconds": seconds / (len(x) * steps), "memory_mb": peak_memory_mb(job["device"])}
-
-
-def matrix_peak(job: dict[str, Any], dtype: str) -> dict[str, float]:
-    """Return the highest rate of square matrix products, in FLOP/s."""
-    return {"flops": max(_matrix_rate(job, getattr(torch, dtype), size) for size in MATRIX_SIZES)}
-
-
-def _matrix_rate(job: dict[str, Any], dtype: torch.dtype, size: int) -> float:
-    a, b = torch.randn(2, size, size, device=job["device"]).to(dtype)
-    out = torch.empty_like(a)
-    repeats = max(1, 2048**3 // size**3 // 2) * (50 if job["device"] == "cuda" else 1)
-    seconds = []
-    for _ in range(MATRIX_RUNS):
-        start = _now(job)
-        for _ in range(repeats):
-            torch.mm(a, b, out=out)
-        seconds.append(_now(job) - start)
-    return 2.0 * size**3 * repeats / statistics.median(seconds)
-
-
-def _now(job: dict[str, Any]) -> float:
-    """Read the clock: this process's CPU seconds, which neighbours do not lengthen; on a GPU, all seconds."""
-    if job["device"] == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
+    return {"seconds": seconds / (len(x) * steps), "memory_mb": peak_memory_mb(device.type)}
 
 
 def main() -> None:
@@ -177,10 +152,14 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints
     job = json.loads(sys.argv[1])
     torch.set_num_threads(job["threads"])
+    resolve_device(job["device"])  # the same arithmetic for all: no TF32, on a card no racing kernels
     kind, _, dtype = job["engine"].partition("-")
     attack = None if kind == "matmul" else ENGINES[kind](job)
     for line in sys.stdin:
-        reply = matrix_peak(job, dtype) if attack is None else timed_attack(attack, job, **json.loads(line))
+        if attack is None:
+            reply = {"flops": matrix_peak(torch.device(job["device"]), getattr(torch, dtype))}
+        else:
+            reply = timed_attack(attack, job, **json.loads(line))
         print(json.dumps(reply), file=replies, flush=True)
 
 

@@ -56,11 +56,14 @@ def score(
         _refuse_options_for_files(ctx)
     from jsdelta_db.pipeline.evaluation.roles import RoleRequest
     from jsdelta_db.pipeline.score import score_foreign, score_stored
-    from jsdelta_db.samples.foreign_file import check_samples, read_file
 
     workspace = ctx.obj.workspace(data_dir)
     rules, extras, place = scoring.rules, scoring.extras, device or "auto"
-    arrays = None if samples is None else read_file(samples)
+    arrays = None
+    if samples is not None:
+        from jsdelta_db.samples.foreign_file import check_samples, read_file
+
+        arrays = read_file(samples)
     with open_bench(workspace, trusts_code=trust_code) as bench:
         if arrays is None:
             result = score_stored(

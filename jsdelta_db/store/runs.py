@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.errors import StoreError
 from jsdelta_db.runtime.leases import current_owner, is_alive
 from jsdelta_db.store.clock import read_clock
+from jsdelta_db.store.constants import BUILTIN
 from jsdelta_db.store.derived import write_segments
 from jsdelta_db.store.schema import (
     FINISHED,
@@ -81,7 +82,7 @@ def ensure_dataset(session: Session, *, name: str, classes: Sequence[str], finge
     found = session.scalars(select(Dataset).where(Dataset.uid == uid)).first()
     if found is None:
         found = Dataset(
-            uid=uid, config_hash=fingerprint, created_at=now(), finished_at=now(), name=name, kind="builtin",
+            uid=uid, config_hash=fingerprint, created_at=now(), finished_at=now(), name=name, kind=BUILTIN,
             fingerprint=fingerprint, classes=list(classes), status=FINISHED,
         )  # fmt: skip
         session.add(found)

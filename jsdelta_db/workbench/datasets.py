@@ -8,7 +8,7 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.data.constructed import open_file
 from jsdelta_db.errors import UsageError
 from jsdelta_db.store import runs
-from jsdelta_db.store.constants import CONSTRUCTED
+from jsdelta_db.store.constants import BUILTIN, CONSTRUCTED
 from jsdelta_db.store.naming import get_match
 from jsdelta_db.store.schema import FINISHED
 from jsdelta_db.store.schema import Dataset as DatasetRow
@@ -34,6 +34,23 @@ def open_dataset(bench: Workbench, name: str, *, download: bool = False) -> tupl
     with bench.store.read_session() as session:
         row = get_constructed(session, name)
     return open_row(bench, row, download=download), row
+
+
+def find_row(session: Session, name: str) -> DatasetRow | None:
+    """Return the row of a data set, without its images being loaded.
+
+    A builtin one has the same images wherever it is (published files, checked when they are read), so that
+    its name tells the row; None if it has none yet, or several, of versions that told its images apart.
+
+    Raises:
+        UnknownNameError, UsageError: see :func:`get_constructed`.
+    """
+    if name not in data.LOADERS:
+        return get_constructed(session, name)
+    rows = session.scalars(
+        select(DatasetRow).where(DatasetRow.name == name, DatasetRow.kind == BUILTIN)
+    ).all()
+    return rows[0] if len(rows) == 1 else None
 
 
 def open_row(bench: Workbench, row: DatasetRow, *, download: bool = False) -> Dataset:

@@ -17,7 +17,6 @@ from jsdelta_db.compute.attacks.preflight import check_model
 from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.metrics import compare_labels, fit_temperature
 from jsdelta_db.compute.models import build_model, load_checkpoint, predict
-from jsdelta_db.compute.models.checkpoint import read_checkpoint
 from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.compute.models.external import build_external
 from jsdelta_db.compute.models.memory_order import arrange
@@ -76,14 +75,6 @@ class LoadedModel:
         load_checkpoint(network, path, self.row.checkpoint_sha256 or "")
         check_outputs(network, self.dataset, f"{self.row.architecture}, {self.title}")
         return arrange(network.to(self.device), self._probe_images)
-
-    def check_weights(self) -> None:
-        """Check that its weights are there and whole, before anything is planned with it.
-
-        Raises:
-            CheckpointError: the file is missing, cut short or altered.
-        """
-        read_checkpoint(self._bench.locate(self.row.checkpoint_uri or ""), self.row.checkpoint_sha256 or "")
 
     def check_gradients(self, split: str) -> None:
         """Run the preflight checks on a few images.

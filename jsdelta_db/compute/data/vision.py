@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from jsdelta_db.compute.data.dataset import Dataset, Split, stratified_split
 from jsdelta_db.errors import DataError, first_line
@@ -117,4 +116,6 @@ def _split(
 
 
 def _make_split(images: np.ndarray, labels: np.ndarray, index: np.ndarray) -> Split:
+    import torch
+
     return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels), index)

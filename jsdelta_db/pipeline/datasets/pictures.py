@@ -12,6 +12,7 @@ from jsdelta_db.config.construction import FEATURE_KINDS
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import UsageError
 from jsdelta_db.plots.constructions import Cell, Column
+from jsdelta_db.store.constants import BUILTIN
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.workbench.datasets import check_fingerprint, get_constructed, root_of
@@ -28,7 +29,7 @@ def read_columns(workspace: Workspace, reference: str, limit: int) -> tuple[str,
         DataError: a file is missing or was changed.
     """
     with reading_store(workspace.db_url) as connection, Session(connection) as session:
-        if session.query(DatasetRow).filter_by(uid=reference, kind="builtin").count():
+        if session.query(DatasetRow).filter_by(uid=reference, kind=BUILTIN).count():
             raise UsageError(
                 f"dataset {reference!r} is builtin; -o draws what was made from one: see jsdelta dataset list"
             )

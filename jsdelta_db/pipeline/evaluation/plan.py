@@ -14,9 +14,9 @@ from jsdelta_db.compute.metrics import combine_baselines
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import EvaluationConfig
-from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.errors import NothingToDoError
-from jsdelta_db.pipeline.evaluation.roles import OpenRoles
+from jsdelta_db.pipeline.evaluation.finished import EvaluationRows, attack_key, evaluation_key
+from jsdelta_db.pipeline.evaluation.open_roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.sources import AttackedSamples, SampleSource, StoredSamples
 from jsdelta_db.records import UNTARGETED, Attempts, Baselines, LabelPair, Samples, label_pair
 from jsdelta_db.runtime.version import installed_version
@@ -57,6 +57,11 @@ class Plan:
     def is_finished(self) -> bool:
         """Whether there is no work left."""
         return self.evaluation.status == FINISHED
+
+    @property
+    def rows(self) -> EvaluationRows:
+        """Its rows."""
+        return EvaluationRows(self.roles.rows, self.attack, self.evaluation)
 
     @property
     def only_reads(self) -> bool:
@@ -110,9 +115,7 @@ def plan_attack(
         UsageError: the model cannot be attacked in the dtype asked for.
     """
     aim = _aim(roles, config)
-    models = (roles.attacked, *roles.surrogates)
-    parents = [roles.dataset_row.uid, *(each.row.uid for each in models)]
-    key = config_hash(config.canonical(), parents)
+    key = attack_key(config, roles.rows, roles.dataset_row)
     store = roles.bench.store
     with store.read_session() as session:
         is_known = runs.find_run(session, Attack, key) is not None
@@ -212,15 +215,10 @@ def store_evaluation(
     In the transaction that stores the attack, so that neither is ever there without being at work.
     """
     ensemble = roles.rows.ensemble
-    parents = [
-        attack.uid,
-        *([ensemble.uid] if ensemble else []),
-        *(each.row.uid for each in roles.evaluators),
-    ]
     evaluation = runs.find_or_create(
         session,
         Evaluation,
-        config_hash(rules.canonical(), parents),
+        evaluation_key(rules, roles.rows, attack),
         lambda: Evaluation(
             attack_id=attack.id, attacked_sha256=attack.attacked_sha256,
             ensemble_id=ensemble.id if ensemble else None,

@@ -14,7 +14,7 @@ from jsdelta_db.pipeline.evaluation.finished import Extras, Judged, find_attacke
 from jsdelta_db.pipeline.evaluation.followers import judge_following
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest, Roles, common_dataset, find_roles
 from jsdelta_db.samples.origins import remark_on_split
-from jsdelta_db.workbench.checkpoints import check_weights
+from jsdelta_db.workbench.model_files import check_weights
 from jsdelta_db.workbench.workbench import Workbench
 
 
@@ -53,7 +53,7 @@ def attack_and_score(
     if finished is None:
         return _attack(bench, found, numbered, rules, extras, keeps_samples)
     for model in {model.uid: model for roles in found for model in roles.models}.values():
-        check_weights(bench, model)
+        check_weights(bench.workspace, model)
     _remark(bench, first.split, finished[0].attack.n_images)
     judge_following(bench, finished)
     return Judged.of(finished)

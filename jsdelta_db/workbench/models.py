@@ -28,12 +28,13 @@ from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import CheckpointError, StoreError, UsageError
 from jsdelta_db.records import FOLDED, PLAIN, ImageMeans, LabelPair
 from jsdelta_db.runtime.devices import dtype_name, resolve_device, resolve_dtype
-from jsdelta_db.runtime.files import read_verified, write_atomically
+from jsdelta_db.runtime.files import write_atomically
 from jsdelta_db.store import runs
 from jsdelta_db.store.baselines import read_model_baselines, write_model_baselines
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.store.schema import Model, ModelLogits, ModelMetric
 from jsdelta_db.workbench.datasets import check_fingerprint
+from jsdelta_db.workbench.model_files import read_logits
 from jsdelta_db.workbench.workbench import Workbench
 
 PREFLIGHT_IMAGES = 8  # enough to see a fault
@@ -115,8 +116,7 @@ class LoadedModel:
             stored = session.get(ModelLogits, key)
         if stored is not None:
             with suppress(CheckpointError):  # a file that is gone or altered is made again
-                content = read_verified(self._bench.locate(stored.uri), stored.sha256)
-                return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+                return read_logits(self._bench.workspace, stored)
         logits = predict(self.network, self.dataset.splits[split], self.device)
         buffer = io.BytesIO()
         np.save(buffer, logits, allow_pickle=False)

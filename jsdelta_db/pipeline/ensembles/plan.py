@@ -13,8 +13,8 @@ from jsdelta_db.runtime.files import RESTORE
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import FINISHED, Ensemble, EnsembleMember, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
-from jsdelta_db.workbench.checkpoints import check_weights
 from jsdelta_db.workbench.datasets import root_of
+from jsdelta_db.workbench.model_files import check_weights
 from jsdelta_db.workbench.workbench import Workbench
 
 
@@ -112,7 +112,7 @@ def check_found(bench: Workbench, members: Sequence[Model]) -> None:
     for row in members:
         if row.status == FINISHED:
             again = f"jsdelta db delete {row.uid} --cascade, then train member seed {row.seed} again"
-            check_weights(bench, row, f"{RESTORE}, or {again}")
+            check_weights(bench.workspace, row, f"{RESTORE}, or {again}")
 
 
 def _plan_member(

@@ -7,7 +7,7 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.pipeline.evaluation.roles import Roles, common_dataset
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.store.schema import Model
-from jsdelta_db.workbench.checkpoints import check_weights
+from jsdelta_db.workbench.model_files import check_weights
 from jsdelta_db.workbench.models import LoadedModel, open_models
 from jsdelta_db.workbench.workbench import Workbench
 
@@ -58,5 +58,5 @@ def check_models(roles: OpenRoles, split: str) -> None:
     """
     roles.attacked.check_gradients(split)
     for model in (*roles.rows.evaluators, *roles.rows.surrogates):
-        check_weights(roles.bench, model)
+        check_weights(roles.bench.workspace, model)
     roles.attacked.logits("baseline")  # stored of every model: it may judge others without being loaded

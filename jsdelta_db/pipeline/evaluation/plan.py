@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -119,13 +120,11 @@ def plan_attack(
     store = roles.bench.store
     with store.read_session() as session:
         is_known = runs.find_run(session, Attack, key) is not None
-    # Made before the lock is taken: the model is loaded and probed for it.
-    new = None if is_known else _new_attack(roles, config, aim, keeps_samples)
+    make = partial(_new_attack, roles, config, aim, keeps_samples)
+    new = None if is_known else make()  # before the lock is taken: the model is loaded and probed for it
     temperatures = find_temperatures(roles, rules)
     with store.transaction() as session:
-        attack = runs.find_or_create(
-            session, Attack, key, lambda: new or _new_attack(roles, config, aim, keeps_samples)
-        )
+        attack = runs.find_or_create(session, Attack, key, lambda: new or make())
         insert_chunks(session, attack)
         for position, surrogate in enumerate(roles.surrogates):
             session.merge(AttackSurrogate(attack_id=attack.id, position=position, model_id=surrogate.row.id))

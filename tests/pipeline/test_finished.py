@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jsdelta_db.config.evaluation import EvaluationConfig
-from jsdelta_db.errors import CheckpointError
+from jsdelta_db.errors import CheckpointError, UsageError
 from jsdelta_db.pipeline.attack import attack_and_score
+from jsdelta_db.pipeline.datasets.add import AddRequest, add_dataset, open_source
+from jsdelta_db.pipeline.ensembles.added import add_ensemble
 from jsdelta_db.pipeline.evaluation import open_roles
 from jsdelta_db.pipeline.evaluation.finished import Extras
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
@@ -16,6 +19,7 @@ from jsdelta_db.pipeline.score import score_stored
 from jsdelta_db.pipeline.train import train_ensemble
 from jsdelta_db.workbench import datasets
 from jsdelta_db.workbench.workbench import open_workbench
+from tests.compute.sources.forms import some_images
 from tests.reading import ask, attack_of, contents, last_evaluation, tell
 from tests.workspaces import Listening, tiny_attacks, tiny_recipe
 
@@ -42,6 +46,7 @@ def closed(monkeypatch):
 
     monkeypatch.setattr(open_roles, "open_models", fail)
     monkeypatch.setattr(datasets.data, "load", fail)
+    monkeypatch.setattr(datasets, "open_stored", fail)
 
 
 @pytest.mark.parametrize(
@@ -176,3 +181,46 @@ def test_a_finished_ensemble_says_again_that_its_default_name_was_taken(tiny_cop
         lines.append([line for line in progress.lines if "taken" in line])
     assert lines[0] == lines[1]
     assert len(lines[0]) == 1
+
+
+def test_a_finished_ensemble_of_a_users_data_set_is_found_without_its_images(workspace, tmp_path, request):
+    """Trained and attacked once, then found: its file is not opened."""
+    noise, labels = some_images(120)
+    np.savez(
+        tmp_path / "mine.npz", x=noise // 4 + 90 * labels[:, None, None, None].astype(np.uint8), y=labels
+    )
+    asked = AddRequest("mine", npz=tmp_path / "mine.npz")
+
+    def work():
+        recipe = tiny_recipe(dataset="mine")
+        with open_workbench(workspace, is_tracked=False) as bench:
+            trained = train_ensemble(bench, recipe, name="own").trained
+            return len(trained), attack_and_score(bench, tiny_attacks(8, images=10, steps=2)).worked_on
+
+    with open_workbench(workspace, is_tracked=False) as bench:
+        add_dataset(bench, asked, open_source(asked))
+    assert work() == (3, 1)
+    request.getfixturevalue("closed")
+    before = contents(workspace)
+    assert work() == (0, 0)
+    assert contents(workspace) == before
+
+
+def test_an_attack_on_an_added_ensemble_is_finished_like_any_other(tiny_copy, request):
+    """Of models that were there already: attacked once, then found."""
+    with open_workbench(tiny_copy, is_tracked=False) as bench:
+        add_ensemble(bench, "turned", ["digits:2", "digits:1", "digits:0"])
+
+    def work():
+        with open_workbench(tiny_copy, is_tracked=False) as bench:
+            return attack_and_score(bench, tiny_attacks(8, images=10), RoleRequest("turned")).worked_on
+
+    assert work() == 1
+    request.getfixturevalue("closed")
+    assert work() == 0
+
+
+def test_a_device_that_is_none_is_refused_before_rows_answer(tiny_copy, closed):
+    """As where there is work: a mistyped device is not taken in silence."""
+    with open_workbench(tiny_copy, is_tracked=False) as bench, pytest.raises(UsageError, match="'tpu'"):
+        score_stored(bench, [attack_of(tiny_copy, last_evaluation(tiny_copy))], device="tpu")

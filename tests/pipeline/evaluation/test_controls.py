@@ -9,8 +9,8 @@ import torch
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.evaluation import controls
+from jsdelta_db.pipeline.evaluation.finished import Extras
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
-from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_stored
 from jsdelta_db.workbench.workbench import open_workbench
 from tests.reading import ask, attack_of, contents, last_evaluation, tell

@@ -14,8 +14,8 @@ from jsdelta_db.errors import DataError, JsdeltaError, NothingToDoError, UsageEr
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.maintenance.repair import repair
 from jsdelta_db.pipeline.evaluation import foreign
+from jsdelta_db.pipeline.evaluation.finished import Extras
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
-from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_foreign, score_stored
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.queries.selection import Selection

@@ -148,10 +148,12 @@ class ImageMeans:
 
     Attributes:
         low, high: per image of the lower and the higher label, float64 ``(n_low,)`` and ``(n_high,)``.
+        n_drawn: how many image pairs were compared, where it was a draw of them; None for all.
     """
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    n_drawn: int | None = None
 
     @property
     def rho(self) -> float:
@@ -174,7 +176,7 @@ class ImageMeans:
             rho=self.rho,
             rho_of_mean=self.rho if rho_of_mean is None else rho_of_mean,
             standard_error=self.standard_error,
-            pairs=len(self.low) * len(self.high),
+            pairs=self.n_drawn or len(self.low) * len(self.high),
             images=min(len(self.low), len(self.high)),
         )
 

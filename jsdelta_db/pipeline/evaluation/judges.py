@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsdelta_db.compute.metrics.agreement import measure_agreement
-from jsdelta_db.compute.metrics.divergence import log_probs, mean_js
+from jsdelta_db.compute.metrics.agreement import clean_outputs, measure_agreement
+from jsdelta_db.compute.metrics.divergence import mean_js
 from jsdelta_db.config.controls import FOLLOWS_ATTACKED
 from jsdelta_db.config.evaluation import (
     LARGEST_SPREAD,
@@ -58,7 +58,7 @@ def check_judges(opened: Sequence[OpenRoles]) -> None:
 def _refuse_copies(roles: OpenRoles) -> None:
     @cache
     def outputs(model: LoadedModel) -> Tensor:
-        return log_probs(model.logits("baseline"))
+        return clean_outputs(model.logits("baseline"))
 
     @cache
     def js(one: LoadedModel, other: LoadedModel) -> float:

@@ -25,13 +25,13 @@ import torch
 
 def prototypes(n_classes):
     draws = torch.Generator().manual_seed(0)
-    return torch.rand(n_classes, 3 * {SIDE} * {SIDE}, generator=draws)
+    return 0.4 + 0.2 * torch.rand(n_classes, 3 * {SIDE} * {SIDE}, generator=draws)
 
 def make(num_classes, seed):
     centres = prototypes(num_classes)
-    centres = centres + 0.1 * torch.randn(centres.shape, generator=torch.Generator().manual_seed(1 + seed))
+    centres = centres + 0.04 * torch.randn(centres.shape, generator=torch.Generator().manual_seed(1 + seed))
     layer = torch.nn.Linear(centres.shape[1], num_classes)
-    layer.weight.data, layer.bias.data = centres, -centres.square().sum(1) / 2
+    layer.weight.data, layer.bias.data = 12 * centres, -6 * centres.square().sum(1)
     return torch.nn.Sequential(torch.nn.Flatten(), layer)
 """
 
@@ -42,7 +42,7 @@ def write_arrays(path: Path, factory: Path, n_classes: int) -> None:
     exec(factory.read_text(), namespace)  # noqa: S102 the text above
     centres = namespace["prototypes"](n_classes).numpy().reshape(n_classes, 3, SIDE, SIDE)  # type: ignore[operator]
     labels = np.repeat(np.arange(n_classes), BASELINE + ATTACKED)
-    noise = np.random.default_rng(0).normal(0, 0.1, (len(labels), 3, SIDE, SIDE))
+    noise = np.random.default_rng(0).normal(0, 0.03, (len(labels), 3, SIDE, SIDE))
     images = np.round((centres[labels] + noise).clip(0, 1) * 255).astype(np.uint8)
     np.savez(path, x=images, y=labels)
 

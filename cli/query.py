@@ -96,8 +96,8 @@ def samples(
     wanted = Wanted(bugs, failures, source, target, sort, limit)
     with ctx.obj.read_store() as connection:
         rows, more = query_samples(connection, wanted, selection)
-    facts = ("attack", "evaluation", "source_label", "target_label", "success")
-    write_rows(rows, SAMPLE_KEYS, output, facts=facts)
+    facts = ("attack", "evaluation", "split", "source_label", "target_label", "success")
+    write_rows(rows, list(rows[0]) if rows else SAMPLE_KEYS, output, facts=facts)
     note_population(selection)
     if more:
         note(f"{more:,} more; --limit 0 lists all")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNTARGETED = -1  # requested_target of an attempt that may end at any wrong label
+SEEN_SPLITS = ("train", "baseline")  # whose images models have seen, or are measured on
 SMALLEST_RHO = 0.05  # in bits, of a baseline that JSΔ may be divided by
 LARGEST_JS_DELTA = 1.0 / SMALLEST_RHO  # a divergence has at most one bit
 FILE_SPLIT = "file"  # the split of images that came with their samples and are stored beside them

@@ -15,7 +15,10 @@ from jsdelta_db.pipeline.evaluation.plan import plan_attack
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest, check_models, find_roles, open_roles
 from jsdelta_db.pipeline.evaluation.work import Extras, Judged, work_on
 from jsdelta_db.samples.origins import remark_on_split
+from jsdelta_db.workbench.datasets import check_split
 from jsdelta_db.workbench.workbench import Workbench
+
+MOST_TARGETS = 100  # of an image, without a question
 
 
 def attack_and_score(
@@ -48,6 +51,8 @@ def attack_and_score(
         found = find_roles(session, request, first.objective)
     opened = open_roles(bench, found, first.device)
     dataset = opened[0].dataset
+    check_split(dataset, first.split)
+    _check_targets(first, dataset)
     check_range(*find_range(dataset.splits[first.split]), f"the images of {dataset.name!r}")
     numbered = [_with_label_number(config, dataset) for config in configs]
     for roles in opened:
@@ -61,6 +66,21 @@ def attack_and_score(
         for config in numbered:
             plans.append(plan_attack(roles, config, rules, keeps_samples=keeps_samples))
     return work_on(bench, f"attack {found[0].title}", plans, extras)
+
+
+def _check_targets(config: AttackConfig, dataset: Dataset) -> None:
+    """Ask before each image is aimed at very many labels.
+
+    Raises:
+        UsageError: nobody agreed to it.
+    """
+    n_targets, n_images = len(dataset.classes) - 1, len(dataset.splits[config.split])
+    if config.targets == "all" and n_targets > MOST_TARGETS and not config.yes:
+        attempts = n_targets * min(config.images or n_images, n_images)
+        raise UsageError(
+            f"--targets all is {n_targets:,} targets an image, up to {attempts:,} attempts at each ε: add "
+            "--yes to start them, or take --targets random, or fewer --images"
+        )
 
 
 def _with_label_number(config: AttackConfig, dataset: Dataset) -> AttackConfig:

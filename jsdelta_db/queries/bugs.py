@@ -35,6 +35,8 @@ from jsdelta_db.queries.statistics import TOO_FEW_IMAGES, TOO_FEW_OF_A_KIND, Sha
 from jsdelta_db.queries.tally import Tally, tally, tally_images
 from jsdelta_db.store.reading import Reader, without_collecting
 
+PANELS = ("norm", "eps", "split")  # what the histogram's panels tell apart
+
 # Facts, counts and number of skipped images (None by label: skipped images have no target).
 Group: TypeAlias = tuple[Row, Tally, int | None]
 P = TypeVar("P", bound=tuple[EvaluationInfo, *tuple[Any, ...]])
@@ -90,17 +92,18 @@ def summary_metrics(rows: Iterable[Row]) -> dict[int, dict[str, float | None]]:
 def js_delta_by_eps(
     reader: Reader,
     selection: Selection = Selection(),  # noqa: B008 frozen
-) -> dict[tuple[str, float], NDArray[np.float64]]:
-    """Return the JSΔ of all successful samples that have one, by norm and ε, ascending.
+) -> dict[tuple[str, float, str], NDArray[np.float64]]:
+    """Return the JSΔ of all successful samples that have one, by ``PANELS``, ascending.
 
     Raises:
         UsageError: the selection has the same attempts judged twice.
     """
-    found: dict[tuple[str, float], list[NDArray[np.float64]]] = {}
-    evaluations = check_counted_once(list_evaluations(reader, selection), ("norm", "eps"))
+    found: dict[tuple[str, float, str], list[NDArray[np.float64]]] = {}
+    evaluations = check_counted_once(list_evaluations(reader, selection), PANELS)
     names = ("js_delta", "n_right") if selection.population == ALL_CORRECT else ("js_delta",)
     for evaluation, segments in read_segments(reader, evaluations, names, successes_only=True):
-        pieces = found.setdefault((evaluation.facts["norm"], evaluation.facts["eps"]), [np.zeros(0)])
+        norm, eps, split = (evaluation.facts[key] for key in PANELS)
+        pieces = found.setdefault((norm, eps, split), [np.zeros(0)])
         for segment in segments:
             if segment.is_defined:
                 assert segment.js_delta is not None

@@ -8,6 +8,7 @@ from torch import nn
 from jsdelta_db.compute.sources.dividing import Rules
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.evaluation import MANY_CLASSES
+from jsdelta_db.errors import UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.datasets.add import AddRequest, add_dataset, open_source
@@ -129,3 +130,23 @@ def test_store_of_many_classes_moves(many, tmp_path):
     bring(target, tmp_path / "export", with_files=False)
     drawn = "SELECT label_low, label_high, rho, pairs FROM rho_baseline ORDER BY 1, 2, 3"
     assert ask(target, drawn) == ask(workspace, drawn) != []
+
+
+def test_a_target_set_of_many_classes_is_started_when_somebody_agrees(many, tmp_path):
+    """--targets all is one line with its number of attempts, until --yes; nothing is stored before."""
+    said = r"all is 100 targets .* 200 attempts at each .*add --yes"
+    settings = {"targets": "all", "images": 2}
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr("jsdelta_db.pipeline.attack.MOST_TARGETS", 99)
+        with pytest.raises(UsageError, match=said):
+            attack(many, tmp_path / "asked", **settings)
+        assert ask(workspace_at(tmp_path / "asked"), "SELECT count(*) FROM attack") == [(0,)]
+        agreed = attack(many, tmp_path / "agreed", **settings, yes=True)
+    assert ask(agreed, "SELECT n_attempts FROM attack") == [(200,)]
+
+
+def test_split_that_a_data_set_lacks_is_refused(many, tmp_path):
+    """A set added with --test-only has nothing to train on, and nothing to attack there."""
+    with pytest.raises(UsageError, match=r"--split 'train': .* --test-only .*: must be baseline or attack"):
+        attack(many, tmp_path / "copy", split="train")

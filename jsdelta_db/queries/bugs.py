@@ -48,6 +48,7 @@ def query_bugs(
     betas: Sequence[float],
     by: Sequence[str] = (),
     selection: Selection = Selection(),  # noqa: B008 frozen
+    limit: int = 0,
 ) -> Table:
     """Return the share of bugs among successful attacks, for each group and each β.
 
@@ -56,6 +57,7 @@ def query_bugs(
         by: what to group by (see ``BY_CHOICES``), and whatever keeps an attempt from counting twice; empty
             for one row per dataset, ensemble, attacked model, norm and ε, and whatever else differs among
             the selected attacks.
+        limit: return this many groups, those with the most bugs at the largest β first; 0 for all, by name.
 
     Raises:
         UsageError: a β outside (0, ∞), or an unknown grouping.
@@ -69,12 +71,15 @@ def query_bugs(
     asked = resolve_keys(by, evaluations)
     keys, counted = count_once(evaluations, asked)
     groups = _tally_groups(reader, counted, keys, betas, selection.population)
+    n_groups = len(groups)
+    if limit:
+        groups = _rank(groups, betas.index(max(betas)))[:limit]
     rows = [
         row for facts, tallied, n_skipped in groups for row in _count_bugs(facts, tallied, betas, n_skipped)
     ]
     return Table(
         keys, rows, find_pooled(counted, keys), common_norm(counted), separated=keys[len(asked) :],
-        n_left_out=len(evaluations) - len(counted),
+        n_left_out=len(evaluations) - len(counted), n_more=n_groups - len(groups),
     )  # fmt: skip
 
 
@@ -125,6 +130,11 @@ def _tally_groups(
     else:
         groups = _tally_attempts(reader, evaluations, keys, betas, population)
     return sorted(groups, key=lambda group: [sort_key(value) for value in group[0].values()])
+
+
+def _rank(groups: Iterable[Group], beta: int) -> list[Group]:
+    """Sort groups by their bugs at a β, given by its place; of equals the one with fewer successes first."""
+    return sorted(groups, key=lambda group: (-group[1].bugs[beta].sum(), group[1].success.sum()))
 
 
 def _tally_images(

@@ -40,6 +40,7 @@ class Table:
         separated: keys that were added to those asked for, so that no attempt counts twice.
         n_left_out: evaluations whose attempts are all among another's of the same row.
         norm: of every ε; "" if there are several.
+        n_more: groups that a limit left out.
     """
 
     keys: tuple[str, ...]
@@ -48,6 +49,7 @@ class Table:
     norm: str
     separated: tuple[str, ...] = ()
     n_left_out: int = 0
+    n_more: int = 0
 
 
 def load_scores(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.queries.bugs import js_delta_by_eps, summary_metrics
+from jsdelta_db.queries.bugs import js_delta_by_eps, query_bugs, summary_metrics
 from jsdelta_db.queries.samples import query_samples
 from jsdelta_db.queries.selection import DEFAULT_KEYS, Selection
 from jsdelta_db.queries.statistics import wilson
@@ -546,3 +546,21 @@ def test_samples_name_the_split_where_models_have_seen_some(store):
     bench.judge(ROWS, split="train")
     with store.reading() as connection:
         assert {row["split"] for row in query_samples(connection)[0]} == {"attack", "train"}
+
+
+def test_most_bug_prone_groups_are_ranked(store):
+    """By their bugs at the largest β, the most first; of equals the one with fewer successes; what is left is counted."""
+    rows: list[HandRow] = [
+        (1, 0, 1, 1, 0.04), (2, 0, 1, 1, 0.9),  # one bug of two
+        (3, 1, 2, 1, 0.01), (4, 1, 2, 1, 0.06),  # two, one of them below 0.05
+        (5, 2, 3, 1, 0.02),  # one of one
+        (6, 3, 0, 1, 0.8),
+    ]  # fmt: skip
+    Bench(store).judge(rows)
+    with store.reading() as connection:
+        tables = [query_bugs(connection, [0.1, 0.05], ["label-pair"], limit=limit) for limit in (3, 1, 0)]
+    ranked = [(row["source_label"], row["n_bugs"]) for row in tables[0].rows if row["beta"] == 0.1]
+    assert ranked == [("one", 2), ("two", 1), ("zero", 1)]
+    assert [table.n_more for table in tables] == [1, 3, 0]
+    assert tables[1].rows == tables[0].rows[:2]
+    assert [row["source_label"] for row in tables[2].rows[::2]] == ["one", "three", "two", "zero"]

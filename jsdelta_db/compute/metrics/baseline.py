@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsdelta_db.compute.metrics.divergence import js_divergence, log_mean_probs, log_probs
+from jsdelta_db.compute.metrics.divergence import js_by_entropies, js_divergence, log_mean_probs, log_probs
 from jsdelta_db.compute.metrics.draws import MOST_PAIRS as MOST_DRAWN
 from jsdelta_db.compute.metrics.draws import draw_pairs, draws
 from jsdelta_db.records import Baselines, ImageMeans, LabelPair
@@ -122,6 +122,7 @@ def _means_of_drawn(log_p: LogProbs, low: NDArray[np.int64], high: NDArray[np.in
     once for each label: it is too large rather than too small.
     """
     low, high, (of_low, of_high) = draw_pairs(low, high)
-    js = js_divergence(log_p(low)[of_low], log_p(high)[of_high]).numpy()
+    places = torch.from_numpy(of_low), torch.from_numpy(of_high)
+    js = js_by_entropies(log_p(low), log_p(high), places).numpy()
     low_means, high_means = (np.bincount(place, js) / np.bincount(place) for place in (of_low, of_high))
     return ImageMeans(low_means, high_means, n_drawn=len(js))

@@ -11,7 +11,7 @@ from scipy.spatial.distance import jensenshannon
 from jsdelta_db.compute.metrics import baseline as baseline_module
 from jsdelta_db.compute.metrics import combine_baselines, compare_labels, js_divergence, score
 from jsdelta_db.compute.metrics.baseline import ImageMeans
-from jsdelta_db.compute.metrics.divergence import log_mean_probs, log_probs
+from jsdelta_db.compute.metrics.divergence import js_by_entropies, log_mean_probs, log_probs
 from jsdelta_db.compute.metrics.draws import draw_pairs
 from jsdelta_db.config.evaluation import MANY_CLASSES
 from jsdelta_db.records import Attempts, Baseline, Samples, label_pair
@@ -89,6 +89,15 @@ def test_divergence_is_symmetric_bit_for_bit():
     """The order of the two outputs does not matter."""
     log_p, log_q = (log_probs(make_logits(300, 10, seed=seed)) for seed in (1, 2))
     assert torch.equal(js_divergence(log_p, log_q), js_divergence(log_q, log_p))
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 30.0, 2000.0])
+def test_divergence_by_entropies_is_the_same(scale):
+    """To 1e-14 bits, of any rows, also where probabilities underflow."""
+    log_p, log_q = (log_probs(make_logits(40, 150, seed=seed, scale=scale)) for seed in (1, 2))
+    rows = torch.arange(40), torch.arange(40).flip(0)
+    got = js_by_entropies(log_p, log_q, rows)
+    np.testing.assert_allclose(got, js_divergence(log_p[rows[0]], log_q[rows[1]]), rtol=0, atol=1e-14)
 
 
 def test_logits_may_be_shifted():

@@ -56,8 +56,12 @@ RandomStart = Annotated[
 Restarts = Annotated[int, options.whole("Starts per image; the best result counts.", 1)]
 Objective = Annotated[str, typer.Option(metavar="target|margin|bug|feature", help="What the steps minimize.")]
 Stop = Annotated[str, typer.Option(metavar="never|first-hit", help="When an image's steps end early.")]
-Images = Annotated[int | None, options.whole("How many images of the attack split.", 1)]
+SplitOption = Annotated[
+    str, typer.Option("--split", metavar="train|baseline|attack", help="Whose images to attack.")
+]
+Images = Annotated[int | None, options.whole("How many images of the split.", 1)]
 Seed = Annotated[int, options.whole("Seed of targets and starts.", 0)]
+Yes = Annotated[bool, typer.Option("--yes", help="Start also with more than 100 targets an image.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,10 @@ class MethodOptions:
     restarts: Restarts = 1
     objective: Objective = "target"
     stop: Stop = "never"
+    split: SplitOption = "attack"
     images: Images = None
     seed: Seed = 0
+    yes: Yes = False
 
     def configure(self, eps: Sequence[str], dtype: str, device: str) -> "list[AttackConfig]":
         """Return one configuration per ε, the smallest first.
@@ -91,7 +97,8 @@ class MethodOptions:
         return [
             AttackConfig(
                 eps=value, steps=self.steps, targets="untargeted" if self.untargeted else self.targets,
-                seed=self.seed, images=self.images, norm=self.norm, random_start=self.random_start,
+                seed=self.seed, split=self.split, images=self.images, norm=self.norm, yes=self.yes,
+                random_start=self.random_start,
                 relative_step_size=self.relative_step_size, restarts=self.restarts, dtype=dtype,
                 objective=self.objective, stop=self.stop, device=device,
             )

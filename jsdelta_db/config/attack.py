@@ -37,13 +37,15 @@ class AttackConfig:
         eps: radius of the ball, in pixel units of [0, 1], in the norm.
         steps: gradient steps; every sample runs all of them.
         targets: ``random``, ``all``, ``next``, ``least-likely``, ``untargeted`` or a label number as text.
-        images: how many images of the attack split (None: all); smaller sets are subsets of larger ones.
+        split: whose images are attacked; models have seen ``train`` and are measured on ``baseline``.
+        images: how many images of the split (None: all); smaller sets are subsets of larger ones.
         relative_step_size: step size in units of eps/steps; 2.5 lets an iterate cross the ball and return.
         restarts: number of starts; each image's best result is taken.
         objective: ``target``, ``margin``, ``bug`` or ``feature`` (see ``compute/attacks/objectives.py``).
         stop: ``first-hit`` stops an image where it first reached its target, else ``never``.
         dtype: of the arithmetic inside the network, as requested; x, δ, logits and loss stay float32.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; on which card is no part of the attack.
+        yes: agrees to more than 100 targets an image; no part of the attack.
     """
 
     eps: float
@@ -60,6 +62,7 @@ class AttackConfig:
     split: str = "attack"
     dtype: str = "auto"
     device: str = "auto"
+    yes: bool = False
 
     def __post_init__(self) -> None:
         limit = largest_eps(self.norm)
@@ -83,7 +86,9 @@ class AttackConfig:
 
     def canonical(self) -> dict[str, Any]:
         """Return the content of an attack's ``config_hash``, without the attacked model and the data."""
-        return {"kind": "attack", **asdict(self), "device": device_kind(self.device)}
+        facts = {"kind": "attack", **asdict(self), "device": device_kind(self.device)}
+        del facts["yes"]
+        return facts
 
 
 # The attack that robust accuracy is measured with, by data set: the same for every training method.

@@ -104,7 +104,9 @@ def test_every_run_says_who_made_it_and_from_what(runs):
         tags = run.data.tags
         assert tags["mlflow.source.name"].startswith("jsdelta")
         assert tags["mlflow.source.type"] == "LOCAL"
-        host, boot, pid, _ = tags["jsdelta.owner"].split("\t")  # any process of the tests: the store is shared
+        host, boot, pid, _ = tags["jsdelta.owner"].split(
+            "\t"
+        )  # any process of the tests: the store is shared
         assert [host, boot] == current_owner().split("\t")[:2]
         assert pid.isdigit()
         assert tags["mlflow.user"]

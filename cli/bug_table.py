@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from jsdelta_db.queries.grouping import Table
 
 BUG_KEYS = (
-    "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_bugs",
+    "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_outside",
+    "n_bugs",
     "bug_fraction", "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high",
     "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
 )  # fmt: skip
@@ -20,7 +21,7 @@ BUG_KEYS = (
 
 def write_bugs(table: "Table", output: Output) -> None:
     """Write the rows of ``query bugs`` and, for people, explain the marks."""
-    facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline"} - {"eps"}
+    facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline", "n_outside"} - {"eps"}
     write_rows(table.rows, [*table.keys, *BUG_KEYS], output, facts=facts, norm=table.norm)
     few = "fewer than 30 images with a success, or than 5 with a bug or with a non-bug"
     note_intervals(table.rows, output, few)

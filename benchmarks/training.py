@@ -1,6 +1,7 @@
 """Images a second of the training loop beside a plain DataLoader loop, and what SAM and PGD training cost.
 
-Prints one JSON object. Images are random: what they show does not change what a step costs.
+Prints one JSON object. Images are random: what they show does not change what a step costs. Before the rounds
+each way runs once on few images, unmeasured: on a card libraries load and choose their kernels then.
 """
 
 import argparse
@@ -10,7 +11,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +30,7 @@ from jsdelta_db.runtime.devices import resolve_device, resolve_dtype
 
 CLASSES = tuple("0123456789")
 ROUNDS = 3
+WARM_UP_BATCHES = 6  # more than a capture of adversarial training's attack waits for
 
 
 class PlainImages(TorchDataset):  # type: ignore[type-arg] # torch's own is not generic at run time
@@ -66,22 +69,54 @@ def plain_epoch(dataset: Dataset, config: TrainConfig, device: torch.device) -> 
         PlainImages(images, split.labels.numpy()), batch_size=config.batch_size, shuffle=True, num_workers=2
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    begun = time.perf_counter()
-    for x, y in loader:
-        loss = nn.functional.cross_entropy(model(x.to(device)), y.to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return len(split) / (time.perf_counter() - begun)
+    with torch_as_it_comes(device):
+        begun = now(device)
+        for x, y in loader:
+            loss = nn.functional.cross_entropy(model(x.to(device)), y.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return len(split) / (now(device) - begun)
 
 
 def our_epoch(dataset: Dataset, config: TrainConfig, device: torch.device) -> float:
     """Train one epoch with the project's loop. Returns images a second."""
     model = build_model(config.arch, dataset)
     dtype = resolve_dtype(config.dtype, device)
-    begun = time.perf_counter()
+    begun = now(device)
     train(model, Training(dataset, config, 0, device, dtype))
-    return len(dataset.splits["train"]) / (time.perf_counter() - begun)
+    return len(dataset.splits["train"]) / (now(device) - begun)
+
+
+def now(device: torch.device) -> float:
+    """Return the time once the device has done all that was begun, in seconds."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@contextmanager
+def torch_as_it_comes(device: torch.device) -> Iterator[None]:
+    """Give a plain loop the faster convolutions that it has on a card where nobody asks for others."""
+    cudnn = torch.backends.cudnn
+    if device.type != "cuda":
+        yield
+        return
+    switches = cudnn.conv if hasattr(cudnn, "conv") else cudnn  # torch 2.9 renamed the switch for TF32
+    name, fast = ("fp32_precision", "tf32") if hasattr(cudnn, "conv") else ("allow_tf32", True)
+    before = getattr(switches, name), cudnn.deterministic
+    setattr(switches, name, fast)
+    cudnn.deterministic = False
+    try:
+        yield
+    finally:
+        setattr(switches, name, before[0])
+        cudnn.deterministic = before[1]
+
+
+def card_name(device: torch.device) -> str | None:
+    """Return the name of the card; None on a processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
 def main() -> None:
@@ -103,17 +138,20 @@ def main() -> None:
         standard, method="adversarial", train_norm="linf", train_eps=8 / 255, train_steps=options.steps,
         train_step_size=2 / 255,
     )  # fmt: skip
-    ways: dict[str, Callable[[], float]] = {
-        "plain": lambda: plain_epoch(dataset, standard, device),
-        "ours": lambda: our_epoch(dataset, standard, device),
-        "ours_float32": lambda: our_epoch(dataset, replace(standard, dtype="float32"), device),
-        "sam": lambda: our_epoch(dataset, sam, device),
-        "adversarial": lambda: our_epoch(dataset, adversarial, device),
+    ways: dict[str, Callable[[Dataset], float]] = {
+        "plain": lambda images: plain_epoch(images, standard, device),
+        "ours": lambda images: our_epoch(images, standard, device),
+        "ours_float32": lambda images: our_epoch(images, replace(standard, dtype="float32"), device),
+        "sam": lambda images: our_epoch(images, sam, device),
+        "adversarial": lambda images: our_epoch(images, adversarial, device),
     }
+    few = make_dataset(min(WARM_UP_BATCHES * standard.batch_size, options.images))
+    for measure in ways.values():
+        measure(few)
     seen: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(ROUNDS):  # in turns, so that a shared machine's noise hits all alike
         for name, measure in ways.items():
-            seen[name].append(measure())
+            seen[name].append(measure(dataset))
             print(f"round {turn + 1}: {name} {seen[name][-1]:.0f} images/s", file=sys.stderr)
 
     def ratio(one: str, other: str) -> float:
@@ -123,7 +161,7 @@ def main() -> None:
         json.dumps({
             "ratio_plain": ratio("ours", "plain"), "ratio_plain_float32": ratio("ours_float32", "plain"),
             "sam_cost": ratio("ours", "sam"), "adversarial_cost": ratio("ours", "adversarial"),
-            "adversarial_steps": options.steps, "device": device.type,
+            "adversarial_steps": options.steps, "device": device.type, "card": card_name(device),
             "dtype": str(resolve_dtype("auto", device)).removeprefix("torch."), "model": arch,
             "images_per_s": {name: statistics.median(values) for name, values in seen.items()},
             "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads of "

@@ -67,7 +67,8 @@ def stats(ctx: typer.Context, output: options.PrintingFormat) -> None:
     Example: jsdelta db stats
     """
     from jsdelta_db.maintenance.stats import count_rows, count_states, size_in_bytes, table_sizes
-    from jsdelta_db.store.session import parse_url, reading_store, show_url
+    from jsdelta_db.store.addresses import parse_url, show_url
+    from jsdelta_db.store.session import reading_store
 
     url = ctx.obj.workspace().db_url
     with reading_store(url) as connection:

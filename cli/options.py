@@ -18,7 +18,7 @@ from jsdelta_db.config.locations import Workspace, resolve_workspace
 from .groups import Group
 
 if TYPE_CHECKING:
-    from jsdelta_db.pipeline.evaluation.work import Extras
+    from jsdelta_db.pipeline.evaluation.finished import Extras
     from jsdelta_db.queries.selection import Selection
     from jsdelta_db.store.reading import Reader
 
@@ -146,7 +146,7 @@ class ScoringOptions:
     @property
     def extras(self) -> "Extras":
         """What is measured beside the scores."""
-        from jsdelta_db.pipeline.evaluation.work import Extras
+        from jsdelta_db.pipeline.evaluation.finished import Extras
 
         return Extras(self.controls, self.stability)
 

@@ -74,11 +74,14 @@ def score(
     normalization = parse_normalization(mean, std)
     from jsdelta_db.pipeline.evaluation.roles import RoleRequest
     from jsdelta_db.pipeline.score import score_foreign, score_stored
-    from jsdelta_db.samples.foreign import check_samples, read_samples
 
     workspace = ctx.obj.workspace(data_dir)
     rules, extras, place = scoring.rules, scoring.extras, device or "auto"
-    arrays = None if samples is None else read_samples(samples)
+    arrays = None
+    if samples is not None:
+        from jsdelta_db.samples.foreign import check_samples, read_samples
+
+        arrays = read_samples(samples)
     with open_bench(workspace, trusts_code=trust_code) as bench:
         if arrays is None:
             result = score_stored(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jsdelta_db.pipeline.evaluation.work import Judged
+    from jsdelta_db.pipeline.evaluation.finished import Judged
     from jsdelta_db.pipeline.train import TrainedEnsemble
     from jsdelta_db.pipeline.verdict import Verdict, judge
     from jsdelta_db.runtime.progress import Progress

@@ -7,7 +7,7 @@ import torch
 import jsdelta_db
 from jsdelta_db.compute import data
 from jsdelta_db.errors import JsdeltaError, StoreNotReadyError, UsageError
-from jsdelta_db.pipeline.evaluation.work import Judged
+from jsdelta_db.pipeline.evaluation.finished import Judged
 from jsdelta_db.workbench.workbench import Workbench
 from tests.reading import ask
 from tests.workspaces import copy_of

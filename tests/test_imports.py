@@ -32,6 +32,10 @@ def loaded_after(statement, tmp_path):
             {"torch", "mlflow", "matplotlib", "scipy"},
         ),
         ("import jsdelta_db.tracking", {"torch", "mlflow"}),
+        (
+            "import jsdelta_db.pipeline.train, jsdelta_db.pipeline.attack, jsdelta_db.pipeline.score",
+            {"torch", "torchvision", "mlflow", "sklearn", "scipy", "matplotlib"},
+        ),
     ],
 )
 def test_importing_loads_nothing_heavy(statement, forbidden, tmp_path):

@@ -17,6 +17,7 @@ from gpu_checks.subjects import EPS, digits, dtypes, name_of, network, networks,
 from jsdelta_db.compute.attacks import BALLS, PreparedModel, Steps, build_objective, pgd, prepare
 from jsdelta_db.compute.attacks.capture import Capture
 from jsdelta_db.compute.models.equivalence import probe_images
+from jsdelta_db.records import FOLDED
 
 FEW, MANY = 10, 40  # steps: their difference is free of starts and captures
 FEW_ON_A_CPU, MANY_ON_A_CPU = 1, 2
@@ -81,8 +82,6 @@ def _peak(device: torch.device, dtype: torch.dtype) -> list[Finding]:
 def _measure(setting: Setting, device: torch.device) -> list[Finding]:
     """Time eager and captured steps in turns."""
     model = _in_order(setting, device)
-    if model.dtype is not setting.dtype:
-        return [Finding(str(setting), note=f"the copy is in {name_of(model.dtype)}: {model.reason}")]
     refusals: list[str] = []
     ways: dict[str, Capture | None] = {"eager": None}
     if device.type == "cuda":
@@ -119,7 +118,7 @@ def _in_order(setting: Setting, device: torch.device) -> PreparedModel:
         return prepared(setting.arch, device, setting.dtype)
     model = copy.deepcopy(network(setting.arch, device)).to(memory_format=setting.order)
     images = probe_images(digits(device.type).splits["baseline"], device).contiguous()
-    return prepare(model, images, setting.dtype)
+    return prepare(model, images, setting.dtype, FOLDED)
 
 
 def attack_with(frozen: nn.Module, setting: Setting, device: torch.device) -> Attack:

@@ -83,8 +83,6 @@ def _compare(
 ) -> list[Finding]:
     """Attack one chunk twice: as it is done, and with the same copy but no capture."""
     attacked, attempts_of = prepared(arch, device, dtype), network(arch, device)
-    if attacked.dtype is not dtype:
-        return [Finding(name, note=f"the copy is in {name_of(attacked.dtype)}: {attacked.reason}")]
     surrogates = [prepared(arch, device, dtype, seed=1)] if setting.objective in SURROGATE_OBJECTIVES else []
     config = AttackConfig(
         eps=EPS if setting.norm == "linf" else 1.0, norm=setting.norm, objective=setting.objective,

@@ -21,6 +21,7 @@ from jsdelta_db.records import Samples
 
 IMAGES, STEPS = 32, 20
 ROOM, FITTING = 12, 8  # images that a made-up card has room for: 32 are halved twice
+LARGE, PLANNED = "resnet18", 2048  # six times as many as fit into the room below
 MIB = 2**20
 
 
@@ -104,20 +105,19 @@ def _perturbed(copy_of: PreparedModel, chunk: Chunk, size: int) -> Perturbed:
 
 def _full_card(device: torch.device) -> list[Finding]:
     """Attack with a chunk that was planned for a larger card."""
-    arch, planned = "resnet18", 2048
     # Labels and clean logits first: these come from what a store knows.
-    chunk = chunk_of(network(arch, device), digits(device.type), planned, device)
-    attack = attack_on(prepared(arch, device, torch.float32), planned, steps=STEPS, dtype=torch.float32)
+    chunk = chunk_of(network(LARGE, device), digits(device.type), PLANNED, device)
+    attack = attack_on(prepared(LARGE, device, torch.float32), PLANNED, steps=STEPS, dtype=torch.float32)
     with _room(device, 1024 * MIB):
         made = find_perturbations(attack, chunk.attempts, chunk.x, chunk.clean_logits)
     value = {"attempts": len(made.delta), "in batches of": made.sub_batch}
-    good = len(made.delta) == planned and made.sub_batch is not None
-    return [Finding("a chunk on a full card", value, good, f"{planned}, in smaller batches")]
+    good = len(made.delta) == PLANNED and made.sub_batch is not None
+    return [Finding("a chunk on a full card", value, good, f"{PLANNED}, in smaller batches")]
 
 
 def _full_card_predicts(device: torch.device) -> list[Finding]:
     """Predict without room: logits, or one line that says what to try."""
-    model = copy.deepcopy(network("resnet50", device))
+    model = copy.deepcopy(network(LARGE, device))
     try:
         with _room(device, 16 * MIB):
             predict(model, digits(device.type).splits["attack"], device)

@@ -21,7 +21,7 @@ from jsdelta_db.compute.training import Training, train
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import UsageError
-from jsdelta_db.records import Attempts
+from jsdelta_db.records import FOLDED, Attempts
 from jsdelta_db.runtime.devices import resolve_dtype
 
 SIDE = 32  # of the enlarged digits
@@ -80,9 +80,13 @@ def network(arch: str, device: torch.device, seed: int = 0) -> nn.Module:
 
 @lru_cache(maxsize=4)
 def prepared(arch: str, device: torch.device, dtype: torch.dtype, seed: int = 0) -> PreparedModel:
-    """Return a network with the copy that gradient steps run on."""
+    """Return a network with the folded copy that gradient steps run on.
+
+    It is not compared with the network: of random weights a copy in bfloat16 may have too different gradients
+    to be taken for an attack, and costs the same.
+    """
     images = probe_images(digits(device.type).splits["baseline"], device)
-    return prepare(network(arch, device, seed), images, dtype)
+    return prepare(network(arch, device, seed), images, dtype, FOLDED)
 
 
 def dtypes(device: torch.device) -> tuple[torch.dtype, ...]:

@@ -17,7 +17,7 @@ from jsdelta_db.config.checks import (
     is_positive,
 )
 from jsdelta_db.config.eps import largest_eps
-from jsdelta_db.errors import UsageError
+from jsdelta_db.errors import UnknownNameError, UsageError
 
 SCHEDULES = ("one-cycle", "constant")
 
@@ -29,7 +29,29 @@ METHOD_FIELDS = {
 
 METHODS = ("standard", *METHOD_FIELDS)
 
+ARCHITECTURES = ("cnn-small", "resnet8", "resnet20", "resnet18", "resnet50", "vit-small")  # built-in ones
+
 OPTIONAL_FIELDS = {name for names in METHOD_FIELDS.values() for name in names}
+
+
+def check_method(name: str) -> None:
+    """Refuse what is no training method.
+
+    Raises:
+        UnknownNameError: no method of that name.
+    """
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
+
+
+def check_architecture(name: str) -> None:
+    """Refuse a name that no built-in architecture has; ``module:callable`` is the user's own.
+
+    Raises:
+        UnknownNameError: no such built-in name.
+    """
+    if ":" not in name and name not in ARCHITECTURES:
+        raise UnknownNameError("architecture", name, ARCHITECTURES, "or your own as module:callable")
 
 
 @dataclass(frozen=True, slots=True)

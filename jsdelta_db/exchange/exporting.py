@@ -25,7 +25,7 @@ from jsdelta_db.exchange.tables import Batch, PortableTable, portable_tables, ru
 from jsdelta_db.runtime.files import copy_verified, refuse_to_replace, replace_folder, sha256_of_file
 from jsdelta_db.runtime.progress import Progress
 from jsdelta_db.runtime.reasons import explain
-from jsdelta_db.store.session import parse_url, sqlite_path
+from jsdelta_db.store.addresses import parse_url, sqlite_path
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from jsdelta_db.exchange.merging import Imported, merge
 from jsdelta_db.exchange.open_source import open_source
 from jsdelta_db.exchange.tables import run_tables
 from jsdelta_db.runtime.progress import Progress
-from jsdelta_db.store.session import make_engine, parse_url, reporting, sqlite_path
+from jsdelta_db.store.addresses import parse_url, sqlite_path
+from jsdelta_db.store.session import make_engine, reporting
 from jsdelta_db.workbench.workbench import open_workbench
 
 

@@ -24,7 +24,8 @@ from jsdelta_db.pipeline.evaluation.roles import RoleRequest, find_roles
 from jsdelta_db.runtime.files import locked, replace_folder, sha256_of_file
 from jsdelta_db.runtime.progress import Progress
 from jsdelta_db.runtime.reasons import explain
-from jsdelta_db.store.session import open_store, parse_url
+from jsdelta_db.store.addresses import parse_url
+from jsdelta_db.store.session import open_store
 from jsdelta_db.workbench.workbench import Workbench, open_workbench
 
 STORE = "offline.db"

@@ -11,7 +11,8 @@ from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
 from jsdelta_db.exchange.export_source import FolderSource
 from jsdelta_db.exchange.manifest import MANIFEST
 from jsdelta_db.exchange.source import Source, StoreSource
-from jsdelta_db.store.session import open_store, parse_url, reporting, show_url, sqlite_path
+from jsdelta_db.store.addresses import parse_url, show_url, sqlite_path
+from jsdelta_db.store.session import open_store, reporting
 
 ALLOWED = "an export's folder, a workspace, a SQLite file or postgresql://USER@HOST/DATABASE"
 

@@ -10,8 +10,9 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import JsdeltaError, NoStoreError
 from jsdelta_db.maintenance.check import check_pages
 from jsdelta_db.runtime.version import installed_version
+from jsdelta_db.store.addresses import parse_url, show_url
 from jsdelta_db.store.schema import FINISHED, AttackChunk, Dataset, EvaluationChunk, Model
-from jsdelta_db.store.session import parse_url, reading_store, show_url
+from jsdelta_db.store.session import reading_store
 from jsdelta_db.tracking import Connection, Tracker
 
 PACKAGES = ("torch", "torchvision", "sqlalchemy", "alembic", "typer", "rich", "mlflow", "psycopg")

@@ -1,28 +1,24 @@
-"""Train: an ensemble's members of one recipe, each once."""
+"""Train: an ensemble's members of one recipe, each once.
+
+What is finished is answered from rows; torch and MLflow are loaded where there is work.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from jsdelta_db.compute.attacks import prepare
-from jsdelta_db.compute.data import Dataset
-from jsdelta_db.compute.models.equivalence import probe_images
-from jsdelta_db.compute.models.zoo import find_factory
-from jsdelta_db.compute.training import check_fresh, find_method
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from jsdelta_db.config.checks import device_kind
 from jsdelta_db.config.consent import give_consent
 from jsdelta_db.config.names import check_name
 from jsdelta_db.config.recipes import Recipe
-from jsdelta_db.config.training import TrainConfig
+from jsdelta_db.config.training import check_architecture, check_method
 from jsdelta_db.errors import UnknownNameError
-from jsdelta_db.pipeline.ensembles.ensemble import measure_agreement, read_robust_accuracies, train_members
-from jsdelta_db.pipeline.ensembles.plan import PlannedEnsemble, list_unfinished, plan_ensemble
-from jsdelta_db.runtime.devices import resolve_device
-from jsdelta_db.runtime.files import RESTORE, read_verified
-from jsdelta_db.store import runs
-from jsdelta_db.store.schema import FINISHED, Ensemble, Model
-from jsdelta_db.store.schema import Dataset as DatasetRow
-from jsdelta_db.tracking import RunLog
-from jsdelta_db.workbench.datasets import check_trainable, open_dataset
-from jsdelta_db.workbench.models import LoadedModel
+from jsdelta_db.pipeline.ensembles.plan import StoredEnsemble, check_found, find_finished
+from jsdelta_db.store.constants import ROBUST_ACCURACY
+from jsdelta_db.store.schema import Model, ModelMetric
+from jsdelta_db.workbench.datasets import find_row
 from jsdelta_db.workbench.workbench import Workbench
 
 
@@ -69,85 +65,39 @@ def train_ensemble(
         TrainingError: a member cannot be trained; the others are trained.
     """
     check_training(recipe, name=name)
-    config = recipe.train
-    dataset, dataset_row = open_dataset(bench, config.dataset, download=download)
-    check_trainable(dataset)
-    _check_networks(bench, recipe, seed, dataset, dataset_row)
-    planned = plan_ensemble(bench, recipe, seed, name, dataset, dataset_row)
-    ensemble, to_train = planned.row, [row.seed for row in planned.members if row.status != FINISHED]
-    members: Sequence[Model] = planned.members
-    _check_files(bench, members)
-    if ensemble.status != FINISHED:
-        run = bench.tracker.start(
-            f"train {ensemble.name}", uid=ensemble.uid,
-            params={"recipe": recipe.name, "members": recipe.members, "first_seed": seed,
-                    "method": config.method, "arch": ", ".join(recipe.archs) or config.arch,
-                    "dataset": config.dataset, "epochs": config.epochs},
-        )  # fmt: skip
-        with run.closing():
-            run.dataset(name=dataset.name, digest=dataset_row.uid, source=dataset.name, context="training")
-            members = train_members(bench, planned, run, jobs)
-            _measure_agreement(bench, planned, members)
-            if _finish(bench, ensemble, run):
-                for member in members:
-                    run.metrics({"clean_accuracy": member.clean_accuracy}, step=member.seed)
+    ensemble, trained = _find_finished(bench, recipe, seed, name), list[int]()
+    if ensemble is not None:
+        check_found(bench, ensemble.members)
+    else:
+        from jsdelta_db.pipeline.ensembles.work import work_on
+
+        ensemble, trained = work_on(bench, recipe, seed, name, download=download, jobs=jobs)
     with bench.store.read_session() as session:
-        robust = read_robust_accuracies(session, members, planned.check)
-    return TrainedEnsemble(ensemble.name, ensemble.uid, members, to_train, robust)
+        robust = _read_robust_accuracies(session, ensemble)
+    return TrainedEnsemble(ensemble.row.name, ensemble.row.uid, ensemble.members, trained, robust)
 
 
-def _check_files(bench: Workbench, members: Iterable[Model]) -> None:
-    """Check that the weights of members that are found, not trained, are there and whole.
-
-    Raises:
-        CheckpointError: names the first that are not.
-    """
-    for row in members:
-        if row.status == FINISHED:
-            again = f"jsdelta db delete {row.uid} --cascade, then train member seed {row.seed} again"
-            read_verified(
-                bench.locate(row.checkpoint_uri or ""), row.checkpoint_sha256, f"{RESTORE}, or {again}"
-            )
-
-
-def _measure_agreement(bench: Workbench, planned: PlannedEnsemble, members: Sequence[Model]) -> None:
-    device, root_id = bench.device(planned.recipe.train.device), planned.root.id
-    opened = [LoadedModel(bench, row, planned.dataset, root_id, device) for row in members]
-    measure_agreement(bench, opened, root_id)
-
-
-def _finish(bench: Workbench, ensemble: Ensemble, run: RunLog) -> bool:
-    """Mark an ensemble finished; return whether no other process had: then its results are ours to log."""
-    with bench.store.transaction() as session:
-        runs.serialize(session, f"end of {ensemble.uid}")
-        done = session.get_one(Ensemble, ensemble.id)
-        if done.status == FINISHED:
-            return False
-        done.finished_at, done.mlflow_run_id = runs.now(), run.logged_id
-        runs.leave(done, FINISHED)
-    return True
-
-
-def _check_networks(
-    bench: Workbench, recipe: Recipe, seed: int, dataset: Dataset, dataset_row: DatasetRow
-) -> None:
-    """Look at a fresh network of each architecture that is to be trained, as ``attack`` does.
-
-    Raises:
-        UsageError, ModelError: see :func:`jsdelta_db.compute.training.check_fresh`.
-    """
+def _find_finished(bench: Workbench, recipe: Recipe, seed: int, name: str | None) -> StoredEnsemble | None:
     with bench.store.read_session() as session:
-        positions = list_unfinished(session, recipe, seed, dataset_row)
-    first: dict[TrainConfig, int] = {}
-    for position in positions:
-        first.setdefault(recipe.of_member(position), seed + position)
-    for config, first_seed in first.items():
-        device = bench.device(config.device)
-        fresh = check_fresh(config, dataset, first_seed, device)
-        images = probe_images(dataset.splits["baseline"], device)
-        note = prepare(fresh.network, images, fresh.dtype).note
-        if note is not None:
-            bench.progress.report(f"architecture {config.arch}: {note}")
+        dataset = find_row(session, recipe.train.dataset)
+    return None if dataset is None else find_finished(bench, recipe, seed, name, dataset)
+
+
+def _read_robust_accuracies(session: Session, ensemble: StoredEnsemble) -> list[float | None]:
+    """Return the members' robust accuracies under their data set's check, None where not measured."""
+    members, check = ensemble.members, ensemble.check
+    if check is None:
+        return [None] * len(members)
+    statement = select(ModelMetric.model_id, ModelMetric.value).where(
+        ModelMetric.model_id.in_([member.id for member in members]),
+        ModelMetric.split == "attack",
+        ModelMetric.name == ROBUST_ACCURACY,
+        ModelMetric.norm == check.norm,
+        ModelMetric.eps == check.eps,
+        ModelMetric.steps == check.steps,
+    )
+    found = {row.model_id: row.value for row in session.execute(statement)}
+    return [found.get(member.id) for member in members]
 
 
 def check_training(
@@ -168,6 +118,13 @@ def check_training(
         raise UnknownNameError("dataset", recipe.train.dataset, known_datasets)
     for arch in recipe.archs or (recipe.train.arch,):
         give_consent(arch)  # by typing it
-        find_factory(arch)
-    find_method(recipe.train.method)
-    resolve_device(recipe.train.device)
+        check_architecture(arch)
+        if ":" in arch:
+            from jsdelta_db.compute.models.zoo import find_factory
+
+            find_factory(arch)
+    check_method(recipe.train.method)
+    if device_kind(recipe.train.device) == "cuda":  # every machine has the others
+        from jsdelta_db.runtime.devices import resolve_device
+
+        resolve_device(recipe.train.device)

@@ -74,6 +74,7 @@ def judge(
     temperature: str = "1",
     workspace: str | Path | None = None,
     data_dir: str | Path | None = None,
+    trust_code: bool = False,
 ) -> Verdict:
     """Store samples that were made elsewhere, let an ensemble judge them, and return its verdict.
 
@@ -91,6 +92,7 @@ def judge(
         evaluators: references, or one that names a whole set; the ensemble's other members if empty.
         library: that made them, such as ``torchattacks==3.5.1``.
         workspace: folder of the store; the current one (or ``JSDELTA_HOME``) if None.
+        trust_code: run code (``module:callable``) that models of the store name.
 
     Warns:
         UserWarning: what makes the verdict doubtful, such as images that every model has seen.
@@ -115,7 +117,7 @@ def judge(
         samples.append(check_samples(arrays, dataset, library=library, norm=norm))
         return samples[0]
 
-    with open_workbench(place, Warnings()) as bench:
+    with open_workbench(place, Warnings(), trusts_code=trust_code) as bench:
         judged, measured = score_foreign(bench, check, request, rules=rules)
     with reading(place.db_url) as connection:
         rows = fetch(connection, VERDICTS, uid=judged.evaluations[0])

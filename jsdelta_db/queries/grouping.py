@@ -13,6 +13,7 @@ from jsdelta_db.queries.selection import (
     ATTACKED_CORRECT,
     CONFIGURATION_KEYS,
     DEFAULT_KEYS,
+    FACT_KEYS,
     EvaluationInfo,
     Row,
 )
@@ -21,9 +22,7 @@ from jsdelta_db.store.reading import Reader
 from jsdelta_db.store.segments import read_attempts
 
 LABEL_KEYS = ("source_label", "target_label")
-BY_CHOICES = (
-    *DEFAULT_KEYS, *CONFIGURATION_KEYS, "evaluators", "attack", "label-pair", "source-label", "target-label",
-)  # fmt: skip
+BY_CHOICES = (*FACT_KEYS, "label-pair", "source-label", "target-label")
 # By name, each ``(n,)``, row i of all of them one attempt; NaN where the store has no value.
 Columns = Mapping[str, NDArray[np.float64]]
 Part = tuple[EvaluationInfo, Columns]

@@ -28,7 +28,7 @@ CONFIGURATION_KEYS = (
     "objective", "stop", "attack_seed", "images", "split", "device", "dtype", "library",
     "temperature", "baseline", "attack_by", "accept_eps",
 )  # fmt: skip
-FACT_KEYS = (*DEFAULT_KEYS, *CONFIGURATION_KEYS, "evaluators", "attack")
+FACT_KEYS = (*DEFAULT_KEYS, *CONFIGURATION_KEYS, "prepared_as", "evaluators", "attack")
 ATTACKED_CORRECT, ALL_CORRECT = POPULATIONS = ("attacked-correct", "all-correct")
 SET_BITS = INDEX_BITS + 2  # of an image's number, beneath the data set's
 EPS_TOLERANCE = 1e-5  # relative: float rounding, and the digits that a table shows
@@ -117,7 +117,8 @@ FACTS = {
     "arch": "model.architecture", "targets": "attack.target_rule", "steps": "attack.steps",
     "random_start": "attack.random_start", "restarts": "attack.restarts", "objective": "attack.objective",
     "stop": "attack.stop", "attack_seed": "attack.seed", "images": "attack.images", "split": "attack.split",
-    "device": "attack.requested_device", "dtype": "attack.dtype", "library": "attack.library",
+    "device": "attack.requested_device", "dtype": "attack.dtype", "prepared_as": "attack.prepared_as",
+    "library": "attack.library",
     "temperature": "evaluation.temperature_rule", "baseline": "evaluation.baseline_rule",
     "trained_on": "trained.name", "attacked_sha256": "attack.attacked_sha256", "used_device": "attack.device",
     "n_images": "attack.n_images", "attack_by": "attack.attack_by",

@@ -20,6 +20,7 @@ from jsdelta_db.runtime.reasons import explain
 BLOCK = 2**20  # bytes
 LONGEST_STEM = 100  # bytes of a name; the system allows 255, and host, process and ending come on top
 RESTORE = "restore the file from a backup"
+TRAIN_OTHERS = f"{RESTORE}, or train other members with jsdelta train and another --seed"
 
 
 def write_atomically(path: Path, content: bytes) -> str:

@@ -6,6 +6,7 @@ holds the columns of its rows too, so that altered rows can be taken from it aga
 
 from dataclasses import dataclass, fields
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,10 @@ from jsdelta_db.store.schema import (
     EvaluationMember,
 )
 from jsdelta_db.tracking import RunLog
-from jsdelta_db.workbench.models import LoadedModel
 from jsdelta_db.workbench.workbench import Workbench
+
+if TYPE_CHECKING:
+    from jsdelta_db.workbench.models import LoadedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def check_stored(attack: Attack) -> None:
 
 
 def load_samples(
-    bench: Workbench, attack: Attack, position: int, dataset: Dataset, attacked: LoadedModel
+    bench: Workbench, attack: Attack, position: int, dataset: Dataset, attacked: "LoadedModel"
 ) -> Samples:
     """Load one chunk of stored samples, as they were scored.
 

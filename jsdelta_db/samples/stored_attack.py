@@ -1,6 +1,5 @@
 """Stored attacks, read back from rows and files: no network is loaded and nothing is written."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,7 +15,6 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import CheckpointError, NothingToDoError
 from jsdelta_db.records import FILE_SPLIT
-from jsdelta_db.runtime.files import read_verified
 from jsdelta_db.samples.chunk_files import Key, StoredFile, gather
 from jsdelta_db.store.attempts import IS_COUNTED
 from jsdelta_db.store.schema import (
@@ -32,6 +30,7 @@ from jsdelta_db.store.schema import (
 )
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.datasets import open_root
+from jsdelta_db.workbench.model_files import read_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +196,7 @@ class StoredAttack:
             raise CheckpointError(
                 f"the clean logits of model {model.uid} are not stored; see jsdelta db check"
             )
-        content = read_verified(self._workspace.root / stored.uri, stored.sha256)
-        logits = np.load(io.BytesIO(content), allow_pickle=False)
+        logits = read_logits(self._workspace, stored)
         split = self._dataset.splits[self.attack.split]
         return np.asarray(logits[split.rows_of(rows.sample_index)])
 

@@ -6,7 +6,7 @@ HEAD_REVISION = "0006"  # a test holds it against Alembic's own head
 # The states of a run-like row or a chunk; an interrupted one goes back to pending.
 PENDING, RUNNING, FINISHED, FAILED = "pending", "running", "finished", "failed"
 
-BUILTIN, CONSTRUCTED, ADDED = "builtin", "constructed", "external"  # a data set's kind
+BUILTIN, CONSTRUCTED, ADDED = "builtin", "constructed", "external"  # kinds of data sets
 
 # Names in model_metric, both measured on the attack split. Agreement is the share of images on which the
 # model and another, whose uid follows, predict the same label: a fact that all their ensembles share.

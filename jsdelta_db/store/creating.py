@@ -4,15 +4,8 @@ from pathlib import Path
 
 from sqlalchemy import URL, inspect
 
-from jsdelta_db.store.session import (
-    Store,
-    checked_store,
-    make_engine,
-    open_store,
-    parse_url,
-    reporting,
-    sqlite_path,
-)
+from jsdelta_db.store.addresses import parse_url, sqlite_path
+from jsdelta_db.store.session import Store, checked_store, make_engine, open_store, reporting
 
 
 def open_for_writing(url: str) -> Store:

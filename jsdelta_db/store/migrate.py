@@ -11,18 +11,10 @@ from sqlalchemy import Connection, Engine, text
 from jsdelta_db.errors import StoreError, StoreNotReadyError
 from jsdelta_db.runtime.files import replace_file
 from jsdelta_db.runtime.reasons import explain, find_fault
+from jsdelta_db.store.addresses import parse_url, show_url, sqlite_path
 from jsdelta_db.store.derived import list_without_segments, write_segments
 from jsdelta_db.store.schema import HEAD_REVISION
-from jsdelta_db.store.session import (
-    Store,
-    find_revision,
-    make_engine,
-    parse_url,
-    refuse_foreign,
-    reporting,
-    show_url,
-    sqlite_path,
-)
+from jsdelta_db.store.session import Store, find_revision, make_engine, refuse_foreign, reporting
 
 UPGRADE_LOCK = 2601_00577  # of PostgreSQL's advisory locks
 

@@ -45,7 +45,8 @@ def reading(url: str) -> Iterator[Reader]:
         except sqlite3.Error as error:
             from sqlalchemy.exc import DBAPIError
 
-            from jsdelta_db.store.session import parse_url, translate
+            from jsdelta_db.store.addresses import parse_url
+            from jsdelta_db.store.session import translate
 
             raise translate(DBAPIError("", None, error), parse_url(url)) from error
 

@@ -38,6 +38,23 @@ def open_dataset(bench: Workbench, name: str, *, download: bool = False) -> tupl
     return open_row(bench, row, download=download), row
 
 
+def find_row(session: Session, name: str) -> DatasetRow | None:
+    """Return the row of a data set, without its images being loaded.
+
+    A builtin one has the same images wherever it is (published files, checked when they are read), so that
+    its name tells the row; None if it has none yet, or several, of versions that told its images apart.
+
+    Raises:
+        UnknownNameError, UsageError: see :func:`get_stored`.
+    """
+    if name not in data.LOADERS:
+        return get_stored(session, name)
+    rows = session.scalars(
+        select(DatasetRow).where(DatasetRow.name == name, DatasetRow.kind == BUILTIN)
+    ).all()
+    return rows[0] if len(rows) == 1 else None
+
+
 def open_row(bench: Workbench, row: DatasetRow, *, download: bool = False) -> Dataset:
     """Load the data set of a row; of a constructed one the held-out splits are its root's.
 

@@ -16,7 +16,6 @@ from jsdelta_db.compute.attacks.preflight import check_model
 from jsdelta_db.compute.data import Dataset, Split
 from jsdelta_db.compute.metrics import compare_labels, fit_temperature
 from jsdelta_db.compute.models import build_model, load_checkpoint, predict
-from jsdelta_db.compute.models.checkpoint import read_checkpoint
 from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.compute.models.external import build_external
 from jsdelta_db.compute.models.factories import check_source
@@ -29,12 +28,13 @@ from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import CheckpointError, StoreError, UsageError
 from jsdelta_db.records import FOLDED, PLAIN, ImageMeans, LabelPair
 from jsdelta_db.runtime.devices import dtype_name, resolve_dtype
-from jsdelta_db.runtime.files import read_verified, write_atomically
+from jsdelta_db.runtime.files import write_atomically
 from jsdelta_db.store import runs
 from jsdelta_db.store.baselines import read_model_baselines, write_model_baselines
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.store.schema import Model, ModelLogits, ModelMetric
 from jsdelta_db.workbench.datasets import open_root
+from jsdelta_db.workbench.model_files import read_logits
 from jsdelta_db.workbench.workbench import Workbench
 
 PREFLIGHT_IMAGES = 8  # enough to see a fault
@@ -79,14 +79,6 @@ class LoadedModel:
         check_outputs(network, self.dataset, f"{self.row.architecture}, {self.title}")
         return arrange(network.to(self.device), self._probe_images)
 
-    def check_weights(self) -> None:
-        """Check that its weights are there and whole, before anything is planned with it.
-
-        Raises:
-            CheckpointError: the file is missing, cut short or altered.
-        """
-        read_checkpoint(self._bench.locate(self.row.checkpoint_uri or ""), self.row.checkpoint_sha256 or "")
-
     def check_gradients(self, split: str) -> None:
         """Run the preflight checks on a few images.
 
@@ -130,8 +122,7 @@ class LoadedModel:
             stored = session.get(ModelLogits, key)
         if stored is not None:
             with suppress(CheckpointError):  # a file that is gone or altered is made again
-                content = read_verified(self._bench.locate(stored.uri), stored.sha256)
-                return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+                return read_logits(self._bench.workspace, stored)
         logits = predict(self.network, self.dataset.splits[split], self.device)
         buffer = io.BytesIO()
         np.save(buffer, logits, allow_pickle=False)

@@ -18,10 +18,11 @@ from jsdelta_db.runtime.memory import ADVICE, explaining_memory
 from jsdelta_db.runtime.patience import Limit, LimitedCalls, NoAnswerError
 from jsdelta_db.runtime.progress import Progress, Silent
 from jsdelta_db.runtime.reasons import explain
+from jsdelta_db.store.addresses import parse_url
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.heartbeat import heartbeat
 from jsdelta_db.store.runs import release_all
-from jsdelta_db.store.session import Store, parse_url, translate
+from jsdelta_db.store.session import Store, translate
 from jsdelta_db.tracking import Connection, NullConnection, Tracker
 from jsdelta_db.workbench.deletions import Leftovers
 

@@ -33,7 +33,7 @@ FORBIDDEN = {"torch", "mlflow", "sqlalchemy", "alembic", "matplotlib", "scipy", 
 def looked_at(tiny, tmp_path_factory):
     """The tiny store, its stronger attack looked at with --controls and --stability."""
     from jsdelta_db.pipeline.attack import attack_and_score
-    from jsdelta_db.pipeline.evaluation.work import Extras
+    from jsdelta_db.pipeline.evaluation.finished import Extras
     from jsdelta_db.workbench.workbench import open_workbench
 
     root = tmp_path_factory.mktemp("looked-at") / "workspace"

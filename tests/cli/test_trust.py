@@ -5,7 +5,10 @@ import sys
 import pytest
 import torch
 
+import jsdelta_db
+from jsdelta_db.compute.data import load
 from jsdelta_db.config import consent
+from jsdelta_db.errors import CodeError
 from tests.cli.calls import call, refused
 from tests.elsewhere import nearest_means
 
@@ -85,6 +88,22 @@ def test_a_store_from_somebody_else_runs_no_code_unasked(code, tiny_copy, tmp_pa
     (code / "ran").unlink()
     refused(capsys, tiny_copy, 2, "has changed since you agreed to run it", *ATTACK, "--eps", "7")
     assert not (code / "ran").exists()
+
+
+def test_judging_from_python_asks_for_consent_too(code, tiny_copy, tmp_path, monkeypatch, capsys):
+    """``judge`` runs no code that only a row names, unless ``trust_code`` says so."""
+    assert add(capsys, tiny_copy)[0] == 0
+    (code / "ran").unlink()
+    become(tmp_path / "other", monkeypatch)
+    split = load("digits", tiny_copy.data_dir).splits["attack"]
+    x, label = split.batch(slice(0, 12)), split.labels[:12]
+    arguments = {"attacked": "theirs", "evaluators": "digits", "workspace": tiny_copy.root}
+    with pytest.raises(CodeError, match="add --trust-code to run it"):
+        jsdelta_db.judge(x, x.flip(-1), label, **arguments)
+    assert not (code / "ran").exists()
+    verdict = jsdelta_db.judge(x, x.flip(-1), label, **arguments, trust_code=True)
+    assert (code / "ran").exists()
+    assert verdict.was_right.any()
 
 
 @pytest.mark.parametrize(

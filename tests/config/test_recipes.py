@@ -7,6 +7,7 @@ import pytest
 from jsdelta_db.compute.data import LOADERS
 from jsdelta_db.compute.models import ARCHITECTURES
 from jsdelta_db.compute.training import METHODS
+from jsdelta_db.config import training
 from jsdelta_db.config.attack import ROBUST_CHECKS
 from jsdelta_db.config.recipes import (
     ANY,
@@ -78,6 +79,12 @@ def test_every_data_set_has_a_recipe_of_its_own():
     for dataset in LOADERS:
         assert dataset == recipe_for(dataset).train.dataset
     assert recipe_for(None).name == "digits"
+
+
+def test_names_that_are_checked_without_torch_are_those_that_torch_builds():
+    """Architectures and methods are refused by lists; the lists are those of the code behind them."""
+    assert tuple(ARCHITECTURES) == training.ARCHITECTURES
+    assert tuple(METHODS) == training.METHODS
 
 
 def test_override_replaces_only_what_is_given():

@@ -13,7 +13,7 @@ from jsdelta_db.exchange.importing import import_store
 from jsdelta_db.exchange.open_source import open_as_source
 from jsdelta_db.exchange.tables import portable_tables
 from jsdelta_db.runtime.progress import Silent
-from jsdelta_db.store.session import parse_url
+from jsdelta_db.store.addresses import parse_url
 
 
 def workspace_at(root: Path, url: str | None = None) -> Workspace:

@@ -9,10 +9,11 @@ from sqlalchemy import inspect
 from jsdelta_db.errors import StoreNotReadyError
 from jsdelta_db.exchange.revisions import ADDED
 from jsdelta_db.store import migrate
+from jsdelta_db.store.addresses import parse_url
 from jsdelta_db.store.constants import HEAD_REVISION
 from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.schema import DERIVED
-from jsdelta_db.store.session import make_engine, parse_url
+from jsdelta_db.store.session import make_engine
 from tests.exchange.moving import bring, edit_manifest, rows_by_uid, workspace_at
 from tests.reading import ask
 from tests.store.old_stores import OLD_STORES, OldStore

@@ -10,8 +10,8 @@ from jsdelta_db.errors import UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.evaluation import work
+from jsdelta_db.pipeline.evaluation.finished import Extras
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
-from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_stored
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.store.session import reading_store

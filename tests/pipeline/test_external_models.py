@@ -14,8 +14,8 @@ from jsdelta_db.compute import data
 from jsdelta_db.errors import CheckpointError, JsdeltaError, ModelError, ModelOutputError, UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.pipeline.attack import attack_and_score
+from jsdelta_db.pipeline.evaluation.finished import Extras
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
-from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.external_models import ExternalRequest, add_model
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.workbench.workbench import open_workbench

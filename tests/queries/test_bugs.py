@@ -378,6 +378,16 @@ def test_one_label_alone_can_be_grouped_by(by, keys, groups, filled):
     assert sum(row["n_success"] for row in table.rows) == 4
 
 
+def test_what_gradient_steps_ran_on_can_be_grouped_by(store):
+    """The folded copy, the plain one, or unknown, as in stores of earlier versions: no column unasked."""
+    bench = Bench(store)
+    for seed, prepared_as in enumerate(("folded", "plain", None)):
+        bench.judge(ROWS, seed=seed, prepared_as=prepared_as)
+    table = ask(store, by=["prepared_as"])
+    assert {row["prepared_as"]: row["n_success"] for row in table.rows} == {"folded": 4, "plain": 4, None: 4}
+    assert "prepared_as" not in ask(store).keys
+
+
 @pytest.mark.parametrize("by", [["nonsense"], ["eps", "source_label"], [""]])
 def test_unknown_grouping_lists_the_known_ones(by, store):
     """An unknown --by names what there is."""

@@ -7,9 +7,10 @@ import pytest
 from jsdelta_db.config.locations import resolve_workspace, sqlite_file, sqlite_url
 from jsdelta_db.exchange.open_source import open_source
 from jsdelta_db.queries.sql import query_sql
+from jsdelta_db.store.addresses import parse_url, show_url
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.reading import reading
-from jsdelta_db.store.session import open_store, parse_url, reading_store, show_url
+from jsdelta_db.store.session import open_store, reading_store
 from tests.tracking.test_addresses import NAMES
 
 

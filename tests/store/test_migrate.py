@@ -16,9 +16,10 @@ from sqlalchemy import inspect, text
 from jsdelta_db.errors import StoreError
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.store import migrate
+from jsdelta_db.store.addresses import parse_url
 from jsdelta_db.store.migrate import alembic_config, upgrade
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE, Base
-from jsdelta_db.store.session import Store, make_engine, open_store, parse_url
+from jsdelta_db.store.session import Store, make_engine, open_store
 from tests.store.old_stores import IN_VIEW_SINCE_0001, NEW_TABLES, run
 from tests.stores import ENGINES, add_attack, add_dataset, add_evaluation, add_model, add_samples, add_scores
 

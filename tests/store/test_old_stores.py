@@ -12,9 +12,10 @@ from alembic.script import ScriptDirectory
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.store import migrate
+from jsdelta_db.store.addresses import parse_url
 from jsdelta_db.store.migrate import alembic_config, upgrade
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE
-from jsdelta_db.store.session import make_engine, parse_url, reading_store
+from jsdelta_db.store.session import make_engine, reading_store
 from tests.store.old_stores import NEW_TABLES, OLD_STORES, OldStore, run
 
 SEGMENTS_SINCE = "0004"  # whose segments are today's: an upgrade keeps them

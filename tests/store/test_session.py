@@ -14,18 +14,11 @@ from sqlalchemy.exc import OperationalError
 from jsdelta_db.errors import StoreError, StoreNotReadyError, UsageError
 from jsdelta_db.store import session as session_module
 from jsdelta_db.store import sqlite
+from jsdelta_db.store.addresses import parse_url
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE
-from jsdelta_db.store.session import (
-    Store,
-    make_engine,
-    open_store,
-    parse_url,
-    reading_store,
-    reporting,
-    translate,
-)
+from jsdelta_db.store.session import Store, make_engine, open_store, reading_store, reporting, translate
 from jsdelta_db.workbench.workbench import open_workbench
 
 OPENERS = pytest.mark.parametrize("opener", [open_store, open_for_writing, upgrade])

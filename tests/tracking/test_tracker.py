@@ -166,6 +166,7 @@ def test_parameters_of_an_attack(name, level, runs, select):
     seeds = dict(select("SELECT seed, uid FROM model"))
     expected = {
         "steps": str(TINY_STEPS), "targets": "random", "norm": "linf", "images": "60", "seed": "0",
+        "prepared_as": "folded",
         "attacked_model": seeds[0], "attacked_seed": "0", "evaluators": f"{seeds[1]} {seeds[2]}",
     }  # fmt: skip
     assert {key: params[key] for key in expected} == expected

@@ -1,4 +1,4 @@
-"""Data sets: images in [0, 1], labels and stable indices, by name."""
+"""Data sets: images in [0, 1], labels and stable indices, by name; torch loads with the first images."""
 
 from pathlib import Path
 

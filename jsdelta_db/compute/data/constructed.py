@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from jsdelta_db.compute.data.dataset import Dataset, Split
@@ -69,5 +68,7 @@ def open_file(path: Path, sha256: str | None, name: str, root: Dataset) -> Datas
 
 def with_train_split(root: Dataset, name: str, arrays: Arrays) -> Dataset:
     """Return the root with another train split, of arrays ``images``, ``labels`` and ``index``."""
+    import torch
+
     train = Split(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]), arrays["index"])
     return Dataset(name, root.classes, root.mean, root.std, {**root.splits, "train": train})

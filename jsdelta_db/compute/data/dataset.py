@@ -3,13 +3,15 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from jsdelta_db.runtime import seeding
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,8 @@ class Split:
         index: stable index of each image in its source, int64 ``(n,)``, ascending.
     """
 
-    images: Tensor
-    labels: Tensor
+    images: "Tensor"
+    labels: "Tensor"
     index: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -33,8 +35,10 @@ class Split:
         """Return the rows of the images with these stable indices."""
         return np.asarray(np.searchsorted(self.index, sample_index))
 
-    def batch(self, rows: NDArray[np.int64] | slice) -> Tensor:
+    def batch(self, rows: NDArray[np.int64] | slice) -> "Tensor":
         """Return images as float32 in [0, 1], ``(n, c, h, w)``."""
+        import torch
+
         return as_unit_range(self.images[rows if isinstance(rows, slice) else torch.from_numpy(rows)])
 
 
@@ -79,14 +83,18 @@ def find_range(split: Split) -> tuple[float, float]:
 
     Pixel levels are not looked at: uint8 has no others than those in [0, 1], and may be mapped.
     """
+    import torch
+
     if split.images.dtype == torch.uint8:
         return 0.0, 1.0
     low, high = split.images.aminmax()
     return float(low), float(high)
 
 
-def as_unit_range(images: Tensor) -> Tensor:
+def as_unit_range(images: "Tensor") -> "Tensor":
     """Return stored images as float32 in [0, 1], the same values on every device."""
+    import torch
+
     if images.dtype != torch.uint8:
         return images.to(torch.float32)
     # CUDA multiplies by the reciprocal of a plain number, which rounds otherwise; by a tensor it divides.

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from jsdelta_db.compute.data.dataset import Dataset, Split, stratified_split
 
@@ -17,6 +16,7 @@ def load_digits(data_dir: Path, *, download: bool = False) -> Dataset:
     Source: UCI ML hand-written digits (Alpaydin and Kaynak 1998), as shipped with scikit-learn.
     """
     del data_dir, download  # embedded
+    import torch
     from sklearn.datasets import load_digits as load_bundled  # a second to import
 
     bundle = load_bundled()

@@ -1,7 +1,6 @@
 """Held-out splits of known data sets: the baseline split comes out of train, and test is attacked."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from jsdelta_db.compute.data.dataset import Split
@@ -33,4 +32,6 @@ def hold_out(train: Labelled, test: Labelled, parts: Parts) -> dict[str, Split]:
 
 
 def _make_split(images: NDArray[np.uint8], labels: NDArray[np.int64], index: NDArray[np.int64]) -> Split:
+    import torch
+
     return Split(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels), index)

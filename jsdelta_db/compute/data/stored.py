@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from jsdelta_db.compute.data.dataset import Dataset, Split
 from jsdelta_db.compute.sources.dividing import SPLITS
@@ -50,6 +49,8 @@ def check_stored(path: Path, sha256: str, name: str) -> None:
 
 
 def _map_splits(path: Path) -> dict[str, Split]:
+    import torch
+
     images = map_array(path, "images")
     with np.load(path, allow_pickle=False) as arrays:
         labels, sizes = arrays["labels"], arrays["sizes"].tolist()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from jsdelta_db.errors import CheckpointError, first_line
-from jsdelta_db.runtime.files import read_verified, write_atomically
+from jsdelta_db.runtime.files import TRAIN_OTHERS, read_verified, write_atomically
 
 
 def serialize(model: nn.Module) -> bytes:
@@ -23,33 +23,21 @@ def save_checkpoint(model: nn.Module, path: Path) -> str:
     return write_atomically(path, serialize(model))
 
 
-ADVICE = "restore the file from a backup, or train other members with jsdelta train and another --seed"
-
-
-def read_checkpoint(path: Path, sha256: str) -> bytes:
-    """Return a checkpoint's content.
-
-    Raises:
-        CheckpointError: the file is missing, cut short or altered.
-    """
-    return read_verified(path, sha256, ADVICE)
-
-
 def load_checkpoint(model: nn.Module, path: Path, sha256: str) -> nn.Module:
     """Load a checkpoint into a freshly built model, in eval mode.
 
     Raises:
         CheckpointError: the file is missing, cut short or altered, or does not fit the model.
     """
-    content = read_checkpoint(path, sha256)
+    content = read_verified(path, sha256, TRAIN_OTHERS)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch's own message advises to run what is inside
-        raise CheckpointError(f"checkpoint {path} does not hold plain weights; {ADVICE}") from error
+        raise CheckpointError(f"checkpoint {path} does not hold plain weights; {TRAIN_OTHERS}") from error
     try:
         model.load_state_dict(state)
     except (RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"checkpoint {path} does not fit the architecture ({first_line(error)}); {ADVICE}"
+            f"checkpoint {path} does not fit the architecture ({first_line(error)}); {TRAIN_OTHERS}"
         ) from error
     return model.eval()

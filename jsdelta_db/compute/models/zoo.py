@@ -14,11 +14,11 @@ from jsdelta_db.compute.models.inference import evaluating
 from jsdelta_db.compute.models.networks import CifarResNet, Normalized, SmallCNN
 from jsdelta_db.compute.models.state_dict import show_names
 from jsdelta_db.config.consent import look_in_working_folder
+from jsdelta_db.config.training import check_architecture
 from jsdelta_db.errors import (
     JsdeltaError,
     ModelError,
     ModelOutputError,
-    UnknownNameError,
     UsageError,
     first_line,
 )
@@ -69,8 +69,7 @@ def find_factory(arch: str) -> Factory:
     """
     module_name, colon, attribute = arch.partition(":")
     if not colon:
-        if arch not in ARCHITECTURES:
-            raise UnknownNameError("architecture", arch, ARCHITECTURES, "or your own as module:callable")
+        check_architecture(arch)
         return ARCHITECTURES[arch]
     look_in_working_folder()
     with users_code(

@@ -11,8 +11,7 @@ from torch.optim import Optimizer
 
 from jsdelta_db.compute.attacks import BALLS, Steps, pgd
 from jsdelta_db.compute.models.inference import evaluating
-from jsdelta_db.config.training import TrainConfig
-from jsdelta_db.errors import UnknownNameError
+from jsdelta_db.config.training import TrainConfig, check_method
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -143,8 +142,7 @@ def find_method(name: str) -> Step:
     Raises:
         UnknownNameError: no method of that name.
     """
-    if name not in METHODS:
-        raise UnknownNameError("method", name, METHODS)
+    check_method(name)
     return METHODS[name]
 
 

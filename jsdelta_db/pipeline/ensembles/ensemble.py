@@ -3,16 +3,12 @@
 from collections.abc import Sequence
 from itertools import combinations
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
-from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.errors import STOPPING_ALL, JsdeltaError, TrainingError
 from jsdelta_db.pipeline.ensembles.member import train_member
 from jsdelta_db.pipeline.ensembles.plan import PlannedEnsemble
 from jsdelta_db.pipeline.ensembles.side_by_side import train_side_by_side
 from jsdelta_db.runtime.memory import release_variables
-from jsdelta_db.store.constants import ROBUST_ACCURACY, agreement_key
+from jsdelta_db.store.constants import agreement_key
 from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.schema import FINISHED, Model, ModelMetric
 from jsdelta_db.tracking import RunLog
@@ -79,21 +75,3 @@ def measure_agreement(bench: Workbench, members: Sequence[LoadedModel], dataset_
     columns = ("model_id", "dataset_id", "split", "name", "norm", "eps", "steps", "value", "n")
     with bench.store.transaction() as session:
         insert_rows(session, ModelMetric, columns, rows)
-
-
-def read_robust_accuracies(
-    session: Session, members: Sequence[Model], check: AttackConfig | None
-) -> list[float | None]:
-    """Return the members' robust accuracies under a data set's check, None where not measured."""
-    if check is None:
-        return [None] * len(members)
-    statement = select(ModelMetric.model_id, ModelMetric.value).where(
-        ModelMetric.model_id.in_([member.id for member in members]),
-        ModelMetric.split == "attack",
-        ModelMetric.name == ROBUST_ACCURACY,
-        ModelMetric.norm == check.norm,
-        ModelMetric.eps == check.eps,
-        ModelMetric.steps == check.steps,
-    )
-    found = {row.model_id: row.value for row in session.execute(statement)}
-    return [found.get(member.id) for member in members]

@@ -1,6 +1,6 @@
 """Names of ensembles: what one says that was given none, and by whom a name is taken."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 
 from sqlalchemy import select
@@ -29,18 +29,15 @@ def ensemble_key(name: str, members: Sequence[str]) -> str:
 
 
 def choose_name(
-    session: Session,
-    recipe: Recipe,
-    seed: int,
-    dataset: DatasetRow,
-    given: str | None,
-    report: Callable[[str], None],
-) -> str:
-    """Return an ensemble's name: one that no other finished ensemble and no model has.
+    session: Session, recipe: Recipe, seed: int, dataset: DatasetRow, given: str | None
+) -> tuple[str, str | None]:
+    """Choose an ensemble's name: one that no other finished ensemble and no model has.
 
-    A default name says what differs from the recipe as written; where it is taken, that is reported and
-    another one is chosen. The same command finds its own ensemble again, also under the shorter name that
-    version 0.1 gave.
+    A default name says what differs from the recipe as written; where it is taken, another one is chosen.
+    The same command finds its own ensemble again, also under the shorter name that version 0.1 gave.
+
+    Returns:
+        The name, and a line for people if the default is taken.
 
     Raises:
         UsageError: the name that was given is taken.
@@ -70,17 +67,16 @@ def choose_name(
     if given is not None:
         if (holder := find_holder(given)) is not None:
             raise UsageError(f"--name {given!r} is taken by {describe(holder)}; choose another name")
-        return given
+        return given, None
     first = _earlier_name(recipe, seed, dataset)
     if find_own(first) is not None:
-        return first
+        return first, None
     default = recipe.label + (f"-seed{seed}" if seed else "")
     holder = find_holder(default)
     if holder is None:
-        return default
+        return default, None
     name = next(each for each in (f"{default}-{number}" for number in count(2)) if find_holder(each) is None)
-    report(f"the name {default!r} is taken by {describe(holder)}; this ensemble is {name!r}")
-    return name
+    return name, f"the name {default!r} is taken by {describe(holder)}; this ensemble is {name!r}"
 
 
 def _earlier_name(recipe: Recipe, seed: int, dataset: DatasetRow) -> str:

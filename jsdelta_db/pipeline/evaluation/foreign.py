@@ -13,6 +13,7 @@ from jsdelta_db.config.eps import SMALLEST, largest_eps
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.errors import NothingToDoError
+from jsdelta_db.pipeline.evaluation.open_roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.plan import (
     Plan,
     find_temperatures,
@@ -20,7 +21,6 @@ from jsdelta_db.pipeline.evaluation.plan import (
     possible_pairs,
     store_evaluation,
 )
-from jsdelta_db.pipeline.evaluation.roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.sources import GivenSamples
 from jsdelta_db.records import FILE_SPLIT, UNTARGETED, Samples
 from jsdelta_db.runtime.memory import SubBatch

@@ -1,8 +1,8 @@
 """Judges: whether a set of evaluators may judge an attacked model, by what all of them answer.
 
 A copy of the attacked model moves with it, so every sample looks like a feature; weights tell a copy only
-while its file has the same names. Hence outputs decide: before any work on clean images
-(:func:`check_judges`), and afterwards on the weakest samples (:func:`judge_following`).
+while its file has the same names. Hence outputs decide: before any work on clean images, and afterwards
+on the weakest samples (``followers.py``).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from jsdelta_db.compute.metrics.agreement import measure_agreement
 from jsdelta_db.compute.metrics.divergence import log_probs, mean_js
-from jsdelta_db.config.controls import FOLLOWS_ATTACKED
 from jsdelta_db.config.evaluation import (
     LARGEST_SPREAD,
     LOWEST_AGREEMENT,
@@ -24,11 +23,8 @@ from jsdelta_db.config.evaluation import (
     lowest_accuracy,
 )
 from jsdelta_db.errors import ModelError, UsageError
-from jsdelta_db.pipeline.evaluation.plan import Plan
-from jsdelta_db.pipeline.evaluation.roles import OpenRoles, describe
-from jsdelta_db.records import Control
-from jsdelta_db.store.controls import forget_control, list_controls, write_controls
-from jsdelta_db.store.divergences import count_successes, list_judged_alike, read_divergences
+from jsdelta_db.pipeline.evaluation.open_roles import OpenRoles
+from jsdelta_db.pipeline.evaluation.roles import describe
 from jsdelta_db.store.references import list_fellows
 from jsdelta_db.workbench.models import LoadedModel
 
@@ -37,10 +33,6 @@ COPY_SHARE = 0.1  # of the median over honest pairs: below it one is a copy of t
 FEWEST_PAIRS = 3
 COPY_JS = 1e-4  # where there is no honest pair to compare with
 ROUNDING = 1e-6  # what another order of additions changes: no honest pair
-
-FOLLOWS, KEEPS_STILL = 0.5, 0.3  # medians of js / js_attacked; honest ones are ≤ 0.21 at small ε
-FEWEST_SUCCESSES = 30
-FEWEST_OTHERS = 2  # of two evaluators nobody can tell which one is out of line
 
 
 def check_judges(opened: Sequence[OpenRoles]) -> None:
@@ -150,47 +142,3 @@ def _doubts(roles: OpenRoles) -> Iterator[str]:
                 f"evaluator {describe(model.row)} has a fitted temperature of {temperature:.2g}, outside "
                 f"{low:g} to {high:g}: the bug fraction hangs on it; compare --temperature 1 with fit"
             )
-
-
-def judge_following(plans: Sequence[Plan]) -> None:
-    """Store, of finished evaluations, whether an evaluator follows the attacked model, and report who does.
-
-    At the smallest ε with enough successes and never beyond: a large change moves honest models, too.
-    """
-    for plan in plans:
-        store = plan.roles.bench.store
-        with store.read_session() as session:
-            alike = list_judged_alike(session, plan.attack, plan.evaluation)
-            counts = ((each, count_successes(session, attack_id)) for each, attack_id in alike)
-            weakest = next((each for each, count in counts if count >= FEWEST_SUCCESSES), None)
-            known = list_controls(session, evaluation_id=plan.evaluation.id)
-            if weakest != plan.evaluation.id or FOLLOWS_ATTACKED in known:
-                continue
-            member_js, js_attacked = read_divergences(session, plan.attack, plan.evaluation)
-        outcome, followers = _find_followers(np.median(member_js / js_attacked[:, None], axis=0))
-        with store.transaction() as session:
-            forget_control(session, evaluation_ids=[each for each, _ in alike], name=FOLLOWS_ATTACKED)
-            write_controls(session, evaluation_id=plan.evaluation.id, controls=[outcome])
-        if outcome.passed is False:
-            names = ", ".join(describe(plan.roles.evaluators[place].row) for place in followers)
-            plan.roles.bench.progress.report(
-                f"evaluator {names} follows the attacked model ({describe(plan.roles.attacked.row)}): it "
-                f"shares {outcome.value:.0%} of that model's change and the others hardly any, as a copy "
-                "would; judge again without it: jsdelta score --evaluators"
-            )
-
-
-def _find_followers(shares: NDArray[np.float64]) -> tuple[Control, list[int]]:
-    """Return the outcome, and the places of the evaluators that follow.
-
-    Args:
-        shares: of the attacked model's change that each evaluator sees, its median.
-    """
-    followers = np.flatnonzero(shares > FOLLOWS).tolist()
-    others = np.delete(shares, followers)
-    if len(shares) <= FEWEST_OTHERS:
-        return Control(FOLLOWS_ATTACKED, None, has_verdict=False), []
-    stand_out = len(others) >= FEWEST_OTHERS and bool((others < KEEPS_STILL).all())
-    # Where most of them move, nobody stands out: shown only.
-    verdict = stand_out or not followers
-    return Control(FOLLOWS_ATTACKED, float(shares.max()), high=FOLLOWS, has_verdict=verdict), followers

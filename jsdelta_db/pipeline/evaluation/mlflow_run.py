@@ -7,7 +7,8 @@ from jsdelta_db.tracking import KILLED, RunLog
 
 ATTACK_PARAMETERS = (
     "norm", "eps", "steps", "step_size", "random_start", "restarts", "objective", "stop", "seed",
-    "images", "split", "library", "library_version", "device", "dtype", "chunk_size",
+    "images", "split", "library", "library_version", "device", "dtype", "prepared_as",
+    "chunk_size",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,11 +16,11 @@ from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.checks import device_kind
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import EvaluationConfig
-from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.errors import NothingToDoError
 from jsdelta_db.pipeline.evaluation.called import CalledSamples, method_columns, prepare_steps
+from jsdelta_db.pipeline.evaluation.finished import EvaluationRows, attack_key, evaluation_key
+from jsdelta_db.pipeline.evaluation.open_roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.remade import check_remade
-from jsdelta_db.pipeline.evaluation.roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.sources import AttackedSamples, MadeChunk, SampleSource, StoredSamples
 from jsdelta_db.records import UNTARGETED, Attempts, Baselines, LabelPair, label_pair
 from jsdelta_db.runtime.cards import card_of
@@ -65,6 +66,11 @@ class Plan:
     def is_finished(self) -> bool:
         """Whether there is no work left."""
         return self.evaluation.status == FINISHED
+
+    @property
+    def rows(self) -> EvaluationRows:
+        """Its rows."""
+        return EvaluationRows(self.roles.rows, self.attack, self.evaluation)
 
     @property
     def only_reads(self) -> bool:
@@ -125,19 +131,15 @@ def plan_attack(
         UsageError: the model cannot be attacked in the dtype asked for.
     """
     aim = _aim(roles, config)
-    models = (roles.attacked, *roles.surrogates)
-    parents = [roles.dataset_row.uid, *(each.row.uid for each in models)]
-    key = config_hash(config.canonical(), parents)
+    key = attack_key(config, roles.rows, roles.dataset_row)
     store = roles.bench.store
     with store.read_session() as session:
         is_known = runs.find_run(session, Attack, key) is not None
-    # Made before the lock is taken: the model is loaded and probed for it.
-    new = None if is_known else _new_attack(roles, config, aim, keeps_samples)
+    make = partial(_new_attack, roles, config, aim, keeps_samples)
+    new = None if is_known else make()  # before the lock is taken: the model is loaded and probed for it
     temperatures = find_temperatures(roles, rules)
     with store.transaction() as session:
-        attack = runs.find_or_create(
-            session, Attack, key, lambda: new or _new_attack(roles, config, aim, keeps_samples)
-        )
+        attack = runs.find_or_create(session, Attack, key, lambda: new or make())
         insert_chunks(session, attack)
         for position, surrogate in enumerate(roles.surrogates):
             session.merge(AttackSurrogate(attack_id=attack.id, position=position, model_id=surrogate.row.id))
@@ -236,15 +238,10 @@ def store_evaluation(
     In the transaction that stores the attack, so that neither is ever there without being at work.
     """
     ensemble = roles.rows.ensemble
-    parents = [
-        attack.uid,
-        *([ensemble.uid] if ensemble else []),
-        *(each.row.uid for each in roles.evaluators),
-    ]
     evaluation = runs.find_or_create(
         session,
         Evaluation,
-        config_hash(rules.canonical(), parents),
+        evaluation_key(rules, roles.rows, attack),
         lambda: Evaluation(
             attack_id=attack.id, attacked_sha256=attack.attacked_sha256,
             ensemble_id=ensemble.id if ensemble else None,

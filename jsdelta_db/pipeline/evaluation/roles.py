@@ -1,24 +1,20 @@
 """Roles: the attacked model, its evaluators, and the surrogates that only the attack may use.
 
-A user's references become rows (:class:`Roles`), one set per attacked model, and these are opened once
-(:class:`OpenRoles`) for all that is planned with them.
+A user's references become rows, one set per attacked model; ``open_roles.py`` opens them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
 from sqlalchemy.orm import Session
 
-from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import SURROGATE_OBJECTIVES
 from jsdelta_db.errors import NothingToDoError, UsageError, one_of
 from jsdelta_db.store.references import get_ensemble, list_first_evaluators, list_members, list_models
 from jsdelta_db.store.schema import Attack, AttackSurrogate, Ensemble, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.datasets import root_of
-from jsdelta_db.workbench.models import LoadedModel, open_models
-from jsdelta_db.workbench.workbench import Workbench
 
 FEWEST_NAMED = 2  # evaluators, where they are named: one opinion is no ensemble's
 
@@ -98,25 +94,6 @@ class Roles:
         return self.ensemble.name if self.ensemble else self.attacked.title
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRoles:
-    """The same models in use, on one data set.
-
-    Attributes:
-        dataset, dataset_row: the builtin data set whose held-out images the models are asked about.
-        load: opens another model on it, each once.
-    """
-
-    bench: Workbench
-    rows: Roles
-    dataset: Dataset
-    dataset_row: DatasetRow
-    attacked: LoadedModel
-    evaluators: Sequence[LoadedModel]
-    surrogates: Sequence[LoadedModel]
-    load: Callable[[Model], LoadedModel]
-
-
 def find_roles(session: Session, request: RoleRequest, objective: str = "target") -> list[Roles]:
     """Assign the roles of attacks, one set per attacked model.
 
@@ -173,27 +150,8 @@ def find_evaluators(session: Session, attack: Attack, references: Sequence[str])
     return roles
 
 
-def open_roles(bench: Workbench, found: Sequence[Roles], device: str) -> list[OpenRoles]:
-    """Open the one data set that some roles are for, and their models, each once.
-
-    Raises:
-        UsageError: they are for several data sets, or the data set is not the one that was trained on.
-        DataError: the data set's files are missing.
-    """
-    with bench.store.read_session() as session:
-        dataset_row = common_dataset(session, found)
-    dataset, load = open_models(bench, dataset_row, device)
-    return [
-        OpenRoles(
-            bench, roles, dataset, dataset_row, load(roles.attacked),
-            [load(row) for row in roles.evaluators], [load(row) for row in roles.surrogates], load,
-        )
-        for roles in found
-    ]  # fmt: skip
-
-
 def common_dataset(session: Session, found: Iterable[Roles]) -> DatasetRow:
-    """Return the builtin data set that all models of some roles are for.
+    """Return the data set, nobody's child, that all models of some roles are for.
 
     A model that was trained on a constructed set is asked about the held-out images of its root, as a
     model trained on the root is: attacks, baselines and logits belong to the root's row.
@@ -208,18 +166,6 @@ def common_dataset(session: Session, found: Iterable[Roles]) -> DatasetRow:
         names = ", ".join(row.name for row in roots.values())
         raise UsageError(f"these models are for different data sets ({names}); name models for one of them")
     return next(iter(roots.values()))
-
-
-def check_models(roles: OpenRoles, split: str) -> None:
-    """Run the preflight checks before an attack is planned.
-
-    Raises:
-        ModelError: outputs, gradients or a checkpoint cannot be used.
-    """
-    roles.attacked.check_gradients(split)
-    for model in (*roles.evaluators, *roles.surrogates):
-        model.check_weights()
-    roles.attacked.logits("baseline")  # stored of every model: it may judge others without being loaded
 
 
 def _list_attacked(

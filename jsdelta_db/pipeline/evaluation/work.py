@@ -1,14 +1,14 @@
 """Work on planned evaluations: chunk by chunk, each evaluation under an MLflow run of its own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from jsdelta_db.compute.metrics.agreement import measure_agreement
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.evaluation.controls import run_controls
+from jsdelta_db.pipeline.evaluation.finished import Extras, Judged
+from jsdelta_db.pipeline.evaluation.followers import judge_following
 from jsdelta_db.pipeline.evaluation.judge import ask_evaluators, judge
-from jsdelta_db.pipeline.evaluation.judges import judge_following
 from jsdelta_db.pipeline.evaluation.mlflow_run import note_run, open_run
 from jsdelta_db.pipeline.evaluation.plan import Plan, find_baselines
 from jsdelta_db.pipeline.evaluation.stability import add_stability
@@ -29,33 +29,6 @@ from jsdelta_db.workbench.claims import Wait
 from jsdelta_db.workbench.workbench import Workbench
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Finished evaluations of one call.
-
-    Attributes:
-        evaluations, attacks: uids, in the order of the plans; one attack each.
-        worked_on: how many of them were not finished before.
-    """
-
-    evaluations: Sequence[str]
-    attacks: Sequence[str]
-    worked_on: int
-
-
-@dataclass(frozen=True, slots=True)
-class Extras:
-    """Measurements beside JSΔ.
-
-    Attributes:
-        controls: pairs with a known answer, judged by the same code.
-        stability: of the successful samples, and the sharpness of the attacked model.
-    """
-
-    controls: bool = False
-    stability: bool = False
-
-
 def work_on(bench: Workbench, title: str, plans: Sequence[Plan], extras: Extras) -> Judged:
     """Finish plans under one MLflow run, each in a nested one, then measure the extras."""
     unfinished = [each for each in plans if not each.is_finished]
@@ -70,15 +43,15 @@ def work_on(bench: Workbench, title: str, plans: Sequence[Plan], extras: Extras)
             finished = _finish_all(bench, unfinished, parent)
             if finished:
                 _log_metrics(bench, parent, finished)
-    judge_following(plans)
+    rows = [each.rows for each in plans]
+    judge_following(bench, rows)
     for each in plans:
         if extras.stability:
             add_stability(each)
             each.roles.attacked.measure_sharpness()
         if extras.controls:
             run_controls(each)
-    uids = [each.evaluation.uid for each in plans], [each.attack.uid for each in plans]
-    return Judged(*uids, len(unfinished))
+    return Judged.of(rows, len(unfinished))
 
 
 def _check_devices(plans: Sequence[Plan]) -> None:

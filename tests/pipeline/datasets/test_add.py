@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jsdelta_db.compute.data.vision import load_cifar10
+from jsdelta_db.compute.data.cifar import load_cifar10
 from jsdelta_db.compute.sources import staging
 from jsdelta_db.compute.sources.dividing import Rules
 from jsdelta_db.errors import DataError, StoreError, UsageError

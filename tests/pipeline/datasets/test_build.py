@@ -382,7 +382,7 @@ def test_opening_by_uid_prefix_and_by_no_name(tiny_copy):
     """A unique prefix will do; an unknown name lists what there is, builtin and constructed."""
     row, _ = build(tiny_copy)
     assert reopen(tiny_copy, row.uid[:8]).name == "made"
-    with pytest.raises(UnknownNameError, match="there is: digits, cifar10, svhn, made"):
+    with pytest.raises(UnknownNameError, match=r"there is: digits, .*, svhn, .*, made"):
         reopen(tiny_copy, "unknown")
 
 

@@ -18,12 +18,12 @@ UID = "SELECT uid FROM ensemble WHERE name = 'digits'"
 
 def name_of(workspace, recipe, seed=0, given=None):
     """Return the name that a training of a recipe would have, and what is reported about it."""
-    said: list[str] = []
     store = open_store(workspace.db_url)
     try:
         with store.read_session() as session:
             dataset = session.scalars(select(Dataset)).one()
-            return choose_name(session, recipe, seed, dataset, given, said.append), said
+            name, remark = choose_name(session, recipe, seed, dataset, given)
+            return name, [remark] if remark else []
     finally:
         store.close()
 

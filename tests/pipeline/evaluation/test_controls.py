@@ -9,8 +9,8 @@ import torch
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.evaluation import controls
+from jsdelta_db.pipeline.evaluation.finished import Extras
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
-from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_stored
 from jsdelta_db.workbench.workbench import open_workbench
 from tests.reading import ask, attack_of, contents, last_evaluation, tell
@@ -157,11 +157,11 @@ def test_an_evaluator_that_answers_differently_each_time_is_caught(four_copy, mo
     generator = torch.Generator().manual_seed(0)
 
     def shake(real):
-        return lambda network, images: (
-            real(network, images) + 1e-3 * torch.randn(len(images), 10, generator=generator).numpy()
+        return lambda networks, images, *given: (
+            real(networks, images, *given) + 1e-3 * torch.randn(len(images), 10, generator=generator).numpy()
         ).astype(np.float32)
 
-    found = planted(four_copy, monkeypatch, "forward", shake)
+    found = planted(four_copy, monkeypatch, "predict_images", shake)
     assert found["identity"][0] > 0
     assert found["identity"][3] == 0
 

@@ -8,14 +8,14 @@ import pytest
 
 import jsdelta_db
 from jsdelta_db.compute import data
-from jsdelta_db.compute.models.inference import forward
+from jsdelta_db.compute.models.inference import predict_images
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.errors import DataError, JsdeltaError, NothingToDoError, UsageError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.maintenance.repair import repair
 from jsdelta_db.pipeline.evaluation import foreign
+from jsdelta_db.pipeline.evaluation.finished import Extras
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
-from jsdelta_db.pipeline.evaluation.work import Extras
 from jsdelta_db.pipeline.score import score_foreign, score_stored
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.queries.selection import Selection
@@ -427,11 +427,11 @@ def test_success_is_checked_on_what_is_stored(given, tiny_copy, monkeypatch):
     """The attacked model is asked about x + δ as it is kept and scored, not about a rounding away from it."""
     seen = []
 
-    def watched(network, images):
-        seen.extend(image.cpu().numpy().tobytes() for image in images)
-        return forward(network, images)
+    def watched(networks, images, *given):
+        seen.extend(image.numpy().tobytes() for image in images)
+        return predict_images(networks, images, *given)
 
-    monkeypatch.setattr(foreign, "forward", watched)
+    monkeypatch.setattr(foreign, "predict_images", watched)
     nearly_black = np.random.default_rng(3).random(given["x"].shape, dtype=np.float32) * np.float32(1e-3)
     judged, _ = score_arrays(tiny_copy, {**given, "x_adv": nearly_black})  # x + (x_adv − x) is not x_adv
     (chunk,) = chunks_of(tiny_copy, judged.evaluations[0])

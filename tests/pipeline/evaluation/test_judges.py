@@ -9,7 +9,7 @@ import torch
 
 from jsdelta_db.errors import UsageError
 from jsdelta_db.pipeline.attack import attack_and_score
-from jsdelta_db.pipeline.evaluation import judges
+from jsdelta_db.pipeline.evaluation import followers
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.external_models import ExternalRequest, add_model
 from jsdelta_db.pipeline.score import score_stored
@@ -191,5 +191,5 @@ def test_the_smallest_eps_alone_decides(copied_copy):
 )
 def test_who_stands_out_follows(shares, value, passed):
     """Above one half while the others are below 0.3; where all move, or of two, nobody can tell."""
-    outcome, _ = judges._find_followers(np.array(shares))
+    outcome, _ = followers._find_followers(np.array(shares))
     assert (outcome.value, outcome.passed) == (value, passed)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from jsdelta_db.compute.attacks import perturb
+from jsdelta_db.compute.attacks import capture, perturb
+from jsdelta_db.compute.attacks.pgd import FEWEST_CAPTURED
 from jsdelta_db.compute.models import inference
 from jsdelta_db.errors import OutOfMemoryError, StoreError
 from jsdelta_db.pipeline.attack import attack_and_score
@@ -16,7 +17,8 @@ from jsdelta_db.pipeline.evaluation import judge, sources, work
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.runtime.background import in_background
 from jsdelta_db.workbench.workbench import open_workbench
-from tests.workspaces import DRAWING, copy_of, tiny_attacks
+from tests.compute.attacks.test_capture import CountingGraphs
+from tests.workspaces import DRAWING, Listening, copy_of, tiny_attacks
 
 CHUNK_SIZE, CHUNKS, LEVEL = 8, 3, 5
 STARTED = "SELECT count(*) FROM attack_chunk WHERE attack_id = 3 AND status = 'finished'"
@@ -271,3 +273,19 @@ def test_memory_that_ends_anywhere_else_is_one_line_too(error, tiny_copy, monkey
         OutOfMemoryError, match="out of memory while working in the workspace; end other programs"
     ):
         attack(tiny_copy)
+
+
+# ---- capture
+
+
+def test_a_network_that_cannot_be_captured_is_told_of_once(tiny_copy, monkeypatch):
+    """One line with its name, however many chunks follow, and the attack goes on uncaptured."""
+    graphs = CountingGraphs("waits")
+    monkeypatch.setattr(capture, "find_graphs", lambda device: graphs)
+    heard = Listening()
+    configs = tiny_attacks(LEVEL, steps=FEWEST_CAPTURED, images=CHUNKS * CHUNK_SIZE)
+    with open_workbench(tiny_copy, heard, chunk_size=CHUNK_SIZE) as bench:
+        assert attack_and_score(bench, configs).worked_on == 1
+    (line,) = [line for line in heard.lines if "captured" in line]
+    assert line.startswith("seed 0: a step cannot be captured as a CUDA graph (called a synchronizing")
+    assert (graphs.blocks, graphs.captures) == (1, 0)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jsdelta_db.compute.attacks.callables.adapters import find_adapter
+from jsdelta_db.compute.attacks.callables.adapters.finding import find_adapter
 from jsdelta_db.compute.models.factories import load_module
 from jsdelta_db.compute.models.zoo import users_code
 from jsdelta_db.config.attack_by import SHA256, AttackBy
@@ -34,7 +34,7 @@ def find_attack(name: str, arguments: Mapping[str, Any], *, accept_eps: bool = F
     Raises:
         UsageError: there is no such callable or library, or its version cannot be told.
     """
-    adapted = find_adapter(name, arguments)
+    adapted = find_adapter(name)
     if adapted is not None:
         fn, version = adapted
         return AttackBy(name, version, _as_json(arguments), fn, accept_eps)

@@ -96,7 +96,7 @@ def samples(
     wanted = Wanted(bugs, failures, source, target, sort, limit)
     with ctx.obj.read_store() as connection:
         rows, more = query_samples(connection, wanted, selection)
-    facts = ("attack", "evaluation", "source_label", "target_label", "success")
+    facts = ("attack", "evaluation", "source_label", "target_label", "success", "outside")
     write_rows(rows, SAMPLE_KEYS, output, facts=facts)
     note_population(selection)
     if more:

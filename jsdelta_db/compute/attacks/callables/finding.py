@@ -43,7 +43,9 @@ def find_attack(name: str, arguments: Mapping[str, Any], *, accept_eps: bool = F
         raise UsageError(f"--attack-by {name!r} is not valid: must be {FORMS}")
     give_consent(name)
     fn = _load(name, attribute)
-    return _versioned(name, fn, find_source(fn), arguments, accept_eps=accept_eps)
+    # A file's folder is no part of the attack: its content is.
+    short = f"{Path(module).name}:{attribute}" if is_in_file(name) else name
+    return _versioned(short, fn, find_source(fn), arguments, accept_eps=accept_eps)
 
 
 def wrap_function(

@@ -35,6 +35,7 @@ def make(attack: str) -> Callable[..., NDArray[np.float32]]:
         target_label: Tensor | None,
         eps: float,
         norm: str,
+        /,
         **arguments: Any,  # noqa: ANN401 the constructor's
     ) -> NDArray[np.float32]:
         if target_label is not None and not accepts(constructor, "targeted"):

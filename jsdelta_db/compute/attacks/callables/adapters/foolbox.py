@@ -24,6 +24,7 @@ def make(attack: str) -> Callable[..., Tensor]:
         target_label: Tensor | None,
         eps: float,
         norm: str,
+        /,
         **arguments: Any,  # noqa: ANN401 the constructor's
     ) -> Tensor:
         import foolbox

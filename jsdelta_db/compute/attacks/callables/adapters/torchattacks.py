@@ -28,6 +28,7 @@ def make(attack: str) -> Callable[..., Tensor]:
         target_label: Tensor | None,
         eps: float,
         norm: str,
+        /,
         **arguments: Any,  # noqa: ANN401 the constructor's
     ) -> Tensor:
         # Its default seed is the clock; this one is the chunk's.

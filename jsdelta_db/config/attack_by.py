@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jsdelta_db.errors import StoreError
+
 SHA256 = "sha256:"  # before the version of a source file
 SHORT_VERSION = 12  # characters of a sha256: enough to tell versions apart in a table
 
@@ -35,14 +37,32 @@ class AttackBy:
         }  # fmt: skip
 
 
-def as_facts(recorded: str | Mapping[str, Any] | None, uid: str) -> tuple[str | None, str | None]:
+def parse_recorded(recorded: object) -> dict[str, Any] | None:
+    """Return what the column ``attack_by`` of an attack's row holds; None for our own steps.
+
+    Args:
+        recorded: text from SQLite, a mapping from PostgreSQL.
+
+    Raises:
+        StoreError: it is nothing that was recorded here.
+    """
+    by = json.loads(recorded) if isinstance(recorded, str) else recorded
+    if by is None:
+        return None
+    kinds = {"name": str, "version": str, "arguments": dict, "accept_eps": bool}
+    if not isinstance(by, dict) or {name: type(value) for name, value in by.items()} != kinds:
+        raise StoreError(f"attack_by {by!r} of an attack is not valid: must have {', '.join(kinds)}")
+    return by
+
+
+def as_facts(recorded: object, uid: str) -> tuple[str | None, str | None]:
     """Return the facts ``attack_by`` and ``accept_eps`` of a recorded attack, by which queries group.
 
     Args:
-        recorded: the column of the attack's row: text from SQLite, a mapping from PostgreSQL.
+        recorded: the column of the attack's row.
         uid: of the attack. It stands for ``accept_eps``, so that such an attack is pooled with no other.
     """
-    by = json.loads(recorded) if isinstance(recorded, str) else recorded
+    by = parse_recorded(recorded)
     if by is None:
         return None, None
     return _describe(by), uid if by["accept_eps"] else None

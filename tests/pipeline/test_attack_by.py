@@ -7,16 +7,19 @@ import jsdelta_db
 from jsdelta_db.compute.attacks.callables import find_attack
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.eps import farthest
-from jsdelta_db.errors import AttackError, UsageError
+from jsdelta_db.errors import AttackError, StoreError, UsageError
 from jsdelta_db.maintenance.check import find_problems
+from jsdelta_db.maintenance.repair import repair
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.evaluation import work
-from jsdelta_db.queries.bugs import query_bugs
+from jsdelta_db.pipeline.evaluation.finished import Extras
+from jsdelta_db.queries.bugs import js_delta_by_eps, query_bugs
 from jsdelta_db.queries.samples import Wanted, query_samples
 from jsdelta_db.queries.selection import Selection
 from jsdelta_db.workbench.workbench import open_workbench
 from tests import somebodys
-from tests.reading import ask, attack_of, chunks_of, contents, hashes_of, samples_of, scores_of
+from tests.exchange.moving import bring, workspace_at
+from tests.reading import ask, attack_of, chunks_of, contents, hashes_of, samples_of, scores_of, tell
 
 EPS = 8 / 255
 IMAGES = 24
@@ -129,6 +132,21 @@ def test_samples_beyond_eps_do_not_count(tiny_copy):
     assert sum(each["outside"] for each in everything) == n_outside
 
 
+@pytest.mark.parametrize("change", ["1 - outside", "NULL"])
+def test_what_lies_outside_is_known_by_its_size(change, tiny_copy):
+    """``db check`` finds samples that say otherwise, and the repair takes them from their files again."""
+    done = attack(tiny_copy, configure("too_far"))
+    before = contents(tiny_copy)
+    tell(tiny_copy, f"UPDATE sample SET outside = {change} WHERE outside IS NOT NULL")
+    with open_workbench(tiny_copy) as bench:
+        with bench.store.reading() as connection:
+            found = list(find_problems(connection, tiny_copy.root))
+        lines = repair(bench)
+    assert any(f"attack {done.attacks[0]}" in line for line in found)
+    assert [line for line in lines if "from their files again" in line]
+    assert contents(tiny_copy) == before
+
+
 def test_accepted_samples_count_and_are_never_pooled(tiny_copy):
     """With ``accept_eps`` all successes count, in a row of their own whatever is asked for."""
     strict = attack(tiny_copy, configure("too_far"))
@@ -204,3 +222,57 @@ def test_a_function_of_the_caller(tiny_copy):
     assert closed.attacks != done.attacks
     assert samples_of(tiny_copy, closed.evaluations[0]) == samples_of(tiny_copy, done.evaluations[0])
     assert attack_of(tiny_copy, done.evaluations[0]) == done.attacks[0]
+
+
+def test_figures_do_not_pool_accepted_samples(tiny_copy):
+    """A panel of a figure is what it is: it asks for one attack instead."""
+    accepting = attack(tiny_copy, configure("too_far", accept_eps=True))
+    with open_workbench(tiny_copy) as bench, bench.store.reading() as connection:
+        with pytest.raises(UsageError, match="--accept-eps is pooled with no other"):
+            js_delta_by_eps(connection)
+        assert js_delta_by_eps(connection, Selection(uids=tuple(accepting.attacks)))
+
+
+def test_a_subset_of_the_images_is_not_counted_twice(tiny_copy):
+    """The same attack on fewer images is part of the larger one, as with ours."""
+    attack(tiny_copy, configure("fgsm"))
+    attack(tiny_copy, configure("fgsm", images=12))
+    with open_workbench(tiny_copy) as bench, bench.store.reading() as connection:
+        (row,) = query_bugs(connection, [0.1], ["library"], Selection(library="tests.somebodys:fgsm")).rows
+    assert row["n_attempted"] + row["n_no_baseline"] + row["n_skipped"] == IMAGES
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "UPDATE sample SET outside = 1 - outside WHERE outside IS NOT NULL",
+        """UPDATE attack SET attack_by = '{"name": 3}' WHERE attack_by IS NOT NULL""",
+    ],
+)
+def test_it_moves_with_an_export(damage, tiny_copy, tmp_path):
+    """Another store gets whose attack it was and what lies outside; what does not fit together is refused."""
+    done = attack(tiny_copy, configure("too_far", eps=4 / 255))
+    there = workspace_at(tmp_path / "there")
+    if damage:
+        tell(tiny_copy, damage)
+        with pytest.raises(StoreError, match=r"outside is not|attack_by"):
+            bring(there, str(tiny_copy.root))
+        return
+    bring(there, str(tiny_copy.root))
+    assert count(there, done) == count(tiny_copy, done)
+    assert count(there, done)[0]["n_outside"] > 0
+    facts = "SELECT attack_by, library_version FROM attack WHERE attack_by IS NOT NULL"
+    assert ask(there, facts) == ask(tiny_copy, facts)
+
+
+def test_extras_are_measured(tiny_copy):
+    """Controls and stability work on somebody's samples as on ours."""
+    extras = Extras(controls=True, stability=True)
+    done = attack(tiny_copy, configure("fgsm"), extras=extras)
+    without = (
+        "SELECT count(*) FROM sample JOIN attack ON attack.id = attack_id "
+        "WHERE uid = ? AND success = 1 AND stability IS NULL"
+    )
+    assert ask(tiny_copy, without, done.attacks[0]) == [(0,)]
+    assert attack(tiny_copy, configure("fgsm"), extras=extras).worked_on == 0

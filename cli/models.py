@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jsdelta_db.config.checks import OUTPUTS
+from jsdelta_db.config.checks import OUTPUTS, check_choice
 from jsdelta_db.errors import UsageError
 
 from . import options
@@ -35,7 +35,12 @@ Arguments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="An argument for the factory (repeatable)."),
 ]
-Outputs = Annotated[str, options.choice("What the network returns.", "--outputs", OUTPUTS)]
+Outputs = Annotated[
+    str,
+    options.choice(
+        "What the network returns.", OUTPUTS, lambda text: check_choice("--outputs", text, OUTPUTS)
+    ),
+]
 Resize = Annotated[
     int | None, options.whole("Resize images to N×N for it (bilinear, antialiased).", 1, metavar="N")
 ]

@@ -104,16 +104,20 @@ def _one_thread():
 
 
 @pytest.fixture(autouse=True)
-def _spared(request, monkeypatch):
+def _spared(request):
     """What takes a third of a test's time and is not its subject: drawing what is logged, robust accuracy on all images.
 
-    The shared stores have both as users get them, and so has all in the long tier.
+    The shared stores have both as users get them, and so has all in the long tier. A test that undoes its own
+    patches keeps this one.
     """
     if request.node.get_closest_marker("slow"):
+        yield
         return
     check = replace(ROBUST_CHECKS["digits"], images=100)
-    monkeypatch.setattr(plan, "ROBUST_CHECKS", {**ROBUST_CHECKS, "digits": check})
-    monkeypatch.setattr(work, "draw_bytes", lambda figure: DRAWING)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "ROBUST_CHECKS", {**ROBUST_CHECKS, "digits": check})
+        patch.setattr(work, "draw_bytes", lambda figure: DRAWING)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -205,7 +205,7 @@ def open_external(
     check_network(network, dataset.splits["attack"], device, request.name)
     found = accuracy(network, dataset.splits["baseline"], device)
     if not request.force:
-        _check_accuracy(found, dataset, request.name)
+        _check_accuracy(found, dataset, request)
     accuracies = {"baseline": found, "attack": accuracy(network, dataset.splits["attack"], device)}
     return ExternalNetwork(dataset, dataset_row, recipe, network, accuracies, [*notes, *filter(None, [note])])
 
@@ -220,7 +220,7 @@ def _load(
     return network, load_weights(network.network, request.checkpoint)
 
 
-def _check_accuracy(found: float, dataset: Dataset, name: str) -> None:
+def _check_accuracy(found: float, dataset: Dataset, request: ExternalRequest) -> None:
     """Refuse a network that has learned nothing, as far as one can tell.
 
     Raises:
@@ -228,11 +228,13 @@ def _check_accuracy(found: float, dataset: Dataset, name: str) -> None:
     """
     needed = lowest_accuracy(len(dataset.classes))
     if found < needed:
+        is_bare = request.checkpoint is None
+        weights = "that it has learned (--checkpoint, or --set weights=DEFAULT), " if is_bare else ""
         raise ModelError(
-            f"model {name} has an accuracy of {found:.1%} on the baseline split of {dataset.name!r}, which "
-            f"is chance: must be {needed:.1%} or more; check --mean and --std, the value range that it was "
-            "trained on (here images are in [0, 1]), and the order of its labels and of its channels (RGB); "
-            "--force adds it all the same"
+            f"model {request.name} has an accuracy of {found:.1%} on the baseline split of "
+            f"{dataset.name!r}, which is chance: must be {needed:.1%} or more; check {weights}--mean and "
+            "--std, the value range that it was trained on (here images are in [0, 1]), and the order of its "
+            "labels and of its channels (RGB); --force adds it all the same"
         )
 
 

@@ -124,7 +124,11 @@ def score_foreign(
     (roles,) = open_roles(bench, found, device)
     samples = check(roles.dataset)
     check_judges([roles])
-    for line in (*samples.remarks, *remark_on_images(samples.image_keys, roles.dataset.name)):
+    for line in (
+        *samples.conversions,
+        *samples.remarks,
+        *remark_on_images(samples.image_keys, roles.dataset.name),
+    ):
         bench.progress.report(line)
     plan, measured = plan_foreign(roles, samples, rules)
     return work_on(bench, f"score {samples.library}", [plan], extras), measured

@@ -81,6 +81,22 @@ TYPED = [
         "is out of range: must be (0, 1]",
     ),
     (
+        ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--set", "width"],
+        "--set 'width' is not valid: must be key=value, such as width=64",
+    ),
+    (
+        ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--outputs", "softmax"],
+        "--outputs 'softmax' is not valid: must be logits, probs or log-probs",
+    ),
+    (
+        ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--resize", "9999"],
+        "--resize 9999 is not valid: must be a whole number from 1 to 4096",
+    ),
+    (
+        ["models", "add", "mine", "--factory", "no/nets.py:make", "--dataset", "digits"],
+        "there is no file no/nets.py; must be torchvision:resnet18, timm:resnet26, module:callable or",
+    ),
+    (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits", "--seed", "x"],
         "'x' is not valid: must be a wh",
     ),
@@ -257,6 +273,7 @@ STORE_COMMANDS = [
     ["attack", "--eps", "3"],
     ["score", "--attack", "abcd"],
     ["models", "list"],
+    ["ensembles", "show", "digits"],
     ["train"],
     ["db", "check"],
     ["plot", "histogram"],

@@ -26,7 +26,7 @@ TEXTS = [
 FRACTIONS = ["", " ", "x", "-1", "nan", "inf", "-inf", "1e999", "0x1f", "1/0", "\udcff", "\x1b[31m"]
 WHOLES = [*FRACTIONS, "1.5", DIGITS, ENDLESS]
 FORMATS = {"form"}
-CREATED = {("train", "name"), ("dataset build", "name"), ("models add", "name")}
+CREATED = {("train", "name"), ("dataset build", "name"), ("models add", "name"), ("ensembles add", "name")}
 FREE = {("score", "library"), ("models add", "method")}  # any printable text will do
 PATHS = {"output", "path", "figure", "checkpoint", "samples", "files_from", "data_dir"}
 WHOLE_METAVARS, FRACTION_METAVARS = {"N", "SEED"}, {"BETA", "RHO", "FACTOR", "X", "SECONDS", "EPS", "SIZE"}
@@ -38,6 +38,8 @@ NEEDED = {
     "score": {"attack": "UID", "evaluators": "digits:1,2"},
     "attack export": {"output": "samples.npz"},
     "models add": {"name": "mine", "factory": "nets:make", "checkpoint": "mine.pt", "dataset": "digits"},
+    "ensembles add": {"name": "both", "models": "digits:0,1"},
+    "ensembles show": {"name": "digits"},
     "dataset build": {"kind": "det", "ensemble": "digits", "name": "made", "images": "2", "steps": "1"},
     "dataset show": {"name": "digits"},
     "query sql": {"statement": "SELECT 1"},

@@ -12,7 +12,18 @@ OPTIONS = [
     for option in command.params
     if option.param_type_name == "option" and not option.multiple
 ]
-REPEATABLE = {"arch", "attack", "beta", "by", "eps", "evaluators", "surrogates", "width"}
+REPEATABLE = {
+    "arch",
+    "arguments",
+    "attack",
+    "beta",
+    "by",
+    "eps",
+    "evaluators",
+    "models",
+    "surrogates",
+    "width",
+}
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,26 @@ def main(folder: Path) -> None:
             eps=eps,
             **aimed,
         )
+    save_with_torchattacks(model, x, label, eps, steps, step_size, folder)
+
+
+def save_with_torchattacks(model, x, label, eps, steps, step_size, folder):
+    """Let torchattacks write its own files: with all that it can save, as bytes, and as it does untold."""
+    import torchattacks
+    from torch.utils.data import DataLoader, TensorDataset
+
+    loader = DataLoader(TensorDataset(x, label), batch_size=100)
+    everything = {"save_predictions": True, "save_clean_inputs": True}
+    for name, size, options in (
+        ("all", 1.0, everything),
+        ("int", 1.0, {**everything, "save_type": "int"}),
+        ("untold", 1 / 8, {}),  # so little that no other image is nearer than its own
+    ):
+        attack = torchattacks.PGD(
+            torch.nn.Sequential(model).eval(), eps=size * eps, alpha=size * step_size, steps=steps,
+            random_start=False,
+        )  # fmt: skip
+        attack.save(loader, str(folder / f"saved-{name}.pt"), **options)
 
 
 def ours(model, x, target, eps, steps, step_size):

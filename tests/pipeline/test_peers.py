@@ -123,6 +123,24 @@ def test_their_attacks_run_by_name(tiny_copy, name):
     assert found["ours"] == pytest.approx(found["by_hand"], abs=0.01)
 
 
+@pytest.mark.parametrize("name", ["all", "int", "untold"])
+def test_the_files_that_torchattacks_saves_are_judged(tiny_copy, made, name):
+    """Attack.save's own files: what it claims is what is measured, of bytes up to their rounding."""
+    samples = read_samples(made / f"saved-{name}.pt")
+    with open_workbench(tiny_copy) as bench:
+        judged, measured = score_foreign(
+            bench, lambda dataset: check_samples(samples, dataset, library="torchattacks")
+        )
+    assert judged.worked_on == 1
+    expected = EPS / 8 if name == "untold" else EPS
+    assert measured.eps == pytest.approx(expected, abs=1.01 / 255 if name == "int" else 1e-6)
+    assert measured.n_attempts + measured.n_skipped == IMAGES
+    if name == "all":
+        assert measured.success_rate == measured.success_rate_claimed
+    elif name == "untold":
+        assert measured.success_rate_claimed is None
+
+
 def test_levels_rounded_down_are_noticed(tiny_copy, made):
     """A writer that floors to 8 bits moves every pixel: the measured ε is larger than the claimed one."""
     arrays = read_samples(made / "torchattacks.npz")

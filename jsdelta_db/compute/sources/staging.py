@@ -116,30 +116,36 @@ class Staging:
 
 
 def decode_all(
-    staging: Staging, source: Source, pool: Executor | None, on_block: Callable[[int], None]
+    staging: Staging,
+    source: Source,
+    on_block: Callable[[int], None],
+    pool: Executor | None = None,
+    workers: int = 1,
 ) -> None:
     """Decode the blocks that are missing, by a pool's workers or here; a stop loses the blocks at work.
 
     Args:
+        workers: of the pool.
         on_block: called with the number of images of each block that is done.
 
     Raises:
         DataError: see :class:`jsdelta_db.compute.sources.source.Reader`.
         OSError: the disk is full.
     """
-    for block, decoded in _decode(staging, source, pool):
+    for block, decoded in _decode(staging, source, pool, workers):
         staging.write(block, decoded)
         on_block(len(decoded.labels))
 
 
-def _decode(staging: Staging, source: Source, pool: Executor | None) -> Iterator[tuple[int, Block]]:
+def _decode(
+    staging: Staging, source: Source, pool: Executor | None, workers: int
+) -> Iterator[tuple[int, Block]]:
     missing = staging.missing()
     if pool is None:
         for block in missing:
             yield block, source.block(*staging.span(block))()
         return
     waiting = iter(missing)
-    workers = getattr(pool, "_max_workers", 1)
     at_work: dict[Future[Block], int] = {}
     while True:
         for block in islice(waiting, AHEAD * workers - len(at_work)):

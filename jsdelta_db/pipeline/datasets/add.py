@@ -17,7 +17,7 @@ from jsdelta_db.compute import data
 from jsdelta_db.compute.data.stored import check_stored
 from jsdelta_db.compute.models.zoo import find_factory, users_code
 from jsdelta_db.compute.sources.arrays import NpzSource
-from jsdelta_db.compute.sources.dividing import SPLITS, Rules
+from jsdelta_db.compute.sources.dividing import SPLITS, Division, Rules
 from jsdelta_db.compute.sources.factory import FactorySource
 from jsdelta_db.compute.sources.finishing import Settled, divide_all, name_classes, write_dataset
 from jsdelta_db.compute.sources.folder import FolderSource
@@ -104,7 +104,7 @@ def add_dataset(bench: Workbench, request: AddRequest, source: Source) -> tuple[
     """
     key = config_hash(_describe(request, source), [])
     with bench.store.read_session() as session:
-        known = _find_known(session, request.name, key)
+        known = _find_known(session, request.name, key, sum(source.parts.values()))
     if known is not None:
         check_stored(bench.locate(known.uri or ""), known.sha256 or "", known.name)
         return known, False
@@ -114,7 +114,9 @@ def add_dataset(bench: Workbench, request: AddRequest, source: Source) -> tuple[
     place.mkdir(parents=True, exist_ok=True)
     try:
         with locked(place, wait=False):
-            row, is_new = _add(bench, request, source, Staging.open(place, source), key)
+            staging = Staging.open(place, source)
+            row, is_new = _add(bench, request, source, staging, key)
+            staging.remove()
     except BlockingIOError:
         raise UsageError(f"another process is adding dataset {request.name!r}; wait for it") from None
     return row, is_new
@@ -125,43 +127,47 @@ def _add(
 ) -> tuple[DatasetRow, bool]:
     _decode(bench, request, source, staging)
     kept = check_broken(staging, source, skips=request.skip_broken)
-    if len(kept) < staging.n:
-        bench.progress.report(f"{staging.n - len(kept):,} images cannot be read and are left out")
     settled = Settled.of(staging)
     classes = name_classes(source, staging.labels[kept], request.classes)
     division = divide_all(settled, kept, source, classes, request.rules)
-    for line in division.notes:
+    n_broken = staging.n - len(kept)
+    for line in (*[f"{n_broken:,} images cannot be read and are left out"] * (n_broken > 0), *division.notes):
         bench.progress.report(line)
-    uid = division.fingerprint[:16]
-    path = bench.workspace.root / FOLDER / f"{request.name}-{uid}.npz"
     with bench.store.read_session() as session:
-        same = session.scalars(select(DatasetRow).where(DatasetRow.uid == uid)).first()
+        same = _find_same(session, request.name, division.fingerprint)
     if same is not None:
-        staging.remove()
-        if same.name != request.name:
-            raise UsageError(f"this data set was added as {same.name!r} ({same.uid}); use that name")
         return same, False
-    total = sum(map(len, division.rows.values()))
-    with bench.progress.task(f"store {request.name}", total) as advance:
-        written = write_dataset(path, settled, division, advance)
-    write_stamp(path, written.sha256)
-    facts = {
-        "kind": request.kind, "mean": list(written.mean), "std": list(written.std),
-        "image_shape": list(settled.image_shape), "dtype": str(settled.dtype), "n_images": total,
-        **{f"n_{name}": len(division.rows.get(name, ())) for name in SPLITS},
-        "n_broken": staging.n - len(kept),
-    }  # fmt: skip
-    row = DatasetRow(
-        uid=uid, config_hash=key, created_at=runs.now(), finished_at=runs.now(), name=request.name,
-        kind=ADDED, fingerprint=division.fingerprint, classes=list(classes),
-        construction=facts, uri=bench.relative(path), sha256=written.sha256, status=FINISHED,
-    )  # fmt: skip
+    facts = {"kind": request.kind, "n_broken": n_broken}
+    row = _write(bench, request.name, settled, division, facts)
+    row.config_hash, row.classes = key, list(classes)
     with bench.store.transaction() as session:
         runs.serialize(session, "added data sets")
-        _find_known(session, request.name, key)
-        session.add(row)
-    staging.remove()
-    return row, True
+        same = _find_same(session, request.name, division.fingerprint)
+        if same is None:
+            session.add(row)
+    return same or row, same is None
+
+
+def _write(
+    bench: Workbench, name: str, settled: Settled, division: Division, facts: dict[str, Any]
+) -> DatasetRow:
+    """Write a data set's file, and return its row, which is still to be added."""
+    uid = division.fingerprint[:16]
+    path = bench.workspace.root / FOLDER / f"{name}-{uid}.npz"
+    sizes = {split: len(division.rows.get(split, ())) for split in SPLITS}
+    n_images = sum(sizes.values())
+    with bench.progress.task(f"store {name}", n_images) as advance:
+        written = write_dataset(path, settled, division, advance)
+    write_stamp(path, written.sha256)
+    facts |= {
+        "mean": list(written.mean), "std": list(written.std), "image_shape": list(settled.image_shape),
+        "dtype": str(settled.dtype), "n_images": n_images, **{f"n_{split}": n for split, n in sizes.items()},
+    }  # fmt: skip
+    return DatasetRow(
+        uid=uid, created_at=runs.now(), finished_at=runs.now(), name=name, kind=ADDED,
+        fingerprint=division.fingerprint, construction=facts, uri=bench.relative(path), sha256=written.sha256,
+        status=FINISHED,
+    )  # fmt: skip
 
 
 def _decode(bench: Workbench, request: AddRequest, source: Source, staging: Staging) -> None:
@@ -173,7 +179,7 @@ def _decode(bench: Workbench, request: AddRequest, source: Source, staging: Stag
             advance(staging.n - left)
         is_parallel = source.reads_in_parallel and workers > 1 and len(missing) >= PARALLEL_BLOCKS
         pool = stack.enter_context(process_pool(workers)) if is_parallel else None
-        decode_all(staging, source, pool, advance)
+        decode_all(staging, source, advance, pool, workers)
 
 
 def _open_factory(name: str, size: int | None) -> FactorySource:
@@ -193,17 +199,38 @@ def _describe(request: AddRequest, source: Source) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _find_known(session: Session, name: str, key: str) -> DatasetRow | None:
-    """Return the data set if it was added before.
+def _find_known(session: Session, name: str, key: str, n_images: int) -> DatasetRow | None:
+    """Return the data set of a name if it was added from the same source, which needs no look at an image.
 
     Raises:
-        UsageError: another one has the name.
+        UsageError: another one has the name: of another kind, or of another number of images.
     """
-    rows = session.scalars(select(DatasetRow).where(DatasetRow.name == name)).all()
-    known = next((row for row in rows if row.config_hash == key and row.kind == ADDED), None)
-    if rows and known is None:
-        raise UsageError(
-            f"dataset name {name!r} is taken ({rows[0].uid}, {rows[0].kind}); choose another name; "
-            "see jsdelta dataset list"
-        )
-    return known
+    named = session.scalars(select(DatasetRow).where(DatasetRow.name == name)).first()
+    if named is None:
+        return None
+    facts = named.construction or {}
+    if named.kind != ADDED or n_images != facts.get("n_images", 0) + facts.get("n_broken", 0):
+        raise _taken(named)
+    return named if named.config_hash == key else None  # it may be the same in another form
+
+
+def _find_same(session: Session, name: str, fingerprint: str) -> DatasetRow | None:
+    """Return the data set of a fingerprint.
+
+    Raises:
+        UsageError: it has another name, or another one has this name.
+    """
+    same = session.scalars(select(DatasetRow).where(DatasetRow.uid == fingerprint[:16])).first()
+    if same is not None and same.name != name:
+        raise UsageError(f"this data set was added as {same.name!r} ({same.uid}); use that name")
+    named = session.scalars(select(DatasetRow).where(DatasetRow.name == name)).first()
+    if same is None and named is not None:
+        raise _taken(named)
+    return same
+
+
+def _taken(row: DatasetRow) -> UsageError:
+    return UsageError(
+        f"dataset name {row.name!r} is taken ({row.uid}, {row.kind}); choose another name; "
+        "see jsdelta dataset list"
+    )

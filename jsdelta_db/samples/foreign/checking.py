@@ -41,7 +41,8 @@ class ForeignSamples:
         norm: to measure their size in.
         fingerprint: sha256 of the arrays.
         eps_claimed, success_claimed: the tool's own, the latter ``(n,)``; None if it claims nothing.
-        remarks: lines for people: each conversion, and what else the arrays held that is no such claim.
+        conversions: lines for people: what was read as what.
+        remarks: lines for people: what else the arrays held that is no such claim.
     """
 
     x: Tensor
@@ -54,6 +55,7 @@ class ForeignSamples:
     fingerprint: str
     eps_claimed: float | None
     success_claimed: NDArray[np.bool_] | None
+    conversions: tuple[str, ...]
     remarks: tuple[str, ...]
 
 
@@ -102,7 +104,7 @@ def check_samples(
         )
     return ForeignSamples(
         x, x_adv, attempts, split, keys, library, norm, _fingerprint(x, x_adv, attempts), eps, success,
-        (*given.remarks, *converted, *remarks),
+        (*given.remarks, *converted), remarks,
     )  # fmt: skip
 
 

@@ -34,8 +34,8 @@ def find_clean(x_adv: Tensor, label: NDArray[np.int64], dataset: Dataset) -> tup
     if len(doubtful):
         raise DataError(
             f"the file has no clean images, and for {len(doubtful)} of {len(x)} samples (the first is "
-            f"{doubtful[0]}) it is not clear which image of {dataset.name!r}'s attack split is meant; "
-            "save clean images, too (torchattacks: save_clean_inputs=True)"
+            f"{doubtful[0]}) it is not clear which image of the attack split is meant: the second nearest "
+            "of its label is not twice as far; save clean images, too (torchattacks: save_clean_inputs=True)"
         )
     return x, [
         "not in the file; the nearest images of the attack split are taken, "

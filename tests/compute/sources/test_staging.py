@@ -28,7 +28,7 @@ def blocks_of_ten(monkeypatch):
 def staged(folder, source, pool=None):
     """Decode a source; return its staging and how many images were read."""
     staging, done = Staging.open(folder, source), []
-    decode_all(staging, source, pool, done.append)
+    decode_all(staging, source, done.append, pool, workers=2)
     return staging, sum(done)
 
 

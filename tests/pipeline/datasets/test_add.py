@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jsdelta_db.compute.data.cifar import load_cifar10
+from jsdelta_db.compute import data
 from jsdelta_db.compute.sources import staging
 from jsdelta_db.compute.sources.dividing import Rules
 from jsdelta_db.errors import DataError, StoreError, UsageError
@@ -62,6 +62,12 @@ def test_same_set_is_found_and_another_has_no_claim_to_the_name(workspace, npz, 
     np.savez(tmp_path / "b.npz", x=255 - IMAGES, y=LABELS)
     with pytest.raises(UsageError, match=f"'mine' is taken \\({row.uid}, external\\)"):
         add(workspace, npz=tmp_path / "b.npz")
+    write_folder(tmp_path / "f", {"": (IMAGES, LABELS)})
+    in_another_form, is_new, _ = add(workspace, folder=tmp_path / "f")
+    assert (in_another_form.uid, is_new) == (row.uid, False)
+    np.savez(tmp_path / "c.npz", x=IMAGES[:90], y=LABELS[:90])
+    with pytest.raises(UsageError, match="is taken"):
+        add(workspace, npz=tmp_path / "c.npz")
     assert ask(workspace, "SELECT count(*) FROM dataset") == [(1,)]
 
 
@@ -144,7 +150,7 @@ def test_set_to_attack_only_cannot_be_trained_on(workspace, npz):
 
 def test_three_ways_in_give_the_same_cifar10(workspace, tmp_path, cifar10_dir, monkeypatch):
     """Real images as arrays, as pictures and by code: equal bytes, one fingerprint."""
-    real = load_cifar10(cifar10_dir)
+    real = data.load("cifar10", cifar10_dir)
     parts = {}
     for part, split, count in (("train", "train", 400), ("test", "attack", 100)):
         images, labels = real.splits[split].images[:count].numpy(), real.splits[split].labels[:count].numpy()

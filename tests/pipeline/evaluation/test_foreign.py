@@ -408,6 +408,19 @@ def test_judge_answers_row_by_row(ours, tiny, tiny_copy):
         verdict.is_bug(0.0)
 
 
+def test_judge_takes_arrays_of_other_layouts_without_a_word(ours, tiny_copy):
+    """Channels last, float64 and one-hot labels are the same samples; who hands them over knows what they are."""
+    arrays = {name: array[:20] for name, array in ours[1].items()}
+    plain = jsdelta_db.judge(**arrays, workspace=tiny_copy.root, library="tool==1")
+    other = jsdelta_db.judge(
+        *(arrays[name].astype(np.float64).transpose(0, 2, 3, 1) for name in ("x", "x_adv")),
+        *(np.eye(10)[arrays[name]] for name in ("label", "target_label")),
+        workspace=tiny_copy.root, library="tool==2",
+    )  # fmt: skip
+    assert other.success.tolist() == plain.success.tolist()
+    np.testing.assert_array_equal(other.js_delta, plain.js_delta)
+
+
 def test_judge_says_what_was_skipped(split, tiny_copy):
     """An image that the model has wrong has no JSΔ and is no bug; untargeted needs no labels aimed at."""
     x, label = split.batch(slice(None)).numpy(), split.labels.numpy()

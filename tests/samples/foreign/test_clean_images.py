@@ -20,7 +20,7 @@ def test_the_nearest_images_of_the_attack_split_are_taken(given, digits):
     samples = check(without_x(given), digits)
     assert samples.fingerprint == check(given, digits).fingerprint
     assert samples.split == "attack"
-    (line,) = samples.remarks
+    (line,) = samples.conversions
     assert line.startswith(
         "x: not in the file; the nearest images of the attack split are taken, the next nearest"
     )

@@ -45,13 +45,13 @@ def test_another_layout_or_type_is_the_same_images(change, told, given, digits):
     """The numbers come out as they went in, and the conversion is told in one line."""
     plain, samples = check(given, digits), check(changed(given, **both(change)), digits)
     assert samples.fingerprint == plain.fingerprint
-    assert samples.remarks == (() if told is None else (f"x and x_adv: {told}",))
+    assert samples.conversions == (() if told is None else (f"x and x_adv: {told}",))
 
 
 def test_a_conversion_of_one_array_names_that_one(given, digits):
     """x and x_adv may differ; every conversion is a line of its own."""
     arrays = changed(given, x=lambda x: x[:, 0].astype(np.float64), x_adv=lambda x: x.astype(">f4"))
-    assert check(arrays, digits).remarks == (
+    assert check(arrays, digits).conversions == (
         "x: no axis of channels in (4, 8, 8), read as one channel",
         "x: float64, read as float32",
         "x_adv: big-endian float32, read as float32",
@@ -87,7 +87,7 @@ def test_float16_of_pixel_levels_is_these_levels(levels, digits):
     halves = changed(levels, **both(lambda x: (x / 255).astype(np.float16)))
     samples = check(halves, digits)
     assert samples.fingerprint == check(levels, digits).fingerprint
-    assert samples.remarks == (
+    assert samples.conversions == (
         "x and x_adv: float16, read as float32",
         "x and x_adv: rounded to the whole pixel levels that they are",
     )
@@ -98,7 +98,7 @@ def test_float16_between_the_levels_is_taken_as_it_is(given, digits):
     halves = changed(given, **both(lambda x: (x + 0.3 / 255).astype(np.float16)))
     samples = check(halves, digits)
     assert samples.x_adv.numpy().tolist() == halves["x_adv"].astype(np.float32).tolist()
-    assert samples.remarks == ("x and x_adv: float16, read as float32",)
+    assert samples.conversions == ("x and x_adv: float16, read as float32",)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
@@ -109,7 +109,7 @@ def test_a_normalization_is_undone(dtype, levels, digits):
     for given_as in (DIGITS, Normalization(digits.mean, digits.std)):
         samples = check(normalized, digits, normalization=given_as)
         assert samples.fingerprint == check(levels, digits).fingerprint
-        assert "x and x_adv: the normalization undone (times std, plus mean)" in samples.remarks
+        assert "x and x_adv: the normalization undone (times std, plus mean)" in samples.conversions
 
 
 def test_a_normalization_is_undone_channel_by_channel(colours):

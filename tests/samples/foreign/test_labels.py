@@ -21,7 +21,7 @@ def test_other_forms_are_the_same_labels(change, told, given, digits):
     """Both arrays come out as numbers, and a conversion of both is one line."""
     samples = check(changed(given, label=change, target_label=change), digits)
     assert samples.fingerprint == check(given, digits).fingerprint
-    assert samples.remarks == (() if told is None else (f"label and target_label: {told}",))
+    assert samples.conversions == (() if told is None else (f"label and target_label: {told}",))
 
 
 def test_a_column_of_labels_without_targets_is_untargeted(given, digits):

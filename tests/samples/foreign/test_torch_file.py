@@ -77,7 +77,7 @@ def test_narrow_and_wide_tensors_are_told(dtype, levels, digits, tmp_path):
     held |= {name: held[name].to(dtype) for name in ("clean_inputs", "adv_inputs")}
     samples = check(read_samples(put_in(tmp_path, held)), digits)
     name = str(dtype).removeprefix("torch.")
-    assert f"x and x_adv: {name}, read as float32" in samples.remarks
+    assert f"x and x_adv: {name}, read as float32" in samples.conversions
     assert (samples.x_adv.numpy() * 255).round().tolist() == levels["x_adv"].tolist()
 
 

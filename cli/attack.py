@@ -2,10 +2,10 @@
 
 import typer
 
-from jsdelta_db.config.eps import format_eps
 from jsdelta_db.errors import UsageError
 
 from . import attack_options, options
+from .attack_notes import note_fruitless, note_outside, note_passes
 from .attack_run import run_attack
 from .bug_table import note_controls, print_summary
 from .commands import App
@@ -29,7 +29,7 @@ def attack(
     dtype: options.DType = "auto",
     place: attack_options.Place,
 ) -> None:
-    """Attack members of an ensemble by targeted PGD, score the samples on the other members, and store them.
+    """Attack members of an ensemble, by PGD or --attack-by, and score and store the samples.
 
     Example: jsdelta attack --eps 3
     """
@@ -48,10 +48,10 @@ def attack(
 
         workspace = offline_workspace(workspace, folder)
     table = print_summary(workspace, evaluations)
-    fruitless = sorted({row["eps"] for row in table.rows if row["n_success"] == 0})
-    if fruitless:
-        sizes = ", ".join(format_eps(each, method.norm) for each in fruitless)
-        note(f"not one success at eps {sizes}: try a larger --eps or more --steps")
+    note_fruitless(table, method.norm, "more --steps" if method.attack_by is None else "another --set")
+    if method.attack_by is not None:
+        note_outside(table, method.norm)
+        note_passes(workspace, evaluations)
     if scoring.controls:
         note_controls(workspace, evaluations)
     if not worked_on:

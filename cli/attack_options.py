@@ -15,6 +15,7 @@ from .groups import Group
 
 if TYPE_CHECKING:
     from jsdelta_db.config.attack import AttackConfig
+    from jsdelta_db.config.attack_by import AttackBy as SomebodysAttack
 
 Eps = Annotated[
     list[str] | None,
@@ -56,6 +57,15 @@ RandomStart = Annotated[
 Restarts = Annotated[int, options.whole("Starts per image; the best result counts.", 1)]
 Objective = Annotated[str, typer.Option(metavar="target|margin|bug|feature", help="What the steps minimize.")]
 Stop = Annotated[str, typer.Option(metavar="never|first-hit", help="When an image's steps end early.")]
+AttackBy = Annotated[
+    str | None,
+    typer.Option(metavar="CALLABLE", help="Somebody's attack: module:callable or torchattacks:PGD."),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An argument for --attack-by (repeatable)."),
+]
+AcceptEps = Annotated[bool, typer.Option("--accept-eps", help="Count its samples beyond EPS like others.")]
 SplitOption = Annotated[
     str, typer.Option("--split", metavar="train|baseline|attack", help="Whose images to attack.")
 ]
@@ -81,6 +91,9 @@ class MethodOptions:
     images: Images = None
     seed: Seed = 0
     yes: Yes = False
+    attack_by: AttackBy = None
+    arguments: Arguments = None
+    accept_eps: AcceptEps = False
 
     def configure(self, eps: Sequence[str], dtype: str, device: str) -> "list[AttackConfig]":
         """Return one configuration per ε, the smallest first.
@@ -94,16 +107,28 @@ class MethodOptions:
             raise UsageError(
                 f"--untargeted aims at no label, and --targets {self.targets!r} does; give one of them"
             )
+        by = self._find_attack()
         return [
             AttackConfig(
                 eps=value, steps=self.steps, targets="untargeted" if self.untargeted else self.targets,
                 seed=self.seed, split=self.split, images=self.images, norm=self.norm, yes=self.yes,
                 random_start=self.random_start,
                 relative_step_size=self.relative_step_size, restarts=self.restarts, dtype=dtype,
-                objective=self.objective, stop=self.stop, device=device,
+                objective=self.objective, stop=self.stop, device=device, attack_by=by,
             )
             for value in sorted({parse_eps(text, self.norm) for text in eps})
         ]  # fmt: skip
+
+    def _find_attack(self) -> "SomebodysAttack | None":
+        """Return what ``--attack-by`` names; None for our own steps."""
+        if self.attack_by is None:
+            if self.arguments or self.accept_eps:
+                raise UsageError("--set and --accept-eps go with --attack-by; name it, or leave them out")
+            return None
+        from jsdelta_db.compute.attacks.callables import find_attack
+        from jsdelta_db.config.arguments import parse_arguments
+
+        return find_attack(self.attack_by, parse_arguments(self.arguments or ()), accept_eps=self.accept_eps)
 
 
 Method = Annotated[MethodOptions, Group(MethodOptions)]

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from jsdelta_db.queries.grouping import Table
 
 BUG_KEYS = (
-    "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_bugs",
+    "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_outside",
+    "n_bugs",
     "bug_fraction", "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high",
     "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
 )  # fmt: skip
@@ -20,8 +21,11 @@ BUG_KEYS = (
 
 def write_bugs(table: "Table", output: Output) -> None:
     """Write the rows of ``query bugs`` and, for people, explain the marks."""
-    facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline"} - {"eps"}
-    write_rows(table.rows, [*table.keys, *BUG_KEYS], output, facts=facts, norm=table.norm)
+    facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline", "n_outside"} - {"eps"}
+    # People are told only where there are some: our own attacks stay within ε.
+    is_idle = output.is_for_people and not any(row["n_outside"] for row in table.rows)
+    keys = [key for key in BUG_KEYS if key != "n_outside" or not is_idle]
+    write_rows(table.rows, [*table.keys, *keys], output, facts=facts, norm=table.norm)
     few = "fewer than 30 images with a success, or than 5 with a bug or with a non-bug"
     note_intervals(table.rows, output, few)
 

@@ -102,7 +102,7 @@ def samples(
     wanted = Wanted(bugs, failures, source, target, sort, limit)
     with ctx.obj.read_store() as connection:
         rows, more = query_samples(connection, wanted, selection)
-    facts = ("attack", "evaluation", "split", "source_label", "target_label", "success")
+    facts = ("attack", "evaluation", "split", "source_label", "target_label", "success", "outside")
     write_rows(rows, list(rows[0]) if rows else SAMPLE_KEYS, output, facts=facts)
     note_population(selection)
     if more:

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 # Shorter words for people; machines get the keys.
 TITLES = {
     "n_attempted": "attempted", "n_skipped": "skipped", "n_success": "successes", "n_bugs": "bugs",
-    "n_images": "images",
+    "n_images": "images", "n_outside": "beyond eps",
     "n_no_baseline": "without baseline", "bug_fraction": "bugs / successes", "bug_rate": "bugs / attempted",
     "n_features": "features", "matched_difference": "at equal confidence",
     "n_transferred_any": "to any", "transferred_any": "to any / successes",

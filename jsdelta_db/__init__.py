@@ -12,7 +12,7 @@ Importing this package loads neither torch nor MLflow; the heavy parts load wher
 code, begin with ``pipeline/``: it walks one sample from the data set to its row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +107,9 @@ def attack(
     attacked: str | int = "first",
     evaluators: str | Sequence[str] = (),
     surrogates: str | Sequence[str] = (),
+    fn: Callable[..., Any] | str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    accept_eps: bool = False,
     **settings: Any,  # noqa: ANN401 AttackConfig's fields
 ) -> "Judged":
     """Attack members of an ensemble at every ε; the others judge the samples.
@@ -119,6 +122,11 @@ def attack(
         eps: radii in pixel units of [0, 1], in the norm.
         ensemble, attacked, evaluators, surrogates: see
             :class:`jsdelta_db.pipeline.evaluation.roles.RoleRequest`.
+        fn: an attack in place of ours: ``(model, x, label, target_label, eps, norm, **arguments)`` → images,
+            or a name such as ``torchattacks:PGD``. What is no function of a file needs a ``version`` among
+            its arguments.
+        arguments: of ``fn``.
+        accept_eps: count samples beyond ε like others.
         settings: of :class:`jsdelta_db.config.attack.AttackConfig`, such as ``steps`` or ``norm``.
 
     Raises:
@@ -133,8 +141,14 @@ def attack(
 
     check_open(workspace)
     request = RoleRequest.from_caller(ensemble, attacked, evaluators, surrogates)
-    check_settings(AttackConfig, settings, without=("eps",))
-    configs = [AttackConfig(eps=each, **settings) for each in as_radii(eps)]
+    check_settings(AttackConfig, settings, without=("eps", "attack_by"))
+    by = None
+    if fn is not None:
+        from jsdelta_db.compute.attacks.callables import find_attack, wrap_function
+
+        find = find_attack if isinstance(fn, str) else wrap_function
+        by = find(fn, arguments or {}, accept_eps=accept_eps)  # type: ignore[arg-type] # one or the other
+    configs = [AttackConfig(eps=each, attack_by=by, **settings) for each in as_radii(eps)]
     return attack_and_score(workspace, configs, request)
 
 

@@ -12,6 +12,7 @@
     ├── ModelError                  a network or its checkpoint cannot be used
     │   ├── CheckpointError         the file is missing, cut short or altered
     │   └── ModelOutputError        its outputs are not finite logits of the right shape
+    ├── AttackError                 somebody's attack failed, or returned no images of the kind it was given
     ├── TrainingError               a training run came to nothing (the loss is not finite)
     ├── OutOfMemoryError            the memory of the device does not suffice
     └── StoreError                  the database cannot be reached, read or written
@@ -95,6 +96,10 @@ class CheckpointError(ModelError):
 
 class ModelOutputError(ModelError):
     """A network's outputs are not finite logits of the right shape."""
+
+
+class AttackError(JsdeltaError):
+    """Somebody's attack failed, or returned no images of the kind it was given."""
 
 
 class TrainingError(JsdeltaError):

@@ -88,6 +88,21 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """What it took to attack a chunk.
+
+    Attributes:
+        sub_batch: attempts that were attacked at a time; None for all of them.
+        forward_passes, backward_passes: images that went through the attacked model while it was attacked,
+            added up over the passes; None where nobody counted.
+    """
+
+    sub_batch: int | None = None
+    forward_passes: int | None = None
+    backward_passes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """The evaluators' scores of one chunk of samples; divergences in bits.
 

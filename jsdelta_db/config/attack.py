@@ -1,8 +1,9 @@
 """Attack configuration: one attack, frozen and validated when made."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from jsdelta_db.config.attack_by import AttackBy
 from jsdelta_db.config.checks import (
     DTYPES,
     NORMS,
@@ -25,6 +26,9 @@ ATTACK_CHOICES = {
 }
 # or one label, by name or number
 TARGET_RULES = ("random", "all", "next", "least-likely", "untargeted")
+# Settings of our own steps, which nobody else's attack obeys.
+OF_OUR_STEPS = ("steps", "relative_step_size", "random_start", "restarts", "objective", "stop", "dtype")
+UNHASHED = ("yes", "attack_by")  # no part of an attack, and a part with a form of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class AttackConfig:
         dtype: of the arithmetic inside the network, as requested; x, δ, logits and loss stay float32.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; on which card is no part of the attack.
         yes: agrees to more than 100 targets an image; no part of the attack.
+        attack_by: what takes the place of our steps, with settings of its own; None for our steps.
     """
 
     eps: float
@@ -63,6 +68,7 @@ class AttackConfig:
     dtype: str = "auto"
     device: str = "auto"
     yes: bool = False
+    attack_by: AttackBy | None = None
 
     def __post_init__(self) -> None:
         limit = largest_eps(self.norm)
@@ -78,6 +84,14 @@ class AttackConfig:
             check_choice(name, value, choices)
         check("images", self.images, self.images is None or self.images >= 1, "a whole number from 1")
         check_device(self.device)
+        if self.attack_by is not None:
+            self._check_not_ours(self.attack_by)
+
+    def _check_not_ours(self, by: AttackBy) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            ok = each.name not in OF_OUR_STEPS or value == each.default
+            check(each.name, value, ok, f"left out: {by.name} has settings of its own, --set KEY=VALUE")
 
     @property
     def step_size(self) -> float:
@@ -86,9 +100,11 @@ class AttackConfig:
 
     def canonical(self) -> dict[str, Any]:
         """Return the content of an attack's ``config_hash``, without the attacked model and the data."""
-        facts = {"kind": "attack", **asdict(self), "device": device_kind(self.device)}
-        del facts["yes"]
-        return facts
+        settings = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in UNHASHED}
+        if self.attack_by is not None:
+            settings = {name: value for name, value in settings.items() if name not in OF_OUR_STEPS}
+            settings["attack_by"] = self.attack_by.canonical()
+        return {"kind": "attack", **settings, "device": device_kind(self.device)}
 
 
 # The attack that robust accuracy is measured with, by data set: the same for every training method.

@@ -7,6 +7,8 @@ from typing import Any
 from jsdelta_db.errors import UsageError
 
 SMALLEST = 1e-6  # the size of samples that change nothing: a radius is above 0
+# By how much a sample's size may be above ε and still count as ε: float32 rounds, and so do other libraries.
+RELATIVE_ROUNDING, ROUNDING = 1e-4, 1e-6
 LARGEST_L2 = 1000.0  # beyond the diagonal of a 1,000 × 1,000 image; a slip of the keyboard
 
 
@@ -47,6 +49,11 @@ def _below_a_level(text: str, option: str, levels: int) -> UsageError:
 def largest_eps(norm: str) -> float:
     """Return the largest radius of a norm: all of [0, 1] for linf."""
     return 1.0 if norm == "linf" else LARGEST_L2
+
+
+def farthest(eps: float) -> float:
+    """Return the largest size that still counts as within ε: at 8/255 a thousandth of a level more."""
+    return eps * (1.0 + RELATIVE_ROUNDING) + ROUNDING
 
 
 def format_eps(eps: float, norm: str = "linf") -> str:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from sqlalchemy import JSON, Boolean, DateTime, Integer, LargeBinary, PrimaryKeyConstraint, UniqueConstraint
 
+from jsdelta_db.config.attack_by import parse_recorded
 from jsdelta_db.errors import StoreError, one_of
 from jsdelta_db.exchange.tables import (
     PACKED,
@@ -29,6 +30,7 @@ from jsdelta_db.records import UNTARGETED
 from jsdelta_db.store.dataset_facts import find_impossible
 from jsdelta_db.store.digests import COVERED, OF_BASELINE, add_up, digest_baseline, digest_of_rows
 from jsdelta_db.store.image_keys import KEY
+from jsdelta_db.store.outside import fits
 from jsdelta_db.store.ranges import CHOICES, PACKED_RANGES, Range, range_of, shown
 
 LABELS = ("source_label", "target_label", "requested_target", "label_low", "label_high")
@@ -121,11 +123,21 @@ class Contents:
         places = [table.names.index(name) for name in COVERED[table.name]]
         digest = digest_of_rows(table.name, [[row[each] for each in places] for row in rows])
         facts.digests.append(digest or "")
+        if table.name == "sample":
+            self._check_outside(table, uid, rows)
         if table.name == "score":
             votes = [table.names.index(name) for name in VOTES]
             facts.most_votes = max(facts.most_votes, *(row[each] for row in rows for each in votes))
             packed = table.names.index("member_js")
             facts.widths |= {len(row[packed]) for row in rows}
+
+    def _check_outside(self, table: PortableTable, uid: str, rows: Batch) -> None:
+        attack = self._runs["attack"][uid]
+        sizes, outside = (
+            [row[table.names.index(name)] for row in rows] for name in (attack["norm"], "outside")
+        )
+        if not fits(attack["attack_by"], attack["eps"], sizes, outside):
+            self._refuse(table.name, uid, "outside is not what the sizes of its samples say")
 
     def _check_row(self, table: PortableTable, uid: str, row: Row, facts: "_Facts") -> None:
         """Check what belongs together within a row."""
@@ -174,6 +186,11 @@ class Contents:
                 self._refuse(table.name, uid, reason)
         if table.name == "dataset":
             self._check_dataset(uid, dict(zip(table.names, rows[0], strict=True)))
+        if table.name == "attack":
+            try:
+                parse_recorded(rows[0][table.names.index("attack_by")])
+            except StoreError as error:
+                self._refuse(table.name, uid, str(error))
         self._check_copies(table, uid, rows)
         if table.name not in BULK:
             self._check_keys(table, uid, rows)

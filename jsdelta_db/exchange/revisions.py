@@ -25,6 +25,11 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
         "attack_chunk": {"card": None, "sub_batch": None},
         "evaluation_chunk": {"card": None, "sub_batch": None},
     },
+    "0006": {
+        "attack": {"attack_by": None},
+        "attack_chunk": {"forward_passes": None, "backward_passes": None},
+        "sample": {"outside": None},
+    },
 }
 
 

@@ -5,8 +5,8 @@ that β falls into are opened, so it is exact; the intervals come from the count
 β. Groups by label, and ``--population``, count attempt by attempt.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,27 @@ from jsdelta_db.queries.selection import (
 )
 from jsdelta_db.queries.statistics import TOO_FEW_IMAGES, TOO_FEW_OF_A_KIND, Share, shares
 from jsdelta_db.queries.tally import Tally, tally, tally_images
+from jsdelta_db.store.outside import count_outside
 from jsdelta_db.store.reading import Reader, without_collecting
 
 PANELS = ("norm", "eps", "split")  # what the histogram's panels tell apart
 
-# Facts, counts and number of skipped images (None by label: skipped images have no target).
-Group: TypeAlias = tuple[Row, Tally, int | None]
+# Facts, counts, and numbers by attack.
+Group: TypeAlias = tuple[Row, Tally, "OfAttacks"]
+
+
+class OfAttacks(NamedTuple):
+    """Numbers that whole attacks have; None by label, which is finer than an attack.
+
+    Attributes:
+        n_skipped: images, which have no target.
+        n_outside: samples beyond ε, which count as failures.
+    """
+
+    n_skipped: int | None
+    n_outside: int | None
+
+
 P = TypeVar("P", bound=tuple[EvaluationInfo, *tuple[Any, ...]])
 
 
@@ -75,7 +90,7 @@ def query_bugs(
     if limit:
         groups = _rank(groups, betas.index(max(betas)))[:limit]
     rows = [
-        row for facts, tallied, n_skipped in groups for row in _count_bugs(facts, tallied, betas, n_skipped)
+        row for facts, tallied, of_attacks in groups for row in _count_bugs(facts, tallied, betas, of_attacks)
     ]
     return Table(
         keys, rows, find_pooled(counted, keys), common_norm(counted), separated=keys[len(asked) :],
@@ -141,9 +156,10 @@ def _tally_images(
     reader: Reader, evaluations: Sequence[EvaluationInfo], keys: Sequence[str], betas: Sequence[float]
 ) -> Iterator[Group]:
     """Yield groups of whole evaluations, counted by image when they were stored."""
+    outside = count_outside(reader)
     for values, parts in _group(read_counted(reader, evaluations, betas), keys).items():
-        n_skipped = sum(part.evaluation.n_skipped for part in parts)
-        yield dict(zip(keys, values, strict=True)), tally_images(parts, betas), n_skipped
+        of_attacks = _add_up([part.evaluation for part in parts], outside)
+        yield dict(zip(keys, values, strict=True)), tally_images(parts, betas), of_attacks
 
 
 def _tally_attempts(
@@ -161,11 +177,18 @@ def _tally_attempts(
         names.append("label_pair")
     if population != ATTACKED_CORRECT:
         names.append("n_right")
+    outside = count_outside(reader)
     for values, parts in _group(read_segments(reader, evaluations, names, betas=betas), run_keys).items():
-        n_skipped = None if label_keys else sum(evaluation.n_skipped for evaluation, _ in parts)
+        of_attacks = _add_up([evaluation for evaluation, _ in parts], outside)
+        of_attacks = OfAttacks(None, None) if label_keys else of_attacks
         for labels, counted in tally(parts, betas, population, label_keys).items():
             facts = dict(zip((*run_keys, *label_keys), (*values, *labels), strict=True))
-            yield {key: facts[key] for key in keys}, counted, n_skipped
+            yield {key: facts[key] for key in keys}, counted, of_attacks
+
+
+def _add_up(evaluations: Sequence[EvaluationInfo], outside: Mapping[int, int]) -> OfAttacks:
+    n_outside = sum(outside.get(each.attack_id, 0) for each in evaluations)
+    return OfAttacks(sum(each.n_skipped for each in evaluations), n_outside)
 
 
 def _group(parts: Iterable[P], keys: Sequence[str]) -> dict[tuple[object, ...], list[P]]:
@@ -176,7 +199,7 @@ def _group(parts: Iterable[P], keys: Sequence[str]) -> dict[tuple[object, ...], 
     return groups
 
 
-def _count_bugs(facts: Row, counted: Tally, betas: Sequence[float], n_skipped: int | None) -> Iterator[Row]:
+def _count_bugs(facts: Row, counted: Tally, betas: Sequence[float], of_attacks: OfAttacks) -> Iterator[Row]:
     """Yield the rows of one group, one for each β."""
     attempted = counted.attempted
     n_success, n_attempted = int(counted.success.sum()), int(attempted.sum())
@@ -187,9 +210,10 @@ def _count_bugs(facts: Row, counted: Tally, betas: Sequence[float], n_skipped: i
             **facts,
             "beta": beta,
             "n_attempted": n_attempted,
-            "n_skipped": n_skipped,
+            "n_skipped": of_attacks.n_skipped,
             "n_success": n_success,
             "n_no_baseline": counted.n_undefined,
+            "n_outside": of_attacks.n_outside,
             "n_bugs": n,
             **estimate_cells("bug_fraction", fraction),
             **estimate_cells("bug_rate", rate),

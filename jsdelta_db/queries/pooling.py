@@ -18,8 +18,10 @@ RECORDED = (*DEFAULT_KEYS, *CONFIGURATION_KEYS, "n_evaluators")
 # What an attempt's samples depend on, beside its image and target.
 OF_ATTEMPTS = (
     "attacked_sha256", "dataset_id", "split", "norm", "eps", "steps", "step_size", "random_start", "restarts",
-    "objective", "surrogates", "stop", "attack_seed", "library", "used_device", "dtype",
+    "objective", "surrogates", "stop", "attack_seed", "library", "used_device", "dtype", "attack_by",
+    "accept_eps",
 )  # fmt: skip
+ACCEPTS = "accept_eps"
 # Who judged and how, the fact that people choose by first.
 OF_JUDGES = ("ensemble", "temperature", "baseline", "evaluators")
 
@@ -34,11 +36,14 @@ def count_once(
 ) -> tuple[tuple[str, ...], list[EvaluationInfo]]:
     """Return keys and evaluations of rows that count no attempt twice.
 
+    An attack that accepts samples beyond ε gets rows of its own.
     Evaluators and the rules that they judged by become keys where a row has the same attempts judged twice,
     target rules where two of them may aim an image at the same label. Evaluations whose attempts are then all
     among another's of the same row are left out.
     """
     found = tuple(keys)
+    if ACCEPTS not in found and _is_pooled_with_any_eps(evaluations, found):
+        found = (*found, ACCEPTS)
     alike = _list_alike(evaluations, found)
     for key in (*OF_JUDGES, "targets"):
         if key not in found and any(_clash(key, some) for some in alike):
@@ -61,6 +66,8 @@ def check_counted_once(evaluations: Sequence[EvaluationInfo], keys: Sequence[str
     found, counted = count_once(evaluations, keys)
     if len(found) > len(keys):
         key = found[len(keys)]
+        if key == ACCEPTS:
+            raise UsageError("an attack by --accept-eps is pooled with no other; choose one with --attack")
         names = list(dict.fromkeys(str(each.facts[key]) for each in evaluations))
         raise UsageError(
             f"the same attempts would count more than once: they differ in {key} "
@@ -106,13 +113,19 @@ def _list_alike(evaluations: Iterable[EvaluationInfo], keys: Sequence[str]) -> l
     """Return the evaluations of each row whose attempts are the same, as far as both have them."""
     groups: dict[Facts, list[EvaluationInfo]] = {}
     for each in evaluations:
-        made = pick_attempts(each.facts) if each.facts["steps"] else (each.attack_id,)  # elsewhere: unknown
+        is_ours = each.facts["steps"] or each.facts["attack_by"]
+        made = pick_attempts(each.facts) if is_ours else (each.attack_id,)  # elsewhere: unknown
         groups.setdefault((*(each.facts.get(key) for key in keys), made), []).append(each)
     return [alike for alike in groups.values() if len(alike) > 1]
 
 
 def _divide(alike: Iterable[list[EvaluationInfo]], key: str) -> list[list[EvaluationInfo]]:
     return [part for some in alike for part in _group(some, (key,))]
+
+
+def _is_pooled_with_any_eps(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> bool:
+    """Tell whether an attack that accepts any ε shares a row with another."""
+    return any(len({each.facts[ACCEPTS] for each in row}) > 1 for row in _group(evaluations, keys))
 
 
 def _clash(key: str, alike: Sequence[EvaluationInfo]) -> bool:

@@ -9,6 +9,7 @@ from jsdelta_db.config.labels import find_label
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.queries.selection import ALL_CORRECT, EvaluationInfo, Row, Selection, list_evaluations
 from jsdelta_db.records import SEEN_SPLITS
+from jsdelta_db.store.outside import COUNTED
 from jsdelta_db.store.reading import Reader, fetch
 
 # The columns of a row, by which it can be sorted, as SQL.
@@ -19,6 +20,7 @@ EXPRESSIONS = {
     "source_label": "sample.source_label",
     "target_label": "sample.target_label",
     "success": "sample.success",
+    "outside": "sample.outside",
     "js_delta": "score.js_delta",
     "js": "score.js",
     "js_attacked": "score.js_attacked",
@@ -47,7 +49,7 @@ class Wanted:
 
     Attributes:
         bugs: a threshold β: only successes with JSΔ strictly below.
-        failures: failed attempts, too.
+        failures: failed attempts, too, and samples beyond ε.
         source, target: labels, by name or number.
         sort: a key of the rows, with ``-`` before it for the largest first; rows without a value come last.
         limit: how many at most; 0 for all.
@@ -125,7 +127,7 @@ def _where(evaluations: Sequence[EvaluationInfo], wanted: Wanted, population: st
     parts = [f"(evaluation.id IN ({', '.join(map(str, ids))}){also})" for also, ids in alike.items()]
     where = [f"({' OR '.join(parts)})"]
     if not wanted.failures:
-        where.append("sample.success = 1")
+        where.append(f"{COUNTED} = 1")
     if wanted.bugs is not None:
         where.append("score.js_delta < :beta")
     return " AND ".join(where)
@@ -160,4 +162,5 @@ def _row(evaluation: EvaluationInfo, values: Sequence[Any]) -> Row:
         "source_label": evaluation.classes[row["source_label"]],
         "target_label": evaluation.classes[row["target_label"]],
         "success": bool(row["success"]),
+        "outside": None if row["outside"] is None else bool(row["outside"]),
     }

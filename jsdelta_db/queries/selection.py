@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.config.attack import OBJECTIVES
+from jsdelta_db.config.attack_by import as_facts
 from jsdelta_db.config.checks import NORMS
 from jsdelta_db.config.evaluation import TEMPERATURES
 from jsdelta_db.errors import UnknownNameError
@@ -25,7 +26,7 @@ DEFAULT_KEYS = ("dataset", "ensemble", "attacked", "norm", "eps")
 CONFIGURATION_KEYS = (
     "method", "trained_on", "arch", "targets", "steps", "relative_step_size", "random_start", "restarts",
     "objective", "stop", "attack_seed", "images", "split", "device", "dtype", "library",
-    "temperature", "baseline",
+    "temperature", "baseline", "attack_by", "accept_eps",
 )  # fmt: skip
 FACT_KEYS = (*DEFAULT_KEYS, *CONFIGURATION_KEYS, "prepared_as", "evaluators", "attack")
 ATTACKED_CORRECT, ALL_CORRECT = POPULATIONS = ("attacked-correct", "all-correct")
@@ -120,7 +121,7 @@ FACTS = {
     "library": "attack.library",
     "temperature": "evaluation.temperature_rule", "baseline": "evaluation.baseline_rule",
     "trained_on": "trained.name", "attacked_sha256": "attack.attacked_sha256", "used_device": "attack.device",
-    "n_images": "attack.n_images",
+    "n_images": "attack.n_images", "attack_by": "attack.attack_by",
 }  # fmt: skip
 FINISHED_EVALUATIONS = f"""
 SELECT {", ".join(FACTS.values())}
@@ -287,6 +288,7 @@ def _info(
     relative = row["step_size"] * row["steps"] / row["eps"] if row["steps"] else None
     row["relative_step_size"] = None if relative is None else round(relative, 6)
     row["random_start"] = bool(row["random_start"])
+    row["attack_by"], row["accept_eps"] = as_facts(row["attack_by"], row["attack_uid"])
     row["evaluators"], row["attack"] = " ".join(evaluators), row["attack_uid"]
     row["n_evaluators"] = len(evaluators)
     own_images = row["attack_id"] if row["split"] == FILE_SPLIT else 0

@@ -4,7 +4,7 @@ The file comes first: one without committed rows is written again. Equal arrays 
 holds the columns of its rows too, so that altered rows can be taken from it again (``restoring.py``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.errors import CheckpointError, UsageError
-from jsdelta_db.records import FILE_SPLIT, Attempts, Samples, Scores
+from jsdelta_db.records import FILE_SPLIT, Attempts, Effort, Samples, Scores
 from jsdelta_db.samples.chunk_files import Arrays, read_chunk_file, write_chunk_file
 from jsdelta_db.store import runs
 from jsdelta_db.store.attempts import (
@@ -24,6 +24,7 @@ from jsdelta_db.store.attempts import (
     write_samples,
     write_scores,
 )
+from jsdelta_db.store.outside import outside_column
 from jsdelta_db.store.schema import (
     FINISHED,
     Attack,
@@ -53,14 +54,11 @@ class JudgedChunk:
 
 
 def save_samples(
-    bench: Workbench, attack: Attack, position: int, samples: Samples, run: RunLog, sub_batch: int | None
+    bench: Workbench, attack: Attack, position: int, samples: Samples, run: RunLog, effort: Effort
 ) -> None:
-    """Save one chunk of samples.
-
-    Args:
-        sub_batch: attempts that were attacked at a time; None for all of them.
-    """
-    arrays: Arrays = {**sample_columns(samples), "logits": samples.logits}
+    """Save one chunk of samples, and what they took."""
+    columns = sample_columns(samples)
+    arrays: Arrays = {**columns, "logits": samples.logits}
     if attack.keeps_samples:
         arrays["delta"] = samples.delta
     if attack.split == FILE_SPLIT:  # no data set has these images
@@ -69,10 +67,12 @@ def save_samples(
     # Perturbations shrink to half of their size for a few per mille of the time; logits do not.
     sha256 = write_chunk_file(path, arrays, compressed=attack.keeps_samples)
     with bench.store.transaction() as session:
-        digest = write_samples(session, attack_id=attack.id, samples=samples)
+        more = outside_column(attack, columns)
+        digest = write_samples(session, attack_id=attack.id, samples=samples, more=more)
         chunk = session.get_one(AttackChunk, (attack.id, position))
         runs.finish_chunk(chunk, uri=bench.relative(path), sha256=sha256, digest=digest)
-        chunk.sub_batch = sub_batch
+        for field in fields(effort):
+            setattr(chunk, field.name, getattr(effort, field.name))
     run.file(path, "samples")
 
 

@@ -21,6 +21,7 @@ from jsdelta_db.store.altered import SAMPLES, RowKind
 from jsdelta_db.store.attempts import insert_samples, insert_scores
 from jsdelta_db.store.digests import COVERED, Columns, digest_of, digest_of_rows
 from jsdelta_db.store.image_keys import pack_keys
+from jsdelta_db.store.outside import outside_column
 from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Sample
 from jsdelta_db.workbench.datasets import open_row
 from jsdelta_db.workbench.workbench import Workbench
@@ -55,7 +56,8 @@ def restore_rows(bench: Workbench, kind: RowKind, run_id: int) -> bool:
         filled = _read_stability(session, run_id) if kind is SAMPLES else {}
         session.execute(delete(kind.rows).where(of_run))
         for chunk, part in zip(chunks, whole, strict=True):
-            insert(session, run_id, part)
+            more = outside_column(session.get_one(Attack, run_id), part) if kind is SAMPLES else {}
+            insert(session, run_id, {**part, **more})
             digest = digest_of(kind.rows.__tablename__, part)
             session.get_one(kind.chunks, (run_id, chunk.position)).digest = digest
         for (index, target), stability in filled.items():

@@ -16,6 +16,7 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import CheckpointError, NothingToDoError
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.samples.chunk_files import Key, StoredFile, gather
+from jsdelta_db.store.attempts import IS_COUNTED
 from jsdelta_db.store.schema import (
     Attack,
     AttackChunk,
@@ -39,6 +40,7 @@ class StoredRows:
     Attributes:
         requested_target: the label aimed at, −1 when untargeted.
         target_label: the label aimed at, or reached when untargeted.
+        success: and within ε (``store/outside.py``).
         confidence: the attacked model's probability of ``target_label`` on x_adv.
         js_delta: NaN where nobody judged, or where the label pair has no baseline.
     """
@@ -119,7 +121,7 @@ class StoredAttack:
         rows = self._session.execute(
             select(
                 Sample.sample_index, Sample.requested_target, Sample.source_label, Sample.target_label,
-                Sample.success, Sample.confidence, Score.js_delta,
+                IS_COUNTED, Sample.confidence, Score.js_delta,
             )
             .outerjoin(Score, this_score)
             .where(Sample.attack_id == self.attack.id)

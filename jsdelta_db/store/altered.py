@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.store.baselines import is_altered
 from jsdelta_db.store.digests import add_up, digest_stored
+from jsdelta_db.store.outside import is_misplaced
 from jsdelta_db.store.schema import (
     FINISHED,
     Attack,
@@ -60,7 +61,9 @@ def list_altered(connection: Connection, kind: RowKind) -> list[tuple[int, str]]
         if len(digests) == len(of_run):
             n, digest = digest_stored(connection, kind.rows.__tablename__, kind.parent, run[0])
             is_whole = n == sum(n_attempts for n_attempts, _ in of_run)
-            if is_whole and (digest is None or digest != add_up(digests)):
+            is_other = digest is None or digest != add_up(digests)
+            # No digest covers ``outside``, which follows from what they do cover.
+            if is_whole and (is_other or (kind is SAMPLES and is_misplaced(connection, run[0]))):
                 found.append(run)
     return found
 

@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 from itertools import repeat
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import ColumnElement, bindparam, func, literal_column, select, update
 from sqlalchemy.orm import Session
 
 from jsdelta_db.errors import StoreError
 from jsdelta_db.records import Attempts, LabelPair, Samples, Scores, label_pair
 from jsdelta_db.store.digests import Columns, digest_of
 from jsdelta_db.store.inserting import insert_rows
-from jsdelta_db.store.schema import Base, Sample, Score
+from jsdelta_db.store.outside import COUNTED
+from jsdelta_db.store.schema import Base, Sample, Score, Small
 
+IS_COUNTED: ColumnElement[int] = literal_column(COUNTED, Small)  # 1 of a sample that counts as a success
 MOST_IMAGES = 1 << 26  # of a split, as queries make an array of that size; ImageNet has fifty times fewer
 
 
@@ -33,14 +36,19 @@ def sample_columns(samples: Samples) -> Columns:
     }
 
 
-def write_samples(session: Session, *, attack_id: int, samples: Samples) -> str:
+def write_samples(
+    session: Session, *, attack_id: int, samples: Samples, more: Columns = MappingProxyType({})
+) -> str:
     """Store one chunk of attempts, and return its digest.
+
+    Args:
+        more: columns that follow from the others and the attack; see ``outside.py``.
 
     Raises:
         StoreError: a value is not finite.
     """
     columns = sample_columns(samples)
-    insert_samples(session, attack_id, columns)
+    insert_samples(session, attack_id, {**columns, **more})
     return digest_of("sample", columns)
 
 
@@ -161,7 +169,7 @@ def write_stability(
 
 def count_without_stability(session: Session, *, attack_id: int) -> int:
     """Return how many successful samples of an attack have no stability yet."""
-    missing = (Sample.attack_id == attack_id) & (Sample.success == 1) & Sample.stability.is_(None)
+    missing = (Sample.attack_id == attack_id) & (IS_COUNTED == 1) & Sample.stability.is_(None)
     return session.scalar(select(func.count()).select_from(Sample).where(missing)) or 0
 
 

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from jsdelta_db.store.attempts import IS_COUNTED
 from jsdelta_db.store.schema import FINISHED, Attack, Evaluation, EvaluationMember, Sample, Score
 
 SAME = ("attacked_model_id", "dataset_id", "norm", "objective", "library")  # for a comparison over ε
@@ -34,7 +35,7 @@ def list_judged_alike(session: Session, attack: Attack, evaluation: Evaluation) 
 
 def count_successes(session: Session, attack_id: int) -> int:
     """Return the number of an attack's successful samples."""
-    statement = select(func.count()).where(Sample.attack_id == attack_id, Sample.success == 1)
+    statement = select(func.count()).where(Sample.attack_id == attack_id, IS_COUNTED == 1)
     return session.scalars(statement).one()
 
 
@@ -60,7 +61,7 @@ def read_divergences(
         .where(
             Score.evaluation_id == evaluation.id,
             Sample.attack_id == attack.id,
-            Sample.success == 1,
+            IS_COUNTED == 1,
             Score.js_attacked > 0,
         )
     )

@@ -30,11 +30,14 @@ RANGES: Mapping[str, Mapping[str, Range]] = {
         "n_attempts": _COUNT, "threads": _COUNT,
     },
     "attack_surrogate": {"position": _COUNT},
-    "attack_chunk": {"position": _COUNT, "n_attempts": _FROM_ONE, "sub_batch": _FROM_ONE},
+    "attack_chunk": {
+        "position": _COUNT, "n_attempts": _FROM_ONE, "sub_batch": _FROM_ONE, "forward_passes": _COUNT,
+        "backward_passes": _COUNT,
+    },
     "sample": {
         "sample_index": _IMAGE, "requested_target": (UNTARGETED, _LABEL[1]), "source_label": _LABEL,
         "target_label": _LABEL, "success": (0, 1), "confidence": _SHARE, "linf": _SHARE,
-        "l2": (0.0, LARGEST_L2), "stability": _SHARE,
+        "l2": (0.0, LARGEST_L2), "stability": _SHARE, "outside": (0, 1),
     },
     "evaluation_member": {"position": _COUNT, "temperature": _POSITIVE},
     "evaluation_chunk": {"position": _COUNT, "n_attempts": _FROM_ONE, "sub_batch": _FROM_ONE},

@@ -16,12 +16,14 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
     SmallInteger,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.sqlite import REAL
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -34,7 +36,9 @@ __all__ = ["FAILED", "FINISHED", "HEAD_REVISION", "PENDING", "RUNNING", "VERSION
 # STRICT tables on SQLite refuse a NumPy integer, which would land as a BLOB; they know few type names.
 Small: TypeEngine[int] = SmallInteger().with_variant(Integer(), "sqlite")
 Checksum: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")  # unsigned, of 32 bits
+Count: TypeEngine[int] = BigInteger().with_variant(Integer(), "sqlite")
 Real: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")
+OUTSIDE = text("outside = 1")
 
 
 class Base(DeclarativeBase):
@@ -217,6 +221,8 @@ class Attack(Run, Base):
     keeps_samples: Mapped[bool] = mapped_column(default=True)  # whether its files hold the perturbations
     image_keys: Mapped[bytes | None] = mapped_column(LargeBinary)  # of images from a file; ``image_keys.py``
     prepared_as: Mapped[str | None]  # what gradient steps ran on: the "folded" copy or the "plain" one
+    # Of somebody's attack: name, version, arguments and accept_eps; null for our own steps.
+    attack_by: Mapped[dict[str, Any] | None]
 
 
 class AttackSurrogate(Base):
@@ -236,6 +242,9 @@ class AttackChunk(Chunk, Base):
 
     attack_id: Mapped[int] = mapped_column(ForeignKey("attack.id"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
+    # Images that went through the attacked model, added up over the passes; null where nobody counted.
+    forward_passes: Mapped[int | None] = mapped_column(Count)
+    backward_passes: Mapped[int | None] = mapped_column(Count)
 
 
 class Sample(Base):
@@ -244,6 +253,12 @@ class Sample(Base):
     __tablename__ = "sample"
     __table_args__ = (
         CheckConstraint("success IN (0, 1)", name="success"),
+        Index(
+            "ix_sample_outside",
+            "attack_id",
+            sqlite_where=OUTSIDE,
+            postgresql_where=OUTSIDE,
+        ),  # of none but these: queries count them, and there are few
         {"sqlite_with_rowid": False, "sqlite_strict": True},
     )
 
@@ -257,6 +272,8 @@ class Sample(Base):
     linf: Mapped[float | None]
     l2: Mapped[float | None]
     stability: Mapped[float | None]
+    # Whether it lies beyond ε, so that it counts as a failure; null where that is no question (outside.py).
+    outside: Mapped[int | None] = mapped_column(Small)
 
 
 class Evaluation(Run, Lease, Base):

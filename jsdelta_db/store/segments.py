@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.store.checksums import check_blobs, checksum_rows, raise_altered
+from jsdelta_db.store.outside import COUNTED
 from jsdelta_db.store.reading import Reader, fetch_batches, fetch_many
 
 SEGMENT_ROWS = 1024  # of successes with a JSΔ: 8 kB of it are read where β falls into a segment
@@ -78,7 +79,7 @@ def read_attempts(
     one row of their join and goes through 5,000 × 5,000 of them.
 
     Args:
-        names: some of ``OF_SAMPLE`` and ``OF_SCORE``.
+        names: some of ``OF_SAMPLE`` and ``OF_SCORE``; ``success`` as it counts (``outside.py``).
 
     Returns:
         By name, ``(n,)``; NaN where the store has no value.
@@ -97,8 +98,9 @@ def _read_table(
     reader: Reader, table: str, parent: str, parent_id: int, names: Sequence[str]
 ) -> NDArray[np.float64]:
     """Return a table's rows ``(n, 2 + names)``, the key first."""
+    columns = (COUNTED if name == "success" else name for name in names)
     sql = (
-        f"SELECT {', '.join((*KEY, *names))} FROM {table} WHERE {parent} = :parent_id "  # noqa: S608 the schema's
+        f"SELECT {', '.join((*KEY, *columns))} FROM {table} WHERE {parent} = :parent_id "  # noqa: S608 the schema's
         f"ORDER BY {', '.join(KEY)}"
     )
     width = len(KEY) + len(names)

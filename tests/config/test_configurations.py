@@ -7,6 +7,7 @@ import math
 import pytest
 
 from jsdelta_db.config.attack import OBJECTIVES, ROBUST_CHECKS, SURROGATE_OBJECTIVES, AttackConfig
+from jsdelta_db.config.attack_by import AttackBy
 from jsdelta_db.config.checks import DTYPES, NORMS
 from jsdelta_db.config.construction import ConstructionConfig
 from jsdelta_db.config.eps import LARGEST_L2, format_eps, parse_eps
@@ -160,6 +161,7 @@ ATTACK_CHANGES = {
     "eps": 0.2, "steps": 7, "targets": "all", "seed": 1, "images": 5, "relative_step_size": 1.0,
     "random_start": False, "device": "cpu", "norm": "l2", "restarts": 2, "objective": "bug",
     "stop": "first-hit", "split": "baseline", "dtype": "float32",
+    "attack_by": AttackBy("mine:fgsm", "1", {}, print),
 }  # fmt: skip
 TRAIN_CHANGES = {
     "dataset": "cifar10", "arch": "resnet8", "epochs": 2, "method": "sam", "width": 8, "batch_size": 7,
@@ -181,6 +183,19 @@ def test_attack_hash_sees_every_field(field, value):
     config = AttackConfig(eps=0.1)
     changed = dataclasses.replace(config, **{field: value})
     assert config_hash(config.canonical(), []) != config_hash(changed.canonical(), [])
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "mine:pgd"}, {"version": "2"}, {"arguments": {"n": 1}}, {"accept_eps": True}]
+)
+def test_attack_hash_sees_whose_attack_it_is(change):
+    """Another name, version, argument or rule is another attack; the function itself is no part of it."""
+    by = AttackBy("mine:fgsm", "1", {}, print)
+    configs = [AttackConfig(eps=0.1, attack_by=each) for each in (by, dataclasses.replace(by, **change))]
+    same = AttackConfig(eps=0.1, attack_by=dataclasses.replace(by, fn=len))
+    hashes = [config_hash(config.canonical(), []) for config in (*configs, same)]
+    assert hashes[0] != hashes[1]
+    assert hashes[0] == hashes[2]
 
 
 @pytest.mark.parametrize(("field", "value"), TRAIN_CHANGES.items())

@@ -48,10 +48,10 @@ def guarded(tmp_path_factory):
     store.close()
 
 
-def _flipped(value: object, rng: random.Random) -> object:
+def _flipped(value: object, rng: random.Random, column: str) -> object:
     """Return a value with one bit changed; another value for null."""
     if value is None:
-        return 0.5
+        return 1 if column == "outside" else 0.5
     if isinstance(value, int):
         return value ^ (1 << rng.randrange(8, 14))  # lower ones may give the key of another row
     if isinstance(value, float):
@@ -88,7 +88,7 @@ def test_a_flipped_bit_is_noticed(table, column, guarded, tmp_path):
         rows = connection.execute(text(f"SELECT {key}, {column} FROM {table} {some}")).all()
         *place, value = rng.choice(rows)
         where = " AND ".join(f"{name.strip()} = :k{n}" for n, name in enumerate(key.split(",")))
-        values = {f"k{n}": each for n, each in enumerate(place)} | {"value": _flipped(value, rng)}
+        values = {f"k{n}": each for n, each in enumerate(place)} | {"value": _flipped(value, rng, column)}
         connection.execute(text(f"UPDATE {table} SET {column} = :value WHERE {where}"), values)
         assert _problems(connection, tmp_path) != []
         if (table, column) == ("image_count", "evaluation_id"):  # no counts there: made from rows again

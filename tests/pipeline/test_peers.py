@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -25,9 +26,19 @@ from jsdelta_db.workbench.workbench import open_workbench
 pytestmark = pytest.mark.slow
 
 EPS, STEPS, IMAGES = 8 / 255, 40, 300
+STEP = 2.5 * EPS / 20
+# Attacks by name, with the arguments that the call by hand has, and their targets.
+BY_NAME = {
+    "torchattacks:PGD": ({"steps": 20, "alpha": STEP, "random_start": False}, "random"),
+    "torchattacks:APGDT": ({"steps": 20}, "untargeted"),
+    "foolbox:LinfPGD": ({"steps": 20, "abs_stepsize": STEP, "random_start": False}, "random"),
+    "art:ProjectedGradientDescent": ({"max_iter": 20, "eps_step": STEP, "num_random_init": 0}, "random"),
+    "autoattack:standard": ({}, "untargeted"),
+}
 TARGETED = ("torchattacks", "foolbox", "art")
 SCRIPT = Path(__file__).with_name("peer_samples.py")
-PEERS = Path(__file__).parents[2] / "benchmarks" / "peers.py"
+ROOT = Path(__file__).parents[2]
+PEERS = ROOT / "benchmarks" / "peers.py"
 
 
 def peers_python() -> Path:
@@ -94,6 +105,22 @@ def test_their_samples_are_judged(tiny_copy, made, library):
     assert measured.eps_claimed == pytest.approx(EPS)
     assert measured.success_rate > 0.5
     assert measured.n_attempts + measured.n_skipped == IMAGES
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_their_attacks_run_by_name(tiny_copy, name):
+    """``--attack-by`` with each library: stored and judged, within ε, and as successful as by hand."""
+    arguments, targets = BY_NAME[name]
+    script = [peers_python(), "-m", "tests.pipeline.attack_by_peer"]
+    ran = subprocess.run(
+        [*script, tiny_copy.root, name, json.dumps(arguments), targets],
+        check=True, timeout=600, stdout=subprocess.PIPE, cwd=ROOT,
+    )  # fmt: skip
+    found = json.loads(ran.stdout)
+    assert found["outside"] == 0
+    assert found["attempts"] == found["judged"] > 0.9 * IMAGES
+    assert found["by_hand"] > 0.5
+    assert found["ours"] == pytest.approx(found["by_hand"], abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["all", "int", "untold"])

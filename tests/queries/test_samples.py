@@ -46,7 +46,7 @@ def test_row_holds_what_is_stored(judged):
     assert tuple(row) == SAMPLE_KEYS
     assert more == 4
     assert {key: value for key, value in row.items() if key not in ("attack", "evaluation")} == {
-        "sample_index": 1, "source_label": "zero", "target_label": "one", "success": True, "js_delta": 0.0,
+        "sample_index": 1, "source_label": "zero", "target_label": "one", "success": True, "outside": None, "js_delta": 0.0,
         "js": 0.1, "js_attacked": 0.4, "transfer_ratio": 0.25, "confidence": 0.1, "linf": 3 / 255, "l2": 0.1,
         "stability": None, "n_right": 2, "n_at_target": 0, "n_at_target_adv": 0,
     }  # fmt: skip

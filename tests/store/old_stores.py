@@ -37,15 +37,24 @@ class OldStore:
 
 
 NEW_TABLES = {"image_count", "score_segment"}  # since the oldest; made from others
-NEW_IN_VIEW = ("js_attacked", "stability", "objective", "library", "temperature")  # since 0001
+IN_VIEW_SINCE_0002 = ("outside",)
+IN_VIEW_SINCE_0001 = (
+    "js_attacked", "stability", "objective", "library", "temperature", *IN_VIEW_SINCE_0002,
+)  # fmt: skip
+SINCE_0005: Mapping[str, Mapping[str, object]] = {
+    "attack": {"attack_by": None},
+    "attack_chunk": {"forward_passes": None, "backward_passes": None},
+    "sample": {"outside": None},
+}
 SINCE_0004: Mapping[str, Mapping[str, object]] = {
+    **SINCE_0005,
     "model": {"card": None},
-    "attack_chunk": {"card": None, "sub_batch": None},
+    "attack_chunk": {"card": None, "sub_batch": None, **SINCE_0005["attack_chunk"]},
     "evaluation_chunk": {"card": None, "sub_batch": None},
 }
 SINCE_0003: Mapping[str, Mapping[str, object]] = {
-    "model": SINCE_0004["model"],
-    "attack": {"image_keys": None, "prepared_as": None},
+    **SINCE_0004,
+    "attack": {"image_keys": None, "prepared_as": None, **SINCE_0005["attack"]},
     "attack_chunk": {"digest": None, **SINCE_0004["attack_chunk"]},
     "evaluation_chunk": {"digest": None, **SINCE_0004["evaluation_chunk"]},
     "rho_baseline": {"digest": None},
@@ -53,11 +62,12 @@ SINCE_0003: Mapping[str, Mapping[str, object]] = {
 SINCE_0001: Mapping[str, Mapping[str, object]] = {
     **SINCE_0003,
     "model": {"name": None, **SINCE_0004["model"]},
-    "attack": {"keeps_samples": 1, "image_keys": None, "prepared_as": None},
+    "attack": {"keeps_samples": 1, **SINCE_0003["attack"]},
 }
 OLD_STORES = (
-    OldStore("0001", (2, 1, 19, 19), SINCE_0001, NEW_IN_VIEW),
-    OldStore("0002", (2, 1, 171, 171), SINCE_0003, ()),
-    OldStore("0003", (2, 1, 171, 171), SINCE_0003, ()),
-    OldStore("0004", (2, 1, 171, 171), SINCE_0004, ()),
+    OldStore("0001", (2, 1, 19, 19), SINCE_0001, IN_VIEW_SINCE_0001),
+    OldStore("0002", (2, 1, 171, 171), SINCE_0003, IN_VIEW_SINCE_0002),
+    OldStore("0003", (2, 1, 171, 171), SINCE_0003, IN_VIEW_SINCE_0002),
+    OldStore("0004", (2, 1, 171, 171), SINCE_0004, IN_VIEW_SINCE_0002),
+    OldStore("0005", (2, 1, 171, 171), SINCE_0005, IN_VIEW_SINCE_0002),
 )

@@ -88,10 +88,10 @@ def test_samples_are_stored_as_they_are(store, evaluation):
     _write_both(store, evaluation)
     attack = evaluation.attack_id
     assert _rows(store, Sample, Sample.attack_id == attack) == [
-        (attack, 11, 0, 1, 0, 0, 1 / 3, 3 / 255, 0.2, None),
-        (attack, 11, 2, 1, 2, 1, 0.7, 3 / 255, 0.3, None),
-        (attack, 12, 3, 2, 3, 1, 1e-300, 3 / 255, 0.4, None),
-        (attack, 30, 1, 0, 1, 1, 0.9, 3 / 255, 0.1, None),
+        (attack, 11, 0, 1, 0, 0, 1 / 3, 3 / 255, 0.2, None, None),
+        (attack, 11, 2, 1, 2, 1, 0.7, 3 / 255, 0.3, None, None),
+        (attack, 12, 3, 2, 3, 1, 1e-300, 3 / 255, 0.4, None, None),
+        (attack, 30, 1, 0, 1, 1, 0.9, 3 / 255, 0.1, None, None),
     ]
 
 
@@ -219,7 +219,7 @@ def test_stability_is_written_to_its_rows(store, evaluation):
         )
         assert count_without_stability(session, attack_id=attack) == 1
     rows = _rows(store, Sample, Sample.attack_id == attack)
-    assert [(row[1], row[2], row[-1]) for row in rows] == [
+    assert [(row[1], row[2], row[-2]) for row in rows] == [
         (11, 0, None), (11, 2, 1.0), (12, 3, None), (30, 1, 0.25),
     ]  # fmt: skip
 

@@ -20,7 +20,7 @@ from jsdelta_db.store.addresses import parse_url
 from jsdelta_db.store.migrate import alembic_config, upgrade
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE, Base
 from jsdelta_db.store.session import Store, make_engine, open_store
-from tests.store.old_stores import NEW_IN_VIEW, NEW_TABLES, run
+from tests.store.old_stores import IN_VIEW_SINCE_0001, NEW_TABLES, run
 from tests.stores import ENGINES, add_attack, add_dataset, add_evaluation, add_model, add_samples, add_scores
 
 
@@ -279,7 +279,7 @@ def test_0002_goes_back_and_forth_on_both_engines(url, engine):
     found = inspect(engine)
     assert "name" not in {column["name"] for column in found.get_columns("model")}
     assert "keeps_samples" not in {column["name"] for column in found.get_columns("attack")}
-    assert not set(NEW_IN_VIEW) & {column["name"] for column in found.get_columns("sample_scores")}
+    assert not set(IN_VIEW_SINCE_0001) & {column["name"] for column in found.get_columns("sample_scores")}
     run(engine, command.upgrade, "head")
     run(engine, command.check)
     with engine.connect() as connection:

@@ -128,13 +128,13 @@ def _load_from_file(name: str) -> Factory:
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     with users_code(lambda reason: UsageError(f"--factory {name!r} cannot be loaded ({reason})")):
-        module = _load_module(path)
+        module = load_module(path)
     if not hasattr(module, attribute):
         raise UsageError(f"--factory {name!r}: there is no {attribute!r} in {path}")
     return check_factory(name, getattr(module, attribute))
 
 
-def _load_module(path: Path) -> ModuleType:
+def load_module(path: Path) -> ModuleType:
     """Return a file as a module, each content loaded once: its classes are then the same everywhere."""
     name = f"jsdelta_file_{path.stem}_{sha256_of_file(path)[:16]}"
     if name not in sys.modules:

@@ -1,5 +1,7 @@
 """MLflow runs of evaluations: started, reopened, and noted once they are whole."""
 
+import json
+
 from jsdelta_db.pipeline.evaluation.plan import Plan
 from jsdelta_db.store import runs
 from jsdelta_db.store.schema import Attack, Evaluation
@@ -42,7 +44,9 @@ def open_run(plan: Plan, parent: RunLog) -> RunLog:
 
 def _parameters(plan: Plan) -> dict[str, object]:
     attack, attacked = plan.attack, plan.roles.attacked.row
+    by = {} if attack.attack_by is None else {"attack_by": json.dumps(attack.attack_by, sort_keys=True)}
     return {
+        **by,
         **{name: getattr(attack, name) for name in ATTACK_PARAMETERS},
         "targets": attack.target_rule, "attack": attack.uid, "attacked_model": attacked.uid,
         "attacked_seed": attacked.seed, "temperature": plan.evaluation.temperature_rule,

@@ -17,6 +17,7 @@ from jsdelta_db.config.checks import device_kind
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import EvaluationConfig
 from jsdelta_db.errors import NothingToDoError
+from jsdelta_db.pipeline.evaluation.called import CalledSamples, method_columns, prepare_steps
 from jsdelta_db.pipeline.evaluation.finished import EvaluationRows, attack_key, evaluation_key
 from jsdelta_db.pipeline.evaluation.open_roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.remade import check_remade
@@ -24,7 +25,6 @@ from jsdelta_db.pipeline.evaluation.sources import AttackedSamples, MadeChunk, S
 from jsdelta_db.records import UNTARGETED, Attempts, LabelPair, label_pair
 from jsdelta_db.runtime.cards import card_of
 from jsdelta_db.runtime.memory import SubBatch
-from jsdelta_db.runtime.version import installed_version
 from jsdelta_db.store import runs
 from jsdelta_db.store.clock import read_clock
 from jsdelta_db.store.inserting import insert_rows
@@ -38,7 +38,6 @@ from jsdelta_db.store.schema import (
     EvaluationChunk,
     EvaluationMember,
 )
-from jsdelta_db.workbench.models import decide_preparation
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,9 @@ class Plan:
         """Name of the attack for people."""
         attack = self.attack
         kind = "attack" if attack.objective == "target" else f"{attack.objective} attack"
-        if attack.steps == 0:  # made elsewhere
+        if attack.attack_by is not None:
+            kind = f"{attack.library} attack"
+        elif attack.steps == 0:  # made elsewhere
             kind = f"{attack.library} samples"
         if self.only_reads:
             kind = f"scores of {kind}"
@@ -143,9 +144,17 @@ def plan_attack(
         for position, surrogate in enumerate(roles.surrogates):
             session.merge(AttackSurrogate(attack_id=attack.id, position=position, model_id=surrogate.row.id))
         evaluation = store_evaluation(session, roles, attack, rules, temperatures)
-    source = AttackedSamples(attack, config, roles.dataset, aim.attempts, roles.attacked, roles.surrogates)
+    source = _source(roles, attack, config, aim)
     pairs = possible_pairs(aim.attempts, len(roles.dataset.classes))
     return Plan(roles, attack, evaluation, temperatures, pairs, source)
+
+
+def _source(roles: OpenRoles, attack: Attack, config: AttackConfig, aim: _Aim) -> SampleSource:
+    if config.attack_by is None:
+        return AttackedSamples(attack, config, roles.dataset, aim.attempts, roles.attacked, roles.surrogates)
+    return CalledSamples(
+        config.attack_by, config, attack.chunk_size, roles.dataset, aim.attempts, roles.attacked
+    )
 
 
 def _aim(roles: OpenRoles, config: AttackConfig) -> _Aim:
@@ -170,23 +179,24 @@ def _new_attack(roles: OpenRoles, config: AttackConfig, aim: _Aim, keeps_samples
     attempts and nothing else.
     """
     attacked, dataset = roles.attacked, roles.dataset
-    decided = decide_preparation((attacked, *roles.surrogates), config.dtype)
+    decided = prepare_steps((attacked, *roles.surrogates), config)
     prepared = attacked.prepared(decided.dtype, decided.prepared_as)
     chunk_size = roles.bench.chunk_size or plan_chunk_size(
         dataset.image_shape, prepared, len(aim.attempts), len(roles.surrogates)
     )
-    return Attack(
+    attack = Attack(
         attacked_model_id=attacked.row.id, attacked_sha256=attacked.row.checkpoint_sha256,
         dataset_id=roles.dataset_row.id, split=config.split, norm=config.norm, eps=config.eps,
-        steps=config.steps, step_size=config.step_size, random_start=config.random_start,
-        restarts=config.restarts, target_rule=config.targets, objective=config.objective,
-        stop=config.stop, seed=config.seed, images=config.images, library="jsdelta",
-        library_version=installed_version(), chunk_size=chunk_size, n_images=len(aim.images),
-        n_skipped=len(aim.images) - len(aim.right), n_attempts=len(aim.attempts),
-        requested_device=device_kind(config.device), requested_dtype=config.dtype,
+        target_rule=config.targets, seed=config.seed, images=config.images, chunk_size=chunk_size,
+        n_images=len(aim.images), n_skipped=len(aim.images) - len(aim.right),
+        n_attempts=len(aim.attempts), requested_device=device_kind(config.device),
         device=attacked.device.type, dtype=decided.dtype, prepared_as=decided.prepared_as,
-        threads=torch.get_num_threads(), keeps_samples=keeps_samples,
+        threads=torch.get_num_threads(), keeps_samples=keeps_samples, **method_columns(config),
     )  # fmt: skip
+    source = _source(roles, attack, config, aim)
+    if isinstance(source, CalledSamples):
+        source.try_out()
+    return attack
 
 
 def possible_pairs(attempts: Attempts, n_classes: int) -> frozenset[LabelPair]:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.compute.attacks import PreparedAttack, find_perturbations
+from jsdelta_db.compute.attacks.callables import Passes
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import AttackConfig
-from jsdelta_db.records import Attempts, Samples
+from jsdelta_db.records import Attempts, Effort, Samples
 from jsdelta_db.samples.chunks import load_samples
 from jsdelta_db.store.schema import Attack
 from jsdelta_db.workbench.models import LoadedModel
@@ -25,6 +26,7 @@ class MadeChunk:
     Attributes:
         describe: returns the samples; works in main memory alone.
         sub_batch: attempts that were attacked at a time; None for all of them.
+        passes: what went through the attacked model; None where nobody counted.
     """
 
     attempts: Attempts
@@ -32,11 +34,19 @@ class MadeChunk:
     delta: NDArray[np.floating[Any]]
     describe: Callable[[], Samples]
     sub_batch: int | None = None
+    passes: Passes | None = None
 
     @classmethod
     def of(cls, samples: Samples) -> "MadeChunk":
         """Return a chunk that is described already."""
         return cls(samples.attempts, samples.x, samples.delta, lambda: samples)
+
+    @property
+    def effort(self) -> Effort:
+        """What it took, as the chunk's row records it."""
+        if self.passes is None:
+            return Effort(self.sub_batch)
+        return Effort(self.sub_batch, self.passes.forward, self.passes.backward)
 
     @cached_property
     def samples(self) -> Samples:
@@ -82,7 +92,17 @@ class AttackedSamples:
         x, clean_logits = split.batch(rows), self.attacked.logits(self.config.split)[rows]
         prepared = self._prepared if sub_batch is None else replace(self._prepared, chunk_size=sub_batch)
         found = find_perturbations(prepared, attempts, x, clean_logits)
-        return MadeChunk(attempts, found.x, found.delta, found.describe, found.sub_batch or sub_batch)
+        return MadeChunk(
+            attempts, found.x, found.delta, found.describe, found.sub_batch or sub_batch,
+            _count_passes(self.config, len(attempts)),
+        )  # fmt: skip
+
+
+def _count_passes(config: AttackConfig, n: int) -> Passes | None:
+    """Return what our steps take: one pass each way; None where an image's steps may end early."""
+    if config.stop != "never":
+        return None
+    return Passes(n * config.steps * config.restarts, n * config.steps * config.restarts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ def _work_on_chunk(
     chunk = plan.source.chunk(position) if work.to_attack else plan.stored_chunk(position)
     storing.wait()
     if work.to_attack:
-        storing.call(lambda: save_samples(bench, attack, position, chunk.samples, run, chunk.sub_batch))
+        storing.call(lambda: save_samples(bench, attack, position, chunk.samples, run, chunk.effort))
     answers = ask_evaluators(plan, chunk, position)
 
     def store_scores() -> None:

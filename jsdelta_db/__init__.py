@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jsdelta_db.config.attack_by import AttackBy
     from jsdelta_db.pipeline.evaluation.finished import Judged
     from jsdelta_db.pipeline.train import TrainedEnsemble
     from jsdelta_db.pipeline.verdict import Verdict, judge
@@ -142,14 +143,27 @@ def attack(
     check_open(workspace)
     request = RoleRequest.from_caller(ensemble, attacked, evaluators, surrogates)
     check_settings(AttackConfig, settings, without=("eps", "attack_by"))
-    by = None
-    if fn is not None:
-        from jsdelta_db.compute.attacks.callables import find_attack, wrap_function
-
-        find = find_attack if isinstance(fn, str) else wrap_function
-        by = find(fn, arguments or {}, accept_eps=accept_eps)  # type: ignore[arg-type] # one or the other
+    by = _find_attack(fn, arguments or {}, accept_eps)
     configs = [AttackConfig(eps=each, attack_by=by, **settings) for each in as_radii(eps)]
     return attack_and_score(workspace, configs, request)
+
+
+def _find_attack(
+    fn: Callable[..., Any] | str | None, arguments: Mapping[str, Any], accept_eps: bool
+) -> "AttackBy | None":
+    """Return what takes the place of our steps; None if nothing does."""
+    from jsdelta_db.config.checks import check
+
+    check("accept_eps", accept_eps, isinstance(accept_eps, bool), "True or False")
+    if fn is None:
+        check("arguments", arguments, not arguments, "left out: they are of fn")
+        check("accept_eps", accept_eps, not accept_eps, "left out: it is for fn")
+        return None
+    from jsdelta_db.compute.attacks.callables import find_attack, wrap_function
+
+    if isinstance(fn, str):
+        return find_attack(fn, arguments, accept_eps=accept_eps)
+    return wrap_function(fn, arguments, accept_eps=accept_eps)
 
 
 def score(

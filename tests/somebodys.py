@@ -68,12 +68,13 @@ def failing(model, x, *rest):
 
 
 def network_eater(model, x, *rest):
-    """Changes the model that it was given, and the mode that it was in."""
+    """Makes good images, then changes the model that it was given, and the mode that it was in."""
+    x_adv = fgsm(model, x, *rest)
     model.train()
     with torch.no_grad():
         for weights in model.parameters():
             weights.fill_(float("nan"))
-    return x.clone()
+    return x_adv
 
 
 BAD = {

@@ -53,7 +53,7 @@ def is_misplaced(reader: Reader, attack_id: int) -> bool:
     sql = f"SELECT count(*) FROM sample WHERE attack_id = :attack_id AND coalesce(outside, -1) <> {found}"  # noqa: S608
     values = {"farthest": farthest(eps)} if _is_asked(by) else {}
     ((n,),) = fetch(reader, sql, attack_id=attack_id, **values)
-    return bool(n > 0)
+    return bool(n)
 
 
 def _is_asked(by: Mapping[str, Any] | None) -> bool:

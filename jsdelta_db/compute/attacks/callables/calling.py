@@ -71,7 +71,7 @@ class CalledAttack:
         """Call it on a few attempts, before anything is stored.
 
         Raises:
-            AttackError, DataError: see :meth:`perturb`.
+            AttackError: see :meth:`perturb`.
         """
         few = slice(0, FEW)
         self._perturb_batch(attempts.pick(few), x[few], clean_logits[few], ("trial",))
@@ -88,8 +88,7 @@ class CalledAttack:
             clean_logits: the attacked model's logits on ``x``, ``(n, classes)``.
 
         Raises:
-            AttackError: it failed, or returned what are no images of this shape.
-            DataError: the images are not in [0, 1].
+            AttackError: it failed, or returned what are no images of this shape in [0, 1].
             ModelError: the model cannot be copied.
             OutOfMemoryError: the device cannot take a single image.
         """
@@ -110,10 +109,9 @@ class CalledAttack:
         self, attempts: Attempts, x: Tensor, clean_logits: NDArray[np.float32], key: tuple[int | str, ...]
     ) -> _Found:
         device = self.attacked.device
-        labels = (
+        label, target = (
             torch.from_numpy(part).to(device) for part in (attempts.source_label, attempts.requested_target)
         )
-        label, target = labels
         is_untargeted = bool((attempts.requested_target == UNTARGETED).all())
         batch = _Batch(x.to(device), label, None if is_untargeted else target)
         model = CountedModel(self._copy(), clean_logits.shape[1])
@@ -131,7 +129,7 @@ class CalledAttack:
         """Return the images that it makes, float32.
 
         Raises:
-            AttackError, DataError: see :meth:`perturb`.
+            AttackError: see :meth:`perturb`.
         """
         by, x, target = self.by, batch.x.clone(), batch.target_label
         given = model, x, batch.label.clone(), None if target is None else target.clone()
@@ -163,8 +161,7 @@ def _check_images(name: str, returned: object, x: Tensor) -> Tensor:
     """Return what an attack returned as float32 images beside the clean ones.
 
     Raises:
-        AttackError: they are none, of another shape, or not finite.
-        DataError: they are not in [0, 1].
+        AttackError: they are none, of another shape, not finite, or not in [0, 1].
     """
     images = torch.from_numpy(returned) if isinstance(returned, np.ndarray) else returned
     if not isinstance(images, Tensor) or not images.is_floating_point():

@@ -59,7 +59,8 @@ class NpzSource:
                 self._parts = list(self._open(path, arrays))
             stat = path.stat()
         except BROKEN as error:
-            raise DataError(f"{self.title} cannot be read as a .npz ({first_line(error)})") from error
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise DataError(f"{self.title} cannot be read as a .npz ({reason})") from error
         self.parts = {part: len(each) for part, each in zip(self._names, self._parts, strict=True)}
         self.image_shape = self._find_shape()
         floats = {part.stream.header.dtype.kind == "f" for part in self._parts}

@@ -66,8 +66,12 @@ Arguments = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="An argument for --attack-by (repeatable)."),
 ]
 AcceptEps = Annotated[bool, typer.Option("--accept-eps", help="Count its samples beyond EPS like others.")]
-Images = Annotated[int | None, options.whole("How many images of the attack split.", 1)]
+SplitOption = Annotated[
+    str, typer.Option("--split", metavar="train|baseline|attack", help="Whose images to attack.")
+]
+Images = Annotated[int | None, options.whole("How many images of the split.", 1)]
 Seed = Annotated[int, options.whole("Seed of targets and starts.", 0)]
+Yes = Annotated[bool, typer.Option("--yes", help="Start also with more than 100 targets an image.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,10 @@ class MethodOptions:
     restarts: Restarts = 1
     objective: Objective = "target"
     stop: Stop = "never"
+    split: SplitOption = "attack"
     images: Images = None
     seed: Seed = 0
+    yes: Yes = False
     attack_by: AttackBy = None
     arguments: Arguments = None
     accept_eps: AcceptEps = False
@@ -105,7 +111,8 @@ class MethodOptions:
         return [
             AttackConfig(
                 eps=value, steps=self.steps, targets="untargeted" if self.untargeted else self.targets,
-                seed=self.seed, images=self.images, norm=self.norm, random_start=self.random_start,
+                seed=self.seed, split=self.split, images=self.images, norm=self.norm, yes=self.yes,
+                random_start=self.random_start,
                 relative_step_size=self.relative_step_size, restarts=self.restarts, dtype=dtype,
                 objective=self.objective, stop=self.stop, device=device, attack_by=by,
             )

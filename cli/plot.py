@@ -21,8 +21,6 @@ Source = Annotated[
 Target = Annotated[str | None, typer.Option(metavar="LABEL", help="Only samples that reached this label.")]
 Limit = Annotated[int, options.whole("How many samples, at most.", 1, 40)]
 
-PANELS = ("norm", "eps")  # what the histogram's panels tell apart
-
 app = App(no_args_is_help=True, help="Draw figures.")
 
 
@@ -48,7 +46,7 @@ def histogram(
     from jsdelta_db.errors import NothingToDoError
     from jsdelta_db.plots.files import check_figure_path, save_figure
     from jsdelta_db.plots.histogram import draw_histogram
-    from jsdelta_db.queries.bugs import js_delta_by_eps
+    from jsdelta_db.queries.bugs import PANELS, js_delta_by_eps
     from jsdelta_db.queries.pooling import count_once, find_pooled
     from jsdelta_db.queries.selection import list_evaluations
 

@@ -32,6 +32,9 @@ Target = Annotated[
     str | None, typer.Option(metavar="LABEL", help="Only samples aimed at this label, or ending there.")
 ]
 Sort = Annotated[str, typer.Option(metavar="KEY|-KEY", help="Column to sort by; -KEY: the largest first.")]
+MostGroups = Annotated[
+    int, options.whole("Only this many groups, those with the most bugs first; 0: all, by name.", 0)
+]
 Limit = Annotated[int, options.whole("How many at most; 0: all.", 0)]
 
 app = App(no_args_is_help=True, help="Query the store.")
@@ -49,6 +52,7 @@ def bugs(
     *,
     beta: options.Betas = None,
     by: By = None,
+    limit: MostGroups = 0,
     selection: options.Selecting,
     output: options.Printing,
 ) -> None:
@@ -63,8 +67,10 @@ def bugs(
     keys = [key.strip() for text in by or () for key in text.split(",")]
     with ctx.obj.read_store() as connection:
         unfinished = count_unfinished(connection)
-        table = query_bugs(connection, beta or DEFAULT_BETAS, keys, selection)
+        table = query_bugs(connection, beta or DEFAULT_BETAS, keys, selection, limit)
     write_bugs(table, output)
+    if table.n_more:
+        note(f"{table.n_more:,} more groups, with fewer bugs; --limit 0 lists all")
     note_counted_once(table)
     note_pooled(table.pooled, table.norm)
     note_population(selection)
@@ -96,8 +102,8 @@ def samples(
     wanted = Wanted(bugs, failures, source, target, sort, limit)
     with ctx.obj.read_store() as connection:
         rows, more = query_samples(connection, wanted, selection)
-    facts = ("attack", "evaluation", "source_label", "target_label", "success", "outside")
-    write_rows(rows, SAMPLE_KEYS, output, facts=facts)
+    facts = ("attack", "evaluation", "split", "source_label", "target_label", "success", "outside")
+    write_rows(rows, list(rows[0]) if rows else SAMPLE_KEYS, output, facts=facts)
     note_population(selection)
     if more:
         note(f"{more:,} more; --limit 0 lists all")

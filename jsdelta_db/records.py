@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNTARGETED = -1  # requested_target of an attempt that may end at any wrong label
+SEEN_SPLITS = ("train", "baseline")  # whose images models have seen, or are measured on
 SMALLEST_RHO = 0.05  # in bits, of a baseline that JSΔ may be divided by
 LARGEST_JS_DELTA = 1.0 / SMALLEST_RHO  # a divergence has at most one bit
 FILE_SPLIT = "file"  # the split of images that came with their samples and are stored beside them
@@ -163,10 +164,12 @@ class ImageMeans:
 
     Attributes:
         low, high: per image of the lower and the higher label, float64 ``(n_low,)`` and ``(n_high,)``.
+        n_drawn: how many image pairs were compared, where it was a draw of them; None for all.
     """
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
+    n_drawn: int | None = None
 
     @property
     def rho(self) -> float:
@@ -189,7 +192,7 @@ class ImageMeans:
             rho=self.rho,
             rho_of_mean=self.rho if rho_of_mean is None else rho_of_mean,
             standard_error=self.standard_error,
-            pairs=len(self.low) * len(self.high),
+            pairs=self.n_drawn or len(self.low) * len(self.high),
             images=min(len(self.low), len(self.high)),
         )
 

@@ -198,7 +198,7 @@ def test_the_top_level_is_what_people_look_for():
     named = {name for name in top if not name.startswith(".")}
     assert named == {
         "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "pyproject.toml", "constraints.txt",
-        "jsdelta_db", "cli", "migrations", "tests", "benchmarks", "mlruns",
+        "jsdelta_db", "cli", "migrations", "tests", "benchmarks", "docs", "mlruns",
     }  # fmt: skip
 
 

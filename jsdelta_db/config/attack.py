@@ -28,6 +28,7 @@ ATTACK_CHOICES = {
 TARGET_RULES = ("random", "all", "next", "least-likely", "untargeted")
 # Settings of our own steps, which nobody else's attack obeys.
 OF_OUR_STEPS = ("steps", "relative_step_size", "random_start", "restarts", "objective", "stop", "dtype")
+UNHASHED = ("yes", "attack_by")  # no part of an attack, and a part with a form of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,15 @@ class AttackConfig:
         eps: radius of the ball, in pixel units of [0, 1], in the norm.
         steps: gradient steps; every sample runs all of them.
         targets: ``random``, ``all``, ``next``, ``least-likely``, ``untargeted`` or a label number as text.
-        images: how many images of the attack split (None: all); smaller sets are subsets of larger ones.
+        split: whose images are attacked; models have seen ``train`` and are measured on ``baseline``.
+        images: how many images of the split (None: all); smaller sets are subsets of larger ones.
         relative_step_size: step size in units of eps/steps; 2.5 lets an iterate cross the ball and return.
         restarts: number of starts; each image's best result is taken.
         objective: ``target``, ``margin``, ``bug`` or ``feature`` (see ``compute/attacks/objectives.py``).
         stop: ``first-hit`` stops an image where it first reached its target, else ``never``.
         dtype: of the arithmetic inside the network, as requested; x, δ, logits and loss stay float32.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; on which card is no part of the attack.
+        yes: agrees to more than 100 targets an image; no part of the attack.
         attack_by: what takes the place of our steps, with settings of its own; None for our steps.
     """
 
@@ -64,6 +67,7 @@ class AttackConfig:
     split: str = "attack"
     dtype: str = "auto"
     device: str = "auto"
+    yes: bool = False
     attack_by: AttackBy | None = None
 
     def __post_init__(self) -> None:
@@ -96,7 +100,7 @@ class AttackConfig:
 
     def canonical(self) -> dict[str, Any]:
         """Return the content of an attack's ``config_hash``, without the attacked model and the data."""
-        settings = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "attack_by"}
+        settings = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in UNHASHED}
         if self.attack_by is not None:
             settings = {name: value for name, value in settings.items() if name not in OF_OUR_STEPS}
             settings["attack_by"] = self.attack_by.canonical()

@@ -13,6 +13,9 @@ DEFAULT_BETAS = (0.01, 0.05, DEFAULT_BETA)  # strict, middling, borderline
 TEMPERATURE_ONE, TEMPERATURE_FIT = TEMPERATURES = ("1", "fit")
 USUAL_TEMPERATURES = (0.5, 2.0)  # fitted ones; beyond them outputs say far more or less than they know
 
+# Beyond them what grows with the square of the classes, or with images times classes, is drawn or left out.
+MANY_CLASSES = 100
+
 # Of the evaluators on clean images: beyond these their verdict fails.
 LOWEST_AGREEMENT = 0.6  # share of equal labels
 LARGEST_SPREAD = 0.20  # of accuracies
@@ -39,7 +42,8 @@ class EvaluationConfig:
     """The rules of an evaluation: for the softmax temperature and for the baseline.
 
     ``temperature`` is ``1``, or ``fit`` for one temperature per evaluator, the likeliest on the baseline
-    split. The baseline has one rule so far: ρ over all clean pairs of the baseline split.
+    split. The baseline has one rule so far: ρ over all clean pairs of the baseline split, or, beyond
+    ``MANY_CLASSES`` classes, over a keyed draw of them.
     """
 
     temperature: str = TEMPERATURE_ONE

@@ -27,6 +27,7 @@ from jsdelta_db.exchange.tables import (
     portable_tables,
 )
 from jsdelta_db.records import UNTARGETED
+from jsdelta_db.store.dataset_facts import find_impossible
 from jsdelta_db.store.digests import COVERED, OF_BASELINE, add_up, digest_baseline, digest_of_rows
 from jsdelta_db.store.image_keys import KEY
 from jsdelta_db.store.outside import fits
@@ -149,7 +150,9 @@ class Contents:
             self._refuse(table.name, uid, f"label_low {row['label_low']} must be below label_high")
         if table.name == "rho_baseline":
             n_images = len(row["image_means"]) // 8
-            if row["pairs"] != row["n_low"] * (n_images - row["n_low"]):
+            # Of a draw of image pairs each image is in one at least.
+            most = row["n_low"] * (n_images - row["n_low"])
+            if not max(row["n_low"], n_images - row["n_low"]) <= row["pairs"] <= most:
                 self._refuse(table.name, uid, f"pairs {row['pairs']} do not fit its {n_images} images")
             digest = digest_baseline(
                 uid, row["dataset_uid"], {name: row[name] for name in (*OF_BASELINE, "image_means")}
@@ -181,7 +184,8 @@ class Contents:
             for value in set(present) - set(choices) if choices is not None else ():
                 reason = f"{each.name} {value!r} is not valid: must be {one_of(map(repr, choices or ()))}"
                 self._refuse(table.name, uid, reason)
-        self._check_classes(table, uid, rows)
+        if table.name == "dataset":
+            self._check_dataset(uid, dict(zip(table.names, rows[0], strict=True)))
         if table.name == "attack":
             try:
                 parse_recorded(rows[0][table.names.index("attack_by")])
@@ -201,12 +205,13 @@ class Contents:
         n_classes = len(self._runs["dataset"][attack["dataset_uid"]]["classes"])
         return UNTARGETED if column == "requested_target" else 0, n_classes - 1
 
-    def _check_classes(self, table: PortableTable, uid: str, rows: Batch) -> None:
-        if table.name != "dataset":
-            return
-        classes = rows[0][table.names.index("classes")]
+    def _check_dataset(self, uid: str, row: Row) -> None:
+        classes = row["classes"]
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            self._refuse(table.name, uid, "classes are not valid: must be a list of names")
+            self._refuse("dataset", uid, "classes are not valid: must be a list of names")
+        impossible = find_impossible(row["kind"], row["construction"])
+        if impossible is not None:
+            self._refuse("dataset", uid, impossible)
 
     def _check_copies(self, table: PortableTable, uid: str, rows: Batch) -> None:
         """Check that what rows repeat of their parents, by a foreign key of several columns, is so there."""

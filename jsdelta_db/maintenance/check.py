@@ -11,6 +11,7 @@ from jsdelta_db.errors import one_of
 from jsdelta_db.maintenance.side_files import find_damaged
 from jsdelta_db.runtime.files import sha256_of_file
 from jsdelta_db.store.altered import KINDS, list_altered, list_altered_baselines
+from jsdelta_db.store.dataset_facts import find_impossible
 from jsdelta_db.store.derived import differs
 from jsdelta_db.store.ranges import CHOICES, RANGES, shown
 from jsdelta_db.store.schema import (
@@ -48,6 +49,7 @@ def find_problems(connection: Connection, root: Path) -> Iterator[str]:
         for table, *_ in connection.execute(text("PRAGMA foreign_key_check")):
             yield f"database: a row of {table} points to one that is not there"
     yield from _check_ranges(connection)
+    yield from _check_datasets(connection)
     yield from _check_weights(connection)
     yield from _check_chunks(connection)
     yield from _check_samples(connection)
@@ -81,6 +83,14 @@ def _check_ranges(connection: Connection) -> Iterator[str]:
             column = Base.metadata.tables[table].c[name]
             for (value,) in connection.execute(select(column).where(column.not_in(valid)).distinct()):
                 yield f"{table}.{name}: {value!r} is not valid: must be {one_of(map(repr, valid))}"
+
+
+def _check_datasets(connection: Connection) -> Iterator[str]:
+    """Yield data sets whose facts there cannot be."""
+    for uid, kind, facts in connection.execute(select(Dataset.uid, Dataset.kind, Dataset.construction)):
+        impossible = find_impossible(kind, facts)
+        if impossible is not None:
+            yield f"dataset {uid}: {impossible}"
 
 
 def _check_weights(connection: Connection) -> Iterator[str]:

@@ -5,6 +5,7 @@ What is finished is answered from rows; torch and MLflow are loaded where there 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from jsdelta_db.config.attack import TARGET_RULES, AttackConfig
 from jsdelta_db.config.evaluation import EvaluationConfig
@@ -16,6 +17,11 @@ from jsdelta_db.pipeline.evaluation.roles import RoleRequest, Roles, common_data
 from jsdelta_db.samples.origins import remark_on_split
 from jsdelta_db.workbench.model_files import check_weights
 from jsdelta_db.workbench.workbench import Workbench
+
+if TYPE_CHECKING:
+    from jsdelta_db.compute.data import Dataset
+
+MOST_TARGETS = 100  # of an image, without a question
 
 
 def attack_and_score(
@@ -74,10 +80,13 @@ def _attack(
     from jsdelta_db.pipeline.evaluation.open_roles import check_models, open_roles
     from jsdelta_db.pipeline.evaluation.plan import plan_attack
     from jsdelta_db.pipeline.evaluation.work import work_on
+    from jsdelta_db.workbench.datasets import check_split
 
     first = configs[0]
     opened = open_roles(bench, found, first.device)
     dataset = opened[0].dataset
+    check_split(dataset, first.split)
+    _check_targets(first, dataset)
     split = dataset.splits[first.split]
     check_range(*find_range(split), f"the images of {dataset.name!r}")
     for roles in opened:
@@ -95,6 +104,21 @@ def _remark(bench: Workbench, split: str, n_images: int) -> None:
     """Report that images are not meant to be attacked."""
     if split != "attack":
         bench.progress.report(remark_on_split(split, n_images, n_images))
+
+
+def _check_targets(config: AttackConfig, dataset: "Dataset") -> None:
+    """Ask before each image is aimed at very many labels.
+
+    Raises:
+        UsageError: nobody agreed to it.
+    """
+    n_targets, n_images = len(dataset.classes) - 1, len(dataset.splits[config.split])
+    if config.targets == "all" and n_targets > MOST_TARGETS and not config.yes:
+        attempts = n_targets * min(config.images or n_images, n_images)
+        raise UsageError(
+            f"--targets all is {n_targets:,} targets an image, up to {attempts:,} attempts at each ε: add "
+            "--yes to start them, or take --targets random, or fewer --images"
+        )
 
 
 def _with_label_number(config: AttackConfig, classes: Sequence[str]) -> AttackConfig:

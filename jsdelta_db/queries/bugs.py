@@ -36,6 +36,8 @@ from jsdelta_db.queries.tally import Tally, tally, tally_images
 from jsdelta_db.store.outside import count_outside
 from jsdelta_db.store.reading import Reader, without_collecting
 
+PANELS = ("norm", "eps", "split")  # what the histogram's panels tell apart
+
 # Facts, counts, and numbers by attack.
 Group: TypeAlias = tuple[Row, Tally, "OfAttacks"]
 
@@ -61,6 +63,7 @@ def query_bugs(
     betas: Sequence[float],
     by: Sequence[str] = (),
     selection: Selection = Selection(),  # noqa: B008 frozen
+    limit: int = 0,
 ) -> Table:
     """Return the share of bugs among successful attacks, for each group and each β.
 
@@ -69,6 +72,7 @@ def query_bugs(
         by: what to group by (see ``BY_CHOICES``), and whatever keeps an attempt from counting twice; empty
             for one row per dataset, ensemble, attacked model, norm and ε, and whatever else differs among
             the selected attacks.
+        limit: return this many groups, those with the most bugs at the largest β first; 0 for all, by name.
 
     Raises:
         UsageError: a β outside (0, ∞), or an unknown grouping.
@@ -82,12 +86,15 @@ def query_bugs(
     asked = resolve_keys(by, evaluations)
     keys, counted = count_once(evaluations, asked)
     groups = _tally_groups(reader, counted, keys, betas, selection.population)
+    n_groups = len(groups)
+    if limit:
+        groups = _rank(groups, betas.index(max(betas)))[:limit]
     rows = [
         row for facts, tallied, of_attacks in groups for row in _count_bugs(facts, tallied, betas, of_attacks)
     ]
     return Table(
         keys, rows, find_pooled(counted, keys), common_norm(counted), separated=keys[len(asked) :],
-        n_left_out=len(evaluations) - len(counted),
+        n_left_out=len(evaluations) - len(counted), n_more=n_groups - len(groups),
     )  # fmt: skip
 
 
@@ -105,17 +112,18 @@ def summary_metrics(rows: Iterable[Row]) -> dict[int, dict[str, float | None]]:
 def js_delta_by_eps(
     reader: Reader,
     selection: Selection = Selection(),  # noqa: B008 frozen
-) -> dict[tuple[str, float], NDArray[np.float64]]:
-    """Return the JSΔ of all successful samples that have one, by norm and ε, ascending.
+) -> dict[tuple[str, float, str], NDArray[np.float64]]:
+    """Return the JSΔ of all successful samples that have one, by ``PANELS``, ascending.
 
     Raises:
         UsageError: the selection has the same attempts judged twice.
     """
-    found: dict[tuple[str, float], list[NDArray[np.float64]]] = {}
-    evaluations = check_counted_once(list_evaluations(reader, selection), ("norm", "eps"))
+    found: dict[tuple[str, float, str], list[NDArray[np.float64]]] = {}
+    evaluations = check_counted_once(list_evaluations(reader, selection), PANELS)
     names = ("js_delta", "n_right") if selection.population == ALL_CORRECT else ("js_delta",)
     for evaluation, segments in read_segments(reader, evaluations, names, successes_only=True):
-        pieces = found.setdefault((evaluation.facts["norm"], evaluation.facts["eps"]), [np.zeros(0)])
+        norm, eps, split = (evaluation.facts[key] for key in PANELS)
+        pieces = found.setdefault((norm, eps, split), [np.zeros(0)])
         for segment in segments:
             if segment.is_defined:
                 assert segment.js_delta is not None
@@ -137,6 +145,11 @@ def _tally_groups(
     else:
         groups = _tally_attempts(reader, evaluations, keys, betas, population)
     return sorted(groups, key=lambda group: [sort_key(value) for value in group[0].values()])
+
+
+def _rank(groups: Iterable[Group], beta: int) -> list[Group]:
+    """Sort groups by their bugs at a β, given by its place; of equals the one with fewer successes first."""
+    return sorted(groups, key=lambda group: (-group[1].bugs[beta].sum(), group[1].success.sum()))
 
 
 def _tally_images(

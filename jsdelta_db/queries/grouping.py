@@ -18,6 +18,7 @@ from jsdelta_db.queries.selection import (
     Row,
 )
 from jsdelta_db.queries.statistics import Estimate, Share
+from jsdelta_db.records import SEEN_SPLITS
 from jsdelta_db.store.reading import Reader
 from jsdelta_db.store.segments import read_attempts
 
@@ -38,6 +39,7 @@ class Table:
         separated: keys that were added to those asked for, so that no attempt counts twice.
         n_left_out: evaluations whose attempts are all among another's of the same row.
         norm: of every ε; "" if there are several.
+        n_more: groups that a limit left out.
     """
 
     keys: tuple[str, ...]
@@ -46,6 +48,7 @@ class Table:
     norm: str
     separated: tuple[str, ...] = ()
     n_left_out: int = 0
+    n_more: int = 0
 
 
 def load_scores(
@@ -105,6 +108,8 @@ def number_images(parts: Sequence[Part]) -> NDArray[np.int64]:
 def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tuple[str, ...]:
     """Resolve ``--by`` to the keys of a row.
 
+    Images that models have seen, or are measured on, are never counted without a word: the split is a key.
+
     Raises:
         UnknownNameError: an unknown grouping.
         UsageError: one given twice.
@@ -116,8 +121,15 @@ def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tu
         keys += LABEL_KEYS if name == "label-pair" else (name.replace("-label", "_label"),)
     if len(set(keys)) < len(keys):
         raise UsageError(f"--by {','.join(by)} names a grouping twice; give each once")
-    if keys:
-        return tuple(keys)
+    if not keys:
+        keys = _default_keys(evaluations)
+    if "split" not in keys and not set(SEEN_SPLITS).isdisjoint(_values(evaluations, "split")):
+        keys.append("split")
+    return tuple(keys)
+
+
+def _default_keys(evaluations: Sequence[EvaluationInfo]) -> list[str]:
+    """Return the default keys, and those of the facts that differ."""
     keys = [*DEFAULT_KEYS, *(key for key in CONFIGURATION_KEYS if len(_values(evaluations, key)) > 1)]
     # Each attacked model has evaluators of its own: a column only where one attack was evaluated twice.
     # The attack itself is the last resort, for example for two files from one library.
@@ -126,7 +138,7 @@ def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tu
             keys.append(last)
     if "attack" in keys and len(_values(evaluations, "evaluators")) == 1:
         keys.remove("evaluators")
-    return tuple(keys)
+    return keys
 
 
 def common_norm(evaluations: Sequence[EvaluationInfo]) -> str:

@@ -8,6 +8,7 @@ from jsdelta_db.config.evaluation import check_beta
 from jsdelta_db.config.labels import find_label
 from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.queries.selection import ALL_CORRECT, EvaluationInfo, Row, Selection, list_evaluations
+from jsdelta_db.records import SEEN_SPLITS
 from jsdelta_db.store.outside import COUNTED
 from jsdelta_db.store.reading import Reader, fetch
 
@@ -80,6 +81,8 @@ def query_samples(
 ) -> tuple[list[Row], int]:
     """Return one row per attempt, and the number of rows left out.
 
+    Rows say of which split their images are where models have seen some, or are measured on them.
+
     Raises:
         UnknownNameError: a label that none of the data sets has.
     """
@@ -99,6 +102,9 @@ def query_samples(
         sql += f" LIMIT {wanted.limit:d}"
     by_id = {each.id: each for each in evaluations}
     rows = [_row(by_id[evaluation_id], found) for evaluation_id, *found in fetch(reader, sql, **values)]
+    if any(each.facts["split"] in SEEN_SPLITS for each in evaluations):
+        split_of = {each.uid: each.facts["split"] for each in evaluations}
+        rows = [{**row, "split": split_of[row["evaluation"]]} for row in rows]
     if not wanted.limit or len(rows) < wanted.limit:
         return rows, 0
     ((count,),) = fetch(reader, f"SELECT count(*) {attempts}", **values)

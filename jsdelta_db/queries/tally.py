@@ -141,8 +141,9 @@ def _count_set(
     pair, image = np.divmod(present, n_images)
     labels = dict(zip(LABEL_KEYS, np.divmod(pair, n_classes), strict=True))
     group = pair if len(label_keys) > 1 else labels[label_keys[0]]
-    for value in np.unique(group):
-        some = np.flatnonzero(group == value)
+    order = np.argsort(group, kind="stable")
+    # One pass over all: of 1,000 classes there may be as many label pairs as attempts.
+    for some in np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else ():
         index, place = np.unique(image[some], return_inverse=True)
         by_image = np.stack([np.bincount(place, row) for row in counts[:, some]]).astype(np.float64)
         yield tuple(int(labels[key][some[0]]) for key in label_keys), index, by_image

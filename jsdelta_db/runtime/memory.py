@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from traceback import clear_frames
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from jsdelta_db.errors import OutOfMemoryError
+
+if TYPE_CHECKING:
+    import torch
 
 # torch has a type of its own for its CUDA allocator alone: the CPU's, cuDNN's and cuBLAS's errors are told
 # from other RuntimeErrors by their text.
@@ -84,6 +87,14 @@ class SubBatch:
             # Not in the except block: there the error still holds all tensors of the failed try.
             self.size //= 2
             release_cached_memory()
+
+
+def free_bytes(device: "torch.device") -> int:
+    """Return the memory of a card that nobody uses: its free one, and what torch holds ready here."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
 
 def release_variables(error: BaseException | None) -> None:

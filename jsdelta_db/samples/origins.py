@@ -2,7 +2,7 @@
 
 from jsdelta_db.store.image_keys import Keys, count_by_split
 
-SPLITS = {  # whose images are not meant to be attacked, and why
+SPLITS = {  # SEEN_SPLITS, and why it matters
     "baseline": "on which ρ and temperatures are measured: JSΔ is not independent of them",
     "train": "which every model has seen: they say little about images that are new to them",
 }

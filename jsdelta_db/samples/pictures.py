@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError
+from jsdelta_db.plots.histogram import mark_split
 from jsdelta_db.plots.samples import Opinion, SamplePicture
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.samples.choice import SampleChoice, find_stored_attack, spread
@@ -47,7 +48,8 @@ def _nothing(stored: StoredAttack, without_baseline: int) -> str:
 def _title(stored: StoredAttack) -> str:
     attack, model = stored.attack, stored.attacked
     return (
-        f"{stored.dataset_row.name}, {attack.norm} ε = {format_eps(attack.eps, attack.norm)}, "
+        f"{stored.dataset_row.name}, {attack.norm} ε = {format_eps(attack.eps, attack.norm)}"
+        f"{mark_split(attack.split)}, "
         f"{model.method} {model.architecture} {model.title}, attack {attack.uid[:8]}"
     )
 

@@ -1,7 +1,7 @@
 """Baselines: rows of ρ, per model and per set of evaluators."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from jsdelta_db.records import Baselines, ImageMeans, LabelPair
 from jsdelta_db.store.digests import OF_BASELINE, digest_baseline
 from jsdelta_db.store.inserting import insert_rows, replace_rows
 from jsdelta_db.store.schema import Dataset, EvaluationBaseline, Model, RhoBaseline
+
+ROWS_AT_ONCE = 1000  # read as objects
 
 
 def write_model_baselines(
@@ -38,21 +40,32 @@ def write_model_baselines(
     replace_rows(session, RhoBaseline, rows)
 
 
-def read_model_baselines(session: Session, *, key: Mapping[str, Any]) -> dict[LabelPair, ImageMeans]:
-    """Return one model's stored baselines by label pair; ``key`` as for :func:`write_model_baselines`.
+def read_model_baselines(
+    session: Session, *, key: Mapping[str, Any], pairs: Collection[LabelPair]
+) -> dict[LabelPair, ImageMeans]:
+    """Return one model's baselines of some label pairs, those that are stored.
+
+    Args:
+        key: as for :func:`write_model_baselines`.
 
     Raises:
         StoreError: one is not as it was stored.
     """
     means = {}
-    for row in session.scalars(select(RhoBaseline).filter_by(**key)):
+    # With many classes a store may have half a million of them: others are not read.
+    wanted = select(RhoBaseline).filter_by(**key).where(RhoBaseline.label_low.in_({low for low, _ in pairs}))
+    for row in session.scalars(wanted.execution_options(yield_per=ROWS_AT_ONCE)):
+        if (row.label_low, row.label_high) not in pairs:
+            continue
         if is_altered(session, row):
             raise StoreError(
                 f"the baseline of labels {row.label_low} and {row.label_high} of model "
                 f"{session.get_one(Model, row.model_id).uid} is altered; run jsdelta doctor --repair"
             )
         values = np.frombuffer(row.image_means, dtype="<f8")
-        means[row.label_low, row.label_high] = ImageMeans(values[: row.n_low], values[row.n_low :])
+        low, high = values[: row.n_low], values[row.n_low :]
+        n_drawn = row.pairs if row.pairs < len(low) * len(high) else None
+        means[row.label_low, row.label_high] = ImageMeans(low, high, n_drawn)
     return means
 
 

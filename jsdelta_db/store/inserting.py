@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.store.schema import Base
 
+ROWS_A_STATEMENT = 1000  # of values in its text: SQLite takes 32,766 of them
 FEWEST = 100  # rows from which on PostgreSQL's COPY is faster
 # PostgreSQL's names of the schema's types, the narrower first: a SmallInteger is an Integer, too.
 TYPES = (
@@ -103,10 +104,9 @@ def insert_rows(
 
 def replace_rows(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows or replace those of the same key: two processes may store the same."""
-    if not rows:
-        return
     insert = sqlite.insert if is_sqlite(session) else postgresql.insert
     key = [column.name for column in table.__table__.primary_key]
-    statement = insert(table).values(list(rows))
-    values = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    session.execute(statement.on_conflict_do_update(index_elements=key, set_=values))
+    for start in range(0, len(rows), ROWS_A_STATEMENT):
+        statement = insert(table).values(list(rows[start : start + ROWS_A_STATEMENT]))
+        values = {name: statement.excluded[name] for name in rows[0] if name not in key}
+        session.execute(statement.on_conflict_do_update(index_elements=key, set_=values))

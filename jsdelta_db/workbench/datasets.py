@@ -8,7 +8,7 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.data.constructed import open_file
 from jsdelta_db.compute.data.stored import open_stored
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.errors import UsageError
+from jsdelta_db.errors import UsageError, one_of
 from jsdelta_db.store import runs
 from jsdelta_db.store.constants import ADDED, BUILTIN
 from jsdelta_db.store.naming import get_match
@@ -99,6 +99,19 @@ def check_trainable(dataset: Dataset) -> None:
         raise UsageError(
             f"dataset {dataset.name!r} was added with --test-only and has nothing to train on; add networks "
             "that were trained elsewhere by jsdelta models add, or add it again under another name"
+        )
+
+
+def check_split(dataset: Dataset, split: str) -> None:
+    """Refuse to attack images that a data set does not have.
+
+    Raises:
+        UsageError: it was added to be attacked only, and has no train split.
+    """
+    if split not in dataset.splits:
+        raise UsageError(
+            f"--split {split!r}: dataset {dataset.name!r} was added with --test-only and has no such split: "
+            f"must be {one_of(dataset.splits)}"
         )
 
 

@@ -164,12 +164,11 @@ class LoadedModel:
         }  # fmt: skip
         wanted = set(pairs)
         with self._bench.store.read_session() as session:
-            means = read_model_baselines(session, key=key)
+            means = read_model_baselines(session, key=key, pairs=wanted)
         missing = sorted(wanted - set(means))
         if missing:
-            logits = self.logits("baseline") / np.float32(self.temperature(temperature_rule))
-            labels = self.dataset.splits["baseline"].labels.numpy()
-            computed = compare_labels(logits, labels, missing)
+            labels, temperature = self.dataset.splits["baseline"].labels, self.temperature(temperature_rule)
+            computed = compare_labels(self.logits("baseline"), labels.numpy(), missing, temperature)
             with self._bench.store.transaction() as session:
                 runs.serialize(session, f"baselines of {self.row.uid}")
                 write_model_baselines(session, key=key, means=computed)

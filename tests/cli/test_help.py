@@ -168,7 +168,7 @@ def test_readme_names_options_that_exist():
         for option in (*each.opts, *each.secondary_opts)
     }
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / "README.md").read_text(encoding="utf-8")))
-    assert sorted(named - known - {"--help"}) == []
+    assert sorted(named - known - {"--help", "--out"}) == []  # the last is of benchmarks/gpu.py
 
 
 @pytest.mark.parametrize(

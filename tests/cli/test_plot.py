@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from jsdelta_db.plots.histogram import text_histogram
+from jsdelta_db.plots.histogram import draw_histogram, text_histogram
 from jsdelta_db.store.migrate import upgrade
 from tests.cli.calls import call, refused
 
@@ -79,8 +79,8 @@ def test_nothing_to_draw_fails(workspace, tmp_path, capsys):
 def test_text_histogram_has_a_row_per_range_and_a_column_per_eps():
     """Shares are of each ε's own samples; a full bar is as wide as its column allows."""
     js_delta = {
-        ("linf", 1 / 255): np.array([0.0, 0.005, 0.02, 0.07]),
-        ("linf", 8 / 255): np.array([1.0, 1.7]),
+        ("linf", 1 / 255, "attack"): np.array([0.0, 0.005, 0.02, 0.07]),
+        ("linf", 8 / 255, "attack"): np.array([1.0, 1.7]),
     }
     lines = text_histogram(js_delta)
     shares = {line.split()[0]: [cell for cell in line.split() if cell.endswith("%")] for line in lines[1:]}
@@ -96,7 +96,7 @@ def test_text_histogram_has_a_row_per_range_and_a_column_per_eps():
 
 def test_text_histogram_of_an_eps_without_successes():
     """An ε at which nothing succeeded has an empty column."""
-    lines = text_histogram({("linf", 1 / 255): np.array([])})
+    lines = text_histogram({("linf", 1 / 255, "attack"): np.array([])})
     assert all(line.split()[-1] == "0%" for line in lines[1:])
 
 
@@ -183,3 +183,14 @@ def test_samples_bad_input(arguments, code, fragment, tiny, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     refused(capsys, tiny, code, fragment, "plot", "samples", *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_histograms_name_a_split_that_models_have_seen():
+    """In the head of its column and the title of its panel; of the attack split, and of a file, nothing."""
+    values = {("linf", 8 / 255, split): np.array([0.5]) for split in ("attack", "baseline", "file", "train")}
+    heads = [head.strip() for head in text_histogram(values)[0].split("ε")[1:]]
+    assert heads == ["= 8/255", "= 8/255, baseline split", "= 8/255", "= 8/255, train split"]
+    titles = [panel.get_title("left") for panel in draw_histogram(values).axes]
+    marked = "linf, ε = 8/255, {} split: 1 successful".format
+    plain = "linf, ε = 8/255: 1 successful"
+    assert titles == [plain, marked("baseline"), plain, marked("train")]

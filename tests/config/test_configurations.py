@@ -13,7 +13,7 @@ from jsdelta_db.config.construction import ConstructionConfig
 from jsdelta_db.config.eps import LARGEST_L2, format_eps, parse_eps
 from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
 from jsdelta_db.config.hashing import config_hash
-from jsdelta_db.config.recipes import get_recipe
+from jsdelta_db.config.recipes import DEFAULT_RECIPES, get_recipe
 from jsdelta_db.config.training import METHOD_FIELDS, TrainConfig
 from jsdelta_db.errors import UsageError
 
@@ -362,13 +362,15 @@ def test_standard_members_of_before_are_found_again():
 
 def test_robust_accuracy_means_one_attack_for_each_data_set():
     """Every data set has its check: untargeted PGD in float32, so that methods compare everywhere."""
-    assert set(ROBUST_CHECKS) == {"digits", "cifar10", "svhn"}
+    assert set(ROBUST_CHECKS) == set(DEFAULT_RECIPES)
     facts = {
         name: (check.norm, check.eps * 255, check.steps, check.images)
         for name, check in ROBUST_CHECKS.items()
     }
     assert facts == {
         "digits": ("linf", 4, 20, None), "cifar10": ("linf", 8, 20, 1000), "svhn": ("linf", 8, 20, 1000),
+        "mnist": ("linf", 76.5, 20, 1000), "fashion-mnist": ("linf", 25.5, 20, 1000),
+        "kmnist": ("linf", 25.5, 20, 1000), "cifar100": ("linf", 8, 20, 1000),
     }  # fmt: skip
     assert {(check.targets, check.dtype) for check in ROBUST_CHECKS.values()} == {("untargeted", "float32")}
 

@@ -1,6 +1,7 @@
 """Impossible values in exports and stores, every hash in order: refused before the first row is written."""
 
 import json
+import re
 import shutil
 import struct
 
@@ -12,7 +13,7 @@ from jsdelta_db.store.migrate import upgrade
 from jsdelta_db.store.session import reading_store
 from tests.exchange.judged_again import write_judged
 from tests.exchange.moving import bring, replaced, rewrite, workspace_at, write
-from tests.reading import contents, tell
+from tests.reading import ask, contents, tell
 
 IMPOSSIBLE = [
     ("score", "js_delta", -5.0, "js_delta -5 is not valid: must be 0 to 20"),
@@ -99,3 +100,60 @@ def test_text_in_a_column_of_numbers(judged, empty, tmp_path):
     tell(workspace, "UPDATE attack SET steps = 'many'")
     with pytest.raises(StoreError, match="steps 'many' is not valid: must be int"):
         bring(empty, workspace.root)
+
+
+ADDED = {
+    "kind": "npz", "image_shape": [3, 8, 8], "mean": [0.5, 0.4, 0.3], "std": [0.2, 1.0, 1], "dtype": "uint8",
+    "n_images": 60, "n_train": 36, "n_baseline": 12, "n_attack": 12, "n_broken": 1,
+}  # fmt: skip
+IMPOSSIBLE_FACTS = [
+    ({"mean": ["0.5", 0.4, 0.3]}, r"mean \['0.5', 0.4, 0.3\] is not valid: must be 3 numbers from 0 to 1"),
+    ({"mean": [0.5]}, r"mean \[0.5\] is not valid: must be 3 numbers"),
+    ({"mean": None}, "mean None is not valid"),
+    ({"mean": [0.5, 0.4, -0.1]}, "mean .* is not valid: must be 3 numbers from 0 to 1"),
+    ({"std": [0.2, 0.2, 0.0]}, "std .* is not valid: must be 3 numbers above 0"),
+    ({"std": [0.2, 0.2, 1e300]}, "std .* is not valid"),
+    ({"std": [0.2, 0.2, True]}, "std .* is not valid"),
+    ({"image_shape": [8, 8]}, r"image_shape \[8, 8\] is not valid: must be channels, height and width"),
+    ({"image_shape": [3, 0, 8]}, "image_shape .* is not valid"),
+    ({"image_shape": "3x8x8"}, "image_shape '3x8x8' is not valid"),
+    ({"dtype": "object"}, "dtype 'object' is not valid: must be uint8 or float32"),
+    ({"n_broken": -1}, "n_broken -1 is not valid"),
+    ({"n_images": 61}, "n_images 61 is not valid: must be the 60 of its splits"),
+    ([], r"construction \[\] is not valid: must be an object"),
+    (None, "construction None is not valid"),
+]
+
+
+def described(changes):
+    """Return an added set's facts, some of them others."""
+    return json.dumps({**ADDED, **changes} if isinstance(changes, dict) else changes)
+
+
+@pytest.mark.parametrize(("changes", "reason"), IMPOSSIBLE_FACTS)
+def test_impossible_facts_of_an_added_data_set(changes, reason, judged, empty, tmp_path):
+    """Refused in one line, before the first row; in a store ``db check`` names them."""
+    export = shutil.copytree(judged.root.parent / "export", tmp_path / "export")
+    rewrite(export, "dataset", replaced("kind", "external"))
+    rewrite(export, "dataset", replaced("construction", described(changes)))
+    before = contents(empty)
+    with pytest.raises(StoreError, match=reason) as caught:
+        bring(empty, export, with_files=False)
+    assert "\n" not in str(caught.value)
+    assert contents(empty) == before
+    workspace = workspace_at(tmp_path / "store")
+    shutil.copytree(judged.root, workspace.root)
+    tell(workspace, "UPDATE dataset SET kind = 'external', construction = ?", described(changes))
+    with reading_store(workspace.db_url) as connection:
+        problems = list(find_problems(connection, workspace.root))
+    assert any(re.search(f"^dataset .*{reason}", line) for line in problems)
+
+
+def test_facts_of_an_added_data_set_are_imported(judged, tmp_path):
+    """As they are."""
+    export = shutil.copytree(judged.root.parent / "export", tmp_path / "export")
+    rewrite(export, "dataset", replaced("kind", "external"))
+    rewrite(export, "dataset", replaced("construction", described({})))
+    bring(workspace_at(tmp_path / "store"), export, with_files=False)
+    ((facts,),) = ask(workspace_at(tmp_path / "store"), "SELECT construction FROM dataset")
+    assert json.loads(facts) == ADDED

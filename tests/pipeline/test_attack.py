@@ -1,16 +1,21 @@
 """The main job, end to end, in process."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
+from jsdelta_db.compute.data import load
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.pipeline.attack import attack_and_score
 from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.pipeline.train import train_ensemble
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.queries.selection import CONFIGURATION_KEYS, DEFAULT_KEYS, Selection
+from jsdelta_db.samples.choice import SampleChoice
+from jsdelta_db.samples.pictures import read_pictures
 from jsdelta_db.workbench.workbench import open_workbench
+from tests.cli.calls import call, parse_table
+from tests.reading import ask
 from tests.workspaces import tiny_attacks, tiny_recipe
 
 
@@ -71,5 +76,29 @@ def test_attacks_that_differ_in_the_device_asked_for_are_not_pooled(tiny_copy):
 def test_every_setting_of_an_attack_is_told_apart_by_queries():
     """What makes another attack is a key of the queries: nothing is pooled unnoticed."""
     names = {"targets": "targets", "seed": "attack_seed"}
-    settings = {names.get(field.name, field.name) for field in fields(AttackConfig)}
+    # Whether somebody agreed to it is no part of an attack.
+    settings = {names.get(field.name, field.name) for field in fields(AttackConfig)} - {"yes"}
     assert settings <= {*DEFAULT_KEYS, *CONFIGURATION_KEYS}
+
+
+def test_whether_somebody_agreed_makes_no_other_attack():
+    """--yes lets an attack start; a finished one is found with it and without."""
+    first = AttackConfig(eps=0.1, targets="all")
+    assert replace(first, yes=True).canonical() == first.canonical()
+
+
+@pytest.mark.parametrize("split", ["train", "baseline"])
+def test_attack_on_another_split_says_so_wherever_it_is_shown(tiny_copy, split, tmp_path, capsys):
+    """A line when it starts; queries name the split, and the title of a figure of samples does."""
+    arguments = ("attack", "--eps", "8", "--steps", "2", "--images", "20", "--split", split)
+    code, out, err = call(capsys, tiny_copy, *arguments)
+    assert code == 0, err
+    assert f"all 20 images are of the {split} split" in err
+    assert parse_table(out)[0]["split"] == split
+    ((index,),) = ask(tiny_copy, "SELECT max(sample_index) FROM sample WHERE attack_id = 3")
+    assert index in load("digits", tmp_path).splits[split].index
+    with open_workbench(tiny_copy) as bench, bench.store.reading() as connection:
+        rows = query_bugs(connection, [0.1], by=["eps"]).rows
+    assert sorted({row["split"] for row in rows}) == sorted({"attack", split})
+    title, _ = read_pictures(tiny_copy, SampleChoice(source=None), 1)
+    assert f", {split} split, " in title

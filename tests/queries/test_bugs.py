@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.queries.bugs import js_delta_by_eps, summary_metrics
+from jsdelta_db.queries.bugs import js_delta_by_eps, query_bugs, summary_metrics
+from jsdelta_db.queries.samples import query_samples
 from jsdelta_db.queries.selection import DEFAULT_KEYS, Selection
 from jsdelta_db.queries.statistics import wilson
 from jsdelta_db.queries.transfer import query_transfer
@@ -413,8 +414,8 @@ def test_histogram_data_are_the_successes_with_a_js_delta(two_ensembles, store):
     """JSΔ by norm and ε, ascending: only successes that have one."""
     with store.reading() as connection:
         found = js_delta_by_eps(connection)
-    assert list(found) == [("linf", 3 / 255), ("linf", 8 / 255)]
-    assert sorted(found["linf", 3 / 255].tolist()) == [0.0, 0.0, 0.01, 0.01, 0.05, 0.05, 1.7, 1.7]
+    assert list(found) == [("linf", 3 / 255, "attack"), ("linf", 8 / 255, "attack")]
+    assert sorted(found["linf", 3 / 255, "attack"].tolist()) == [0.0, 0.0, 0.01, 0.01, 0.05, 0.05, 1.7, 1.7]
 
 
 def test_summary_for_the_tracker(filled):
@@ -466,11 +467,10 @@ def test_population_may_be_empty(store):
     ("facts", "interval"),
     [
         ([{}, {"seed": 1}], "cluster-robust"),
-        ([{}, {"split": "baseline"}], "wilson"),
         ([{"split": "baseline"}, {"split": "baseline", "seed": 1}], "cluster-robust"),
         ([{"split": "file"}, {"split": "file"}], "wilson"),
     ],
-    ids=["same split", "other split", "same other split", "images from files"],
+    ids=["same split", "same other split", "images from files"],
 )
 def test_which_images_are_the_same(facts, interval, store):
     """Image 3 is the same in attacks on one data set and split; images that came in files are never the same."""
@@ -532,3 +532,45 @@ def test_old_files_have_images_of_their_own(store):
     bench.judge(ROWS, split="file", steps=0)
     (row,) = ask(store, by=["eps"]).rows
     assert (row["n_images"], row["interval"]) == (8, "wilson")
+
+
+@pytest.mark.parametrize("split", ["train", "baseline"])
+@pytest.mark.parametrize("by", [(), ("eps",)])
+def test_seen_images_are_never_counted_without_a_word(store, split, by):
+    """Their split is a key of each row, asked for or not, and they are no part of others' rows."""
+    bench = Bench(store)
+    bench.judge(ROWS)
+    assert "split" not in ask(store, by=by).keys
+    bench.judge(ROWS, split=split)
+    table = ask(store, by=by)
+    assert [row["split"] for row in table.rows] == sorted(["attack", split])
+    assert [row["n_attempted"] for row in table.rows] == [5, 5]
+
+
+def test_samples_name_the_split_where_models_have_seen_some(store):
+    """Rows of samples say it; without such images they have no such column."""
+    bench = Bench(store)
+    bench.judge(ROWS)
+    with store.reading() as connection:
+        assert "split" not in query_samples(connection)[0][0]
+    bench.judge(ROWS, split="train")
+    with store.reading() as connection:
+        assert {row["split"] for row in query_samples(connection)[0]} == {"attack", "train"}
+
+
+def test_most_bug_prone_groups_are_ranked(store):
+    """By their bugs at the largest β, the most first; of equals the one with fewer successes; what is left is counted."""
+    rows: list[HandRow] = [
+        (1, 0, 1, 1, 0.04), (2, 0, 1, 1, 0.9),  # one bug of two
+        (3, 1, 2, 1, 0.01), (4, 1, 2, 1, 0.06),  # two, one of them below 0.05
+        (5, 2, 3, 1, 0.02),  # one of one
+        (6, 3, 0, 1, 0.8),
+    ]  # fmt: skip
+    Bench(store).judge(rows)
+    with store.reading() as connection:
+        tables = [query_bugs(connection, [0.1, 0.05], ["label-pair"], limit=limit) for limit in (3, 1, 0)]
+    ranked = [(row["source_label"], row["n_bugs"]) for row in tables[0].rows if row["beta"] == 0.1]
+    assert ranked == [("one", 2), ("two", 1), ("zero", 1)]
+    assert [table.n_more for table in tables] == [1, 3, 0]
+    assert tables[1].rows == tables[0].rows[:2]
+    assert [row["source_label"] for row in tables[2].rows[::2]] == ["one", "three", "two", "zero"]

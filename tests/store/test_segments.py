@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import delete, func, select, text, update
 
 from jsdelta_db.errors import UsageError
-from jsdelta_db.queries.bugs import js_delta_by_eps, query_bugs
+from jsdelta_db.queries.bugs import PANELS, js_delta_by_eps, query_bugs
 from jsdelta_db.queries.columns import read_segments
 from jsdelta_db.queries.selection import POPULATIONS, Selection, list_evaluations
 from jsdelta_db.store import segments
@@ -218,7 +218,7 @@ def test_histograms_read_the_same_values(population, filled, kind):
         found = js_delta_by_eps(connection, Selection(population=population))
     expected: dict[tuple, list[float]] = {}
     for evaluation, _, _, _, success, js_delta in _attempts(filled, population):
-        values = expected.setdefault((evaluation.facts["norm"], evaluation.facts["eps"]), [])
+        values = expected.setdefault(tuple(evaluation.facts[key] for key in PANELS), [])
         if success and js_delta is not None:
             values.append(js_delta)
     assert {key: sorted(values) for key, values in expected.items()} == {

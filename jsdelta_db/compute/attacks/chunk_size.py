@@ -5,6 +5,7 @@ import torch
 
 from jsdelta_db.compute.attacks.pgd import exact_attention
 from jsdelta_db.compute.attacks.prepare import PreparedModel
+from jsdelta_db.runtime.memory import free_bytes
 
 CPU_VALUES = 2**18  # input values in a batch: 80 images of 3×32×32; larger is not faster on a CPU
 LARGEST_ON_CPU, LARGEST_ON_GPU = 256, 4096
@@ -32,16 +33,10 @@ def plan_chunk_size(
         size, largest = CPU_VALUES // int(np.prod(image_shape)), LARGEST_ON_CPU
     else:
         needed = _bytes_per_image(image_shape, prepared) * (1 + n_surrogates)
-        size, largest = int(GPU_SHARE * _free_bytes(prepared.device) / max(needed, 1.0)), LARGEST_ON_GPU
+        size, largest = int(GPU_SHARE * free_bytes(prepared.device) / max(needed, 1.0)), LARGEST_ON_GPU
     most = max(STEP, min(largest, size // STEP * STEP))
     chunks = -(-n_attempts // most)
     return -(-n_attempts // chunks)
-
-
-def _free_bytes(device: torch.device) -> int:
-    """Return the memory that nobody uses: the device's free one, and what torch holds ready here."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
 
 def _bytes_per_image(image_shape: tuple[int, ...], prepared: PreparedModel) -> float:

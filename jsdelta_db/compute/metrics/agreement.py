@@ -6,8 +6,10 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from jsdelta_db.compute.metrics.divergence import log_probs, mean_js
+from jsdelta_db.compute.metrics.draws import draw_images
 from jsdelta_db.config.controls import ACCURACY_SPREAD, AGREEMENT_JS, AGREEMENT_LABEL, EVALUATOR_ACCURACY
 from jsdelta_db.config.evaluation import LARGEST_SPREAD, LOWEST_AGREEMENT, lowest_accuracy
 from jsdelta_db.records import Control
@@ -45,6 +47,17 @@ class Agreement:
         ]
 
 
+def clean_outputs(logits: NDArray[np.float32]) -> Tensor:
+    """Return the log-probabilities by which models are compared.
+
+    Those of all clean images; with many classes of a draw.
+
+    Args:
+        logits: a model's on the baseline split ``(n, classes)``.
+    """
+    return log_probs(logits[draw_images(*logits.shape)])
+
+
 def measure_agreement(member_logits: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -> Agreement:
     """Compare members on the same clean images.
 
@@ -57,7 +70,7 @@ def measure_agreement(member_logits: Sequence[NDArray[np.float32]], labels: NDAr
     needed = lowest_accuracy(member_logits[0].shape[1])
     able = [each for each, accuracy in zip(predicted, accuracies, strict=True) if accuracy >= needed]
     same_label = [float((one == other).mean()) for one, other in combinations(able, 2)]
-    js = [mean_js(one, other) for one, other in combinations(map(log_probs, member_logits), 2)]
+    js = [mean_js(one, other) for one, other in combinations(map(clean_outputs, member_logits), 2)]
     return Agreement(
         accuracies=accuracies,
         needed=needed,

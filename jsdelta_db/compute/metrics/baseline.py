@@ -1,13 +1,21 @@
-"""The baseline ρ: the divergence of a model between clean images of two labels."""
+"""The baseline ρ: the divergence of a model between clean images of two labels.
 
-from collections.abc import Iterable, Mapping, Sequence
+With many classes there are too many label pairs for all pairs of their images: each label pair gets a keyed
+draw, in which every image takes part alike. Its standard error is larger than that of all pairs, so that more
+label pairs have no usable baseline.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsdelta_db.compute.metrics.divergence import js_divergence, log_mean_probs, log_probs
+from jsdelta_db.compute.metrics.divergence import js_by_entropies, js_divergence, log_mean_probs, log_probs
+from jsdelta_db.compute.metrics.draws import MOST_PAIRS as MOST_DRAWN
+from jsdelta_db.compute.metrics.draws import draw_pairs, draws
 from jsdelta_db.records import Baselines, ImageMeans, LabelPair
 from jsdelta_db.runtime import seeding
 
@@ -15,51 +23,74 @@ MOST_PAIRS = 1_000_000
 BLOCK_PAIRS = 20_000  # pairs compared at once: a few megabytes, which stay in the cache
 
 
+# Log-probabilities of some images, by their rows: all images' at once are 200 MB a model with 1,000 classes.
+LogProbs = Callable[[NDArray[np.int64]], Tensor]
+
+
 def compare_labels(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], pairs: Iterable[LabelPair]
+    logits: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    pairs: Iterable[LabelPair],
+    temperature: float = 1.0,
 ) -> dict[LabelPair, ImageMeans]:
     """Compare every image of one label with every image of the other, for each label pair.
+
+    With many classes, at most 100 image pairs of each label pair: a keyed draw.
 
     Args:
         logits: one model's clean logits on the baseline split ``(n, classes)``.
         labels: the images' labels ``(n,)``; misclassified images count, too.
         pairs: label pairs; one whose label has no image is left out.
+        temperature: of the softmax.
     """
-    return _compare(log_probs(logits), labels, pairs)
+    of_model = partial(_log_probs, logits, temperature)
+    return _compare(of_model, labels, pairs, is_drawn=draws(logits.shape[1]))
 
 
 def combine_baselines(
     members: Sequence[Mapping[LabelPair, ImageMeans]],
     member_logits: Sequence[NDArray[np.float32]],
     labels: NDArray[np.int64],
+    temperatures: Sequence[float] = (),
 ) -> Baselines:
     """Return the baselines of a set of evaluators, for the label pairs that all members have.
 
     Args:
         members: each evaluator's image means.
         member_logits: each evaluator's clean logits on the baseline split, for the mean outputs.
+        temperatures: one an evaluator, 1 if not given.
     """
+    scaled = list(zip(member_logits, temperatures or [1.0] * len(members), strict=True))
+
+    def of_mean(rows: NDArray[np.int64]) -> Tensor:
+        return log_mean_probs(torch.stack([_log_probs(logits, t, rows) for logits, t in scaled]))
+
     pairs = sorted(set.intersection(*(set(member) for member in members)))
-    of_mean = _compare(
-        log_mean_probs(torch.stack([log_probs(part) for part in member_logits])), labels, pairs
-    )
+    means = _compare(of_mean, labels, pairs, is_drawn=draws(member_logits[0].shape[1]))
     return {
         pair: ImageMeans(
             np.mean([member[pair].low for member in members], axis=0),
             np.mean([member[pair].high for member in members], axis=0),
-        ).as_baseline(of_mean[pair].rho)
+            members[0][pair].n_drawn,
+        ).as_baseline(means[pair].rho)
         for pair in pairs
     }
 
 
+def _log_probs(logits: NDArray[np.float32], temperature: float, rows: NDArray[np.int64]) -> Tensor:
+    return log_probs(logits[rows] / np.float32(temperature))
+
+
 def _compare(
-    log_p: Tensor, labels: NDArray[np.int64], pairs: Iterable[LabelPair]
+    log_p: LogProbs, labels: NDArray[np.int64], pairs: Iterable[LabelPair], *, is_drawn: bool
 ) -> dict[LabelPair, ImageMeans]:
     means = {}
     for pair in pairs:
         low, high = _images_to_compare(labels, pair)
-        if len(low) and len(high):
-            means[pair] = _image_means(log_p[low], log_p[high])
+        if is_drawn and len(low) * len(high) > MOST_DRAWN:
+            means[pair] = _means_of_drawn(log_p, low, high)
+        elif len(low) and len(high):
+            means[pair] = _image_means(log_p(low), log_p(high))
     return means
 
 
@@ -82,3 +113,16 @@ def _image_means(low: Tensor, high: Tensor) -> ImageMeans:
         low_means.append(js.mean(1))
         high_sums += js.sum(0)
     return ImageMeans(torch.cat(low_means).numpy(), (high_sums / len(low)).numpy())
+
+
+def _means_of_drawn(log_p: LogProbs, low: NDArray[np.int64], high: NDArray[np.int64]) -> ImageMeans:
+    """Compare some pairs of the images of two labels.
+
+    An image's mean over the few others that it meets spreads with these, too, which the standard error counts
+    once for each label: it is too large rather than too small.
+    """
+    low, high, (of_low, of_high) = draw_pairs(low, high)
+    places = torch.from_numpy(of_low), torch.from_numpy(of_high)
+    js = js_by_entropies(log_p(low), log_p(high), places).numpy()
+    low_means, high_means = (np.bincount(place, js) / np.bincount(place) for place in (of_low, of_high))
+    return ImageMeans(low_means, high_means, n_drawn=len(js))

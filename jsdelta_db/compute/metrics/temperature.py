@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.compute.metrics.divergence import log_probs
+from jsdelta_db.compute.metrics.draws import draw_images
 
 LOWEST, HIGHEST = 0.05, 20.0  # beyond these a model's outputs are broken, not badly calibrated
 
@@ -19,6 +20,8 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     """
     from scipy.optimize import minimize_scalar
 
+    drawn = draw_images(*logits.shape)  # with many classes
+    logits, labels = logits[drawn], labels[drawn]
     rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:

@@ -20,6 +20,7 @@ from jsdelta_db.compute.models.memory_order import arrange
 from jsdelta_db.compute.training.augment import augment
 from jsdelta_db.compute.training.captured import CapturedFunction
 from jsdelta_db.compute.training.failures import explaining_failures
+from jsdelta_db.compute.training.images import TrainImages, place_images
 from jsdelta_db.compute.training.resume import EpochMetrics, TrainingState
 from jsdelta_db.compute.training.steps import Forward, InnerAttack, Step, Trainee, find_method, forward_in
 from jsdelta_db.config.attack import AttackConfig
@@ -89,15 +90,15 @@ def train(
 
 @dataclass(frozen=True, slots=True)
 class _Loop:
-    """Parts that the epochs of a training share; images and labels are the train split's, on the device."""
+    """Parts that the epochs of a training share; images are the train split's, with their labels."""
 
     training: Training
     model: nn.Module
     step: Step
     forward: Forward
     attack: CapturedFunction
-    images: Tensor
-    labels: Tensor
+    images: TrainImages
+    n_images: int
     batches: int
     optimizer: Optimizer
     schedule: LRScheduler
@@ -117,16 +118,16 @@ class _Loop:
         # A last batch of one image, which batch norm refuses, joins the batch before it.
         batches = max(1, -(-(len(split) - 1) // config.batch_size))
         schedule = make_schedule(optimizer, config, config.epochs * batches)
-        images, labels = split.images.to(device), split.labels.to(device)
+        images = place_images(split, device, tell)
         forward = partial(forward_in, model, dtype=training.dtype)
         attack = CapturedFunction(InnerAttack(model, forward, config), Capture(tell=tell))
-        return cls(training, model, step, forward, attack, images, labels, batches, optimizer, schedule)
+        return cls(training, model, step, forward, attack, images, len(split), batches, optimizer, schedule)
 
     def batch_rows(self, epoch: int) -> Iterator[Tensor]:
         """Yield the rows of each batch, in the epoch's own order of the images."""
-        n, size = len(self.labels), self.training.config.batch_size
+        n, size = self.n_images, self.training.config.batch_size
         order = seeding.generator("order", self.training.seed, epoch).permutation(n)
-        rows = torch.from_numpy(order).to(self.training.device)
+        rows = self.images.place(torch.from_numpy(order))
         for batch in range(self.batches):
             yield rows[batch * size : (batch + 1) * size if batch < self.batches - 1 else None]
 
@@ -162,8 +163,8 @@ def _train_epoch(loop: _Loop, epoch: int) -> tuple[float, float]:
     first_bad = torch.full((), loop.batches, device=device)
     with _global_generator(device, training.draw_seed("dropout", epoch)):
         for batch, rows in enumerate(loop.batch_rows(epoch)):
-            x = as_unit_range(augment(loop.images[rows], config.crop_padding, config.flip, draws))
-            y = loop.labels[rows]
+            images, y = loop.images.take(rows)
+            x = as_unit_range(augment(images, config.crop_padding, config.flip, draws))
             loss, logits = loop.step(trainee, x.contiguous(memory_format=torch.channels_last), y)
             loop.schedule.step()
             total_loss = total_loss + loss * len(rows)
@@ -176,7 +177,7 @@ def _train_epoch(loop: _Loop, epoch: int) -> tuple[float, float]:
             f"the loss is not finite at step {(epoch - 1) * loop.batches + int(first_bad) + 1} "
             f"(epoch {epoch}); try a smaller learning_rate than {config.learning_rate:g}"
         )
-    return float(total_loss) / len(loop.labels), float(correct) / len(loop.labels)
+    return float(total_loss) / loop.n_images, float(correct) / loop.n_images
 
 
 def noise_generator(training: Training, epoch: int, draws: torch.Generator) -> torch.Generator:

@@ -26,7 +26,8 @@ from jsdelta_db.compute.models.inference import predict_images
 from jsdelta_db.config import controls as names
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.evaluation import DEFAULT_BETA
-from jsdelta_db.pipeline.evaluation.plan import Plan, find_baselines
+from jsdelta_db.pipeline.evaluation.baselines import find_baselines, pairs_of
+from jsdelta_db.pipeline.evaluation.plan import Plan
 from jsdelta_db.records import FILE_SPLIT, Attempts, Baselines, Control, Samples, Scores, label_pair
 from jsdelta_db.runtime import seeding
 from jsdelta_db.runtime.memory import SubBatch
@@ -90,7 +91,8 @@ def run_controls(plan: Plan) -> None:
     missing = [control for name, control in CONTROLS.items() if name not in known]
     if not missing:
         return
-    subject = Subject(plan, find_baselines(plan), _pick_samples(plan))
+    samples = _pick_samples(plan)
+    subject = Subject(plan, find_baselines(plan, pairs_of(samples)), samples)
     with plan.roles.bench.progress.task(f"controls, {plan.title}", len(missing)) as advance:
         for control in missing:
             outcomes = control(subject)
@@ -138,8 +140,9 @@ def attacked_among_evaluators(subject: Subject) -> list[Control]:
     rule, members = plan.evaluation.temperature_rule, [*plan.roles.evaluators, plan.roles.attacked]
     labels = plan.roles.dataset.splits["baseline"].labels.numpy()
     temperatures = [*plan.temperatures, plan.roles.attacked.temperature(rule)]
-    clean = [each.logits("baseline") / np.float32(t) for each, t in zip(members, temperatures, strict=True)]
-    baselines = combine_baselines([each.baselines(plan.pairs, rule) for each in members], clean, labels)
+    clean = [each.logits("baseline") for each in members]
+    means = [each.baselines(list(subject.baselines), rule) for each in members]
+    baselines = combine_baselines(means, clean, labels, temperatures)
     scores = score(
         samples,
         np.stack([*(_predict(each, subject.x) for each in plan.roles.evaluators), samples.clean_logits]),
@@ -195,7 +198,7 @@ def bug_seeking(subject: Subject) -> list[Control]:
         roles=replace(plan.roles, evaluators=plan.roles.evaluators[half:]),
         temperatures=plan.temperatures[half:],
     )
-    judged = replace(few, plan=judging, baselines=find_baselines(judging))
+    judged = replace(few, plan=judging, baselines=find_baselines(judging, list(few.baselines)))
     scores = judged.judge(few.x, apply_delta(few.x, torch.from_numpy(made.delta)))
     usable = made.success & np.isfinite(scores.js_delta)
     value = float((scores.js_delta[usable] < DEFAULT_BETA).mean()) if usable.any() else None

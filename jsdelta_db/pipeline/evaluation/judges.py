@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsdelta_db.compute.metrics.agreement import measure_agreement
-from jsdelta_db.compute.metrics.divergence import log_probs, mean_js
+from jsdelta_db.compute.metrics.agreement import clean_outputs, measure_agreement
+from jsdelta_db.compute.metrics.divergence import mean_js
 from jsdelta_db.config.evaluation import (
     LARGEST_SPREAD,
     LOWEST_AGREEMENT,
@@ -50,7 +50,7 @@ def check_judges(opened: Sequence[OpenRoles]) -> None:
 def _refuse_copies(roles: OpenRoles) -> None:
     @cache
     def outputs(model: LoadedModel) -> Tensor:
-        return log_probs(model.logits("baseline"))
+        return clean_outputs(model.logits("baseline"))
 
     @cache
     def js(one: LoadedModel, other: LoadedModel) -> float:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.compute.attacks import choose_attempts, plan_chunk_size
 from jsdelta_db.compute.attacks.targets import choose_images
-from jsdelta_db.compute.metrics import combine_baselines
+from jsdelta_db.compute.metrics.draws import draws
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.checks import device_kind
 from jsdelta_db.config.eps import format_eps
@@ -22,7 +22,7 @@ from jsdelta_db.pipeline.evaluation.finished import EvaluationRows, attack_key, 
 from jsdelta_db.pipeline.evaluation.open_roles import OpenRoles
 from jsdelta_db.pipeline.evaluation.remade import check_remade
 from jsdelta_db.pipeline.evaluation.sources import AttackedSamples, MadeChunk, SampleSource, StoredSamples
-from jsdelta_db.records import UNTARGETED, Attempts, Baselines, LabelPair, label_pair
+from jsdelta_db.records import UNTARGETED, Attempts, LabelPair, label_pair
 from jsdelta_db.runtime.cards import card_of
 from jsdelta_db.runtime.memory import SubBatch
 from jsdelta_db.store import runs
@@ -46,7 +46,7 @@ class Plan:
 
     Attributes:
         temperatures: one an evaluator.
-        pairs: label pairs that the samples may have.
+        pairs: label pairs that the samples may have, as far as they are known before them.
         source: of chunks that are not stored yet.
         sub_batch: attempts that evaluators are shown at a time.
     """
@@ -200,12 +200,13 @@ def _new_attack(roles: OpenRoles, config: AttackConfig, aim: _Aim, keeps_samples
 
 
 def possible_pairs(attempts: Attempts, n_classes: int) -> frozenset[LabelPair]:
-    """Return the label pairs that attempts aim at; of untargeted ones all that they could reach."""
+    """Return the label pairs that attempts aim at; of untargeted ones to few classes all possible."""
     pairs = set()
+    reachable = range(0 if draws(n_classes) else n_classes)
     for source, target in {
         *zip(attempts.source_label.tolist(), attempts.requested_target.tolist(), strict=True)
     }:
-        targets = range(n_classes) if target == UNTARGETED else (target,)
+        targets = reachable if target == UNTARGETED else (target,)
         pairs |= {label_pair(source, each) for each in targets if each != source}
     return frozenset(pairs)
 
@@ -270,16 +271,3 @@ def plan_stored(
     with roles.bench.store.transaction() as session:
         evaluation = store_evaluation(session, roles, attack, rules, temperatures)
     return Plan(roles, attack, evaluation, temperatures, pairs, source)
-
-
-def find_baselines(plan: Plan) -> Baselines:
-    """Return the evaluators' baselines for the label pairs that the attack's samples may have."""
-    evaluators, rule = plan.roles.evaluators, plan.evaluation.temperature_rule
-    return combine_baselines(
-        [member.baselines(plan.pairs, rule) for member in evaluators],
-        [
-            member.logits("baseline") / np.float32(temperature)
-            for member, temperature in zip(evaluators, plan.temperatures, strict=True)
-        ],
-        plan.roles.dataset.splits["baseline"].labels.numpy(),
-    )

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from jsdelta_db.compute.metrics.agreement import measure_agreement
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.errors import UsageError
+from jsdelta_db.pipeline.evaluation.baselines import add_reached, find_baselines
 from jsdelta_db.pipeline.evaluation.controls import run_controls
 from jsdelta_db.pipeline.evaluation.finished import Extras, Judged
 from jsdelta_db.pipeline.evaluation.followers import judge_following
 from jsdelta_db.pipeline.evaluation.judge import ask_evaluators, judge
 from jsdelta_db.pipeline.evaluation.mlflow_run import note_run, open_run
-from jsdelta_db.pipeline.evaluation.plan import Plan, find_baselines
+from jsdelta_db.pipeline.evaluation.plan import Plan
 from jsdelta_db.pipeline.evaluation.stability import add_stability
 from jsdelta_db.plots.files import draw_bytes
 from jsdelta_db.plots.histogram import draw_histogram
@@ -72,7 +73,7 @@ def _finish_all(bench: Workbench, plans: Sequence[Plan], parent: RunLog) -> list
     for each in plans:
         key = (tuple(each.roles.evaluators), each.pairs, each.evaluation.temperature_rule)
         if key not in baselines:
-            baselines[key] = find_baselines(each)
+            baselines[key] = find_baselines(each, each.pairs)
         run = open_run(each, parent)
         with run.closing():
             is_ours = finish(each, baselines[key], run)
@@ -92,10 +93,11 @@ def finish(plan: Plan, baselines: Baselines, run: RunLog) -> bool:
         Whether it was this process that finished it.
     """
     roles, bench = plan.roles, plan.roles.bench
+    known = {pair: baselines[pair] for pair in sorted(plan.pairs & baselines.keys())}
     labels = roles.dataset.splits["baseline"].labels.numpy()
     agreement = measure_agreement([member.logits("baseline") for member in roles.evaluators], labels)
     with bench.store.transaction() as session:
-        write_evaluation_baselines(session, evaluation_id=plan.evaluation.id, baselines=baselines)
+        write_evaluation_baselines(session, evaluation_id=plan.evaluation.id, baselines=known)
         write_controls(session, evaluation_id=plan.evaluation.id, controls=agreement.as_controls())
     wait = Wait(bench.progress, f"{plan.title}: the last chunks are with")
     beside = in_background("jsdelta-storing", is_on=stores_beside(roles.attacked.device.type))
@@ -141,6 +143,7 @@ def _work_on_chunk(
     answers = ask_evaluators(plan, chunk, position)
 
     def store_scores() -> None:
+        add_reached(plan, chunk.samples, baselines)
         judged = judge(plan, chunk.samples, answers, baselines)
         save_scores(bench, attack, plan.evaluation, position, judged, run)
 

@@ -11,7 +11,9 @@ from scipy.spatial.distance import jensenshannon
 from jsdelta_db.compute.metrics import baseline as baseline_module
 from jsdelta_db.compute.metrics import combine_baselines, compare_labels, js_divergence, score
 from jsdelta_db.compute.metrics.baseline import ImageMeans
-from jsdelta_db.compute.metrics.divergence import log_mean_probs, log_probs
+from jsdelta_db.compute.metrics.divergence import js_by_entropies, log_mean_probs, log_probs
+from jsdelta_db.compute.metrics.draws import draw_pairs
+from jsdelta_db.config.evaluation import MANY_CLASSES
 from jsdelta_db.records import Attempts, Baseline, Samples, label_pair
 
 
@@ -87,6 +89,15 @@ def test_divergence_is_symmetric_bit_for_bit():
     """The order of the two outputs does not matter."""
     log_p, log_q = (log_probs(make_logits(300, 10, seed=seed)) for seed in (1, 2))
     assert torch.equal(js_divergence(log_p, log_q), js_divergence(log_q, log_p))
+
+
+@pytest.mark.parametrize("scale", [0.1, 3.0, 30.0, 2000.0])
+def test_divergence_by_entropies_is_the_same(scale):
+    """To 1e-14 bits, of any rows, also where probabilities underflow."""
+    log_p, log_q = (log_probs(make_logits(40, 150, seed=seed, scale=scale)) for seed in (1, 2))
+    rows = torch.arange(40), torch.arange(40).flip(0)
+    got = js_by_entropies(log_p, log_q, rows)
+    np.testing.assert_allclose(got, js_divergence(log_p[rows[0]], log_q[rows[1]]), rtol=0, atol=1e-14)
 
 
 def test_logits_may_be_shifted():
@@ -370,3 +381,85 @@ def test_temperatures_divide_the_evaluators_logits_alone(scored):
     assert scores.member_js[:, 0].tolist() == plain.member_js[:, 0].tolist()
     assert scores.js_attacked.tolist() == plain.js_attacked.tolist()
     assert scores.logits is adversarial  # kept undivided: another rule starts from them
+
+
+# ---- many classes
+
+MANY = MANY_CLASSES + 1
+
+
+def many_logits(images_a_class=25, n_classes=MANY, seed=0):
+    """Logits that know their labels, and the labels."""
+    labels = np.repeat(np.arange(n_classes), images_a_class)
+    logits = make_logits(len(labels), n_classes, seed=seed, scale=1.0)
+    logits[np.arange(len(labels)), labels] += 6.0
+    return logits, labels
+
+
+def test_with_many_classes_some_image_pairs_stand_for_all():
+    """100 of 625, the same each time, of which each image has its share; ρ is that of all within its error."""
+    logits, labels = many_logits()
+    drawn, again = (compare_labels(logits, labels, [(3, 7)])[3, 7] for _ in range(2))
+    assert (drawn.as_baseline().pairs, len(drawn.low), len(drawn.high)) == (100, 25, 25)
+    assert drawn.low.tolist() == again.low.tolist()
+    matrix = pair_matrix(logits, labels, (3, 7))
+    assert 0 < abs(matrix.mean() - drawn.rho) < 4 * drawn.standard_error
+    variance = matrix.mean(1).var(ddof=1) / 25 + matrix.mean(0).var(ddof=1) / 25
+    assert 0.8 * math.sqrt(variance) < drawn.standard_error < 3 * math.sqrt(variance)
+
+
+@pytest.mark.parametrize(("n_classes", "pairs"), [(MANY_CLASSES, 625), (MANY, 100)])
+def test_up_to_100_classes_all_image_pairs_count(n_classes, pairs):
+    """Nothing is drawn where the classes are not many."""
+    logits, labels = many_logits(n_classes=n_classes)
+    assert pairs == compare_labels(logits, labels, [(3, 7)])[3, 7].as_baseline().pairs
+
+
+def test_few_images_of_many_classes_are_all_compared():
+    """Ten images of each label have 100 pairs: no draw."""
+    logits, labels = many_logits(10)
+    means = compare_labels(logits, labels, [(3, 7)])[3, 7]
+    assert means.n_drawn is None
+    assert pair_matrix(logits, labels, (3, 7)).mean() == pytest.approx(means.rho, rel=1e-12)
+
+
+def test_members_draw_the_same_pairs():
+    """A set's ρ is its members' mean, and that of its mean outputs is smaller over the same pairs."""
+    members = [many_logits(seed=seed)[0] for seed in range(3)]
+    labels = many_logits()[1]
+    means = [compare_labels(logits, labels, [(3, 7)]) for logits in members]
+    got = combine_baselines(means, members, labels)[3, 7]
+    assert np.mean([each[3, 7].rho for each in means]) == pytest.approx(got.rho, rel=1e-12)
+    assert (got.pairs, got.images) == (100, 25)
+    assert got.rho_of_mean < got.rho
+
+
+@pytest.mark.parametrize(("n", "m"), [(25, 25), (13, 17), (11, 50), (100, 100), (1, 101), (20, 10)])
+def test_drawn_pairs_are_different_and_shared_out(n, m):
+    """No pair twice; any two images of a label take part equally often, give or take one."""
+    low, high, (of_low, of_high) = draw_pairs(np.arange(n), np.arange(n, n + m))
+    assert len(set(zip(low[of_low].tolist(), high[of_high].tolist(), strict=True))) == 100
+    for place, images in ((of_low, low), (of_high, high)):
+        counts = np.bincount(place)
+        assert len(images) == len(counts)
+        assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_temperature_divides_the_logits(temperature):
+    """As if the logits had been divided before, to the last bit."""
+    logits = make_logits(len(LABELS))
+    given = compare_labels(logits, LABELS, [(0, 1)], temperature)
+    divided = compare_labels(logits / np.float32(temperature), LABELS, [(0, 1)])
+    assert given[0, 1].low.tolist() == divided[0, 1].low.tolist()
+    both = [combine_baselines([given], [logits], LABELS, [temperature])]
+    both.append(combine_baselines([divided], [logits / np.float32(temperature)], LABELS))
+    assert both[0] == both[1]
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_log_probabilities_of_some_images_are_those_of_all(classes):
+    """To the last bit: baselines take them label by label."""
+    logits = make_logits(300, classes)
+    rows = np.array([3, 4, 8, 299])
+    assert torch.equal(log_probs(logits)[rows], log_probs(logits[rows]))

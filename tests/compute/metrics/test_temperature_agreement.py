@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from jsdelta_db.compute.metrics.agreement import Agreement, measure_agreement
+from jsdelta_db.compute.metrics.agreement import Agreement, clean_outputs, measure_agreement
+from jsdelta_db.compute.metrics.draws import MOST_IMAGES
 from jsdelta_db.compute.metrics.temperature import HIGHEST, LOWEST, fit_temperature
 
 
@@ -144,3 +145,23 @@ def test_verdicts_on_the_evaluators(accuracies, same_label, failed):
     controls = Agreement(accuracies, 0.2, same_label, 0.1).as_controls()
     assert sorted(each.name for each in controls if each.passed is False) == failed
     assert [each.passed for each in controls if each.name == "agreement_js"] == [None]
+
+
+# ---- many classes
+
+
+@pytest.mark.parametrize(("classes", "images"), [(100, 5000), (101, MOST_IMAGES)])
+def test_models_are_compared_by_a_draw_where_classes_are_many(classes, images):
+    """2,000 images, the same of each model; up to 100 classes all of them."""
+    logits = draw(n=5000, classes=classes)[0]
+    assert images == len(clean_outputs(logits))
+    alike = measure_agreement([logits, logits.copy()], np.zeros(5000, np.int64))
+    assert alike.js == 0.0
+
+
+def test_temperature_of_many_classes_is_fitted_to_a_draw():
+    """It is near that of all images."""
+    logits, labels = draw(n=5000, classes=101)
+    grid = np.geomspace(0.9, 1.1, 21)
+    best = grid[np.argmin([loss(logits, labels, each) for each in grid])]
+    assert fit_temperature(logits, labels) == pytest.approx(best, rel=0.05)

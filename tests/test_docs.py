@@ -1,0 +1,45 @@
+"""The worked example in the docs: its blocks, run in order, do what the page says."""
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+from jsdelta_db.config.locations import resolve_workspace
+from tests.cli.calls import call
+from tests.reading import ask
+
+PAGE = Path(__file__).parents[1] / "docs" / "your-own-data.md"
+BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_your_own_data_from_the_first_image_to_the_histogram(tmp_path, mlflow_template, monkeypatch, capsys):
+    """Every block runs: files are written, scripts are run, and each command ends well."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+    workspace, said = resolve_workspace(tmp_path), []
+    for language, file, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
+        if file:
+            Path(file).write_text(text, encoding="utf-8")
+            if file.startswith("make_"):
+                runpy.run_path(file)
+            continue
+        assert language == "bash"
+        for line in text.splitlines():
+            program, *arguments = shlex.split(line)
+            assert program == "jsdelta"
+            code, out, err = call(capsys, workspace, *arguments)
+            assert code == 0, f"{line}: {err}"
+            said.append(out)
+    sys.modules.pop("nets", None)
+    ((succeeded, known),) = ask(
+        workspace,
+        "SELECT sum(success), sum(js_delta IS NOT NULL) FROM sample JOIN score USING (sample_index)",
+    )
+    assert succeeded > 100
+    assert known > 100
+    assert len(said) == 5
+    assert "cross" in said[3]
+    assert Path("shapes.png").read_bytes().startswith(b"\x89PNG")

@@ -52,6 +52,8 @@ def read_model_baselines(
         StoreError: one is not as it was stored.
     """
     means = {}
+    # Held, so that the session does not fetch both again for each row's digest.
+    held = session.get(Model, key["model_id"]), session.get(Dataset, key["dataset_id"])
     # With many classes a store may have half a million of them: others are not read.
     wanted = select(RhoBaseline).filter_by(**key).where(RhoBaseline.label_low.in_({low for low, _ in pairs}))
     for row in session.scalars(wanted.execution_options(yield_per=ROWS_AT_ONCE)):
@@ -66,6 +68,7 @@ def read_model_baselines(
         low, high = values[: row.n_low], values[row.n_low :]
         n_drawn = row.pairs if row.pairs < len(low) * len(high) else None
         means[row.label_low, row.label_high] = ImageMeans(low, high, n_drawn)
+    del held
     return means
 
 

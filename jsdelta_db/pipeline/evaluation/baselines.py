@@ -29,6 +29,8 @@ def add_reached(plan: Plan, samples: Samples, baselines: Baselines) -> None:
     if not draws(len(plan.roles.dataset.classes)):
         return
     reached = pairs_of(samples) - plan.pairs
+    if not reached:
+        return
     baselines.update(find_baselines(plan, reached - baselines.keys()))
     found = {pair: baselines[pair] for pair in sorted(reached & baselines.keys())}
     with plan.roles.bench.store.transaction() as session:

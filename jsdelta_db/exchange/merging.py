@@ -271,12 +271,15 @@ def _claim(session: Session, child: PortableTable, run_id: int, chunks: Sequence
 
 
 def _finish_chunks(session: Session, child: PortableTable, run_id: int, chunks: Sequence[Row]) -> None:
+    """Write all that chunks say of how they were made, and release them."""
     released = {"status": FINISHED, "owner": None, "heartbeat_at": None}
+    key = {column.name for column in child.table.primary_key}
     for chunk in chunks:
+        facts = {name: value for name, value in chunk.items() if name in child.table.c and name not in key}
         session.execute(
             update(child.table)
             .where(child.owner_column == run_id, child.table.c.position == chunk["position"])
-            .values(**released, uri=chunk["uri"], sha256=chunk["sha256"], digest=chunk["digest"])
+            .values(**{**facts, **released})
         )
 
 

@@ -8,6 +8,7 @@ from jsdelta_db.compute.data import load
 from jsdelta_db.errors import CheckpointError
 from jsdelta_db.store.schema import Model, ModelLogits
 from jsdelta_db.store.session import open_store
+from jsdelta_db.workbench import model_files
 from jsdelta_db.workbench.model_files import check_weights, read_logits
 
 
@@ -48,3 +49,18 @@ def test_files_that_are_not_what_rows_say_are_refused(change, tiny_copy, rows):
             path.unlink(missing_ok=True)
         with pytest.raises(CheckpointError, match=f"{uri} is missing or altered; .*{advice}"):
             read()
+
+
+@pytest.mark.parametrize(("most", "is_mapped"), [(1 << 26, False), (100, True)])
+def test_many_logits_are_mapped(most, is_mapped, tiny_copy, rows, monkeypatch):
+    """Few are read, many are mapped; both are the same, and an altered file is refused."""
+    _, stored = rows
+    whole = read_logits(tiny_copy, stored)
+    monkeypatch.setattr(model_files, "MOST_READ", most)
+    found = read_logits(tiny_copy, stored)
+    assert np.array_equal(found, whole)
+    assert any(isinstance(each, np.memmap) for each in (found, found.base)) == is_mapped
+    path = tiny_copy.root / stored.uri
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(CheckpointError):
+        read_logits(tiny_copy, stored)

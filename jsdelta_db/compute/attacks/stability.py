@@ -1,7 +1,5 @@
 """Stability: the share of noise draws around an adversarial sample under which its label stays."""
 
-from functools import partial
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -41,6 +39,6 @@ def measure_stability(
     for draw in range(DRAWS):
         signs = sign_noise(samples.attempts, tuple(x_adv.shape[1:]), "stability", seed, draw)
         noisy = (x_adv + BALLS[norm].spread(signs, AMPLITUDE * eps)).clamp_(0.0, 1.0)
-        logits = batch.fit(partial(predict_images, [model], noisy, device), "while measuring stability")[0]
+        (logits,) = predict_images([model], noisy, device, batch, "while measuring stability")
         stable += logits.argmax(1) == samples.target_label
     return stable / DRAWS

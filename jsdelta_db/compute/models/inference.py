@@ -59,23 +59,29 @@ def predict(model: nn.Module, split: Split, device: torch.device) -> NDArray[np.
 
 @torch.no_grad()
 def predict_images(
-    models: Sequence[nn.Module], images: Tensor, device: torch.device, size: int | None = None
+    models: Sequence[nn.Module], images: Tensor, device: torch.device, batch: SubBatch, doing: str
 ) -> NDArray[np.float32]:
     """Return models' logits on images, float32 ``(models, n, classes)``; their modes stay as they are.
 
     Args:
         models: at least one, on the device.
         images: float32 ``(n, c, h, w)`` in [0, 1]; each goes to the device once.
-        size: at most so many at once; None for all of them.
+        batch: how many at once; halved where memory does not suffice.
+        doing: the work, such as ``while judging``.
 
     Raises:
         ModelOutputError: some logit is not finite.
+        OutOfMemoryError: the device cannot take a single image.
     """
-    parts = []
-    for part in torch.split(images, size or len(images)):
-        shown = part.to(device, non_blocking=True)
-        parts.append(np.stack([forward(model, shown) for model in models]))
-    return np.concatenate(parts, axis=1)
+
+    def in_batches(size: int) -> NDArray[np.float32]:
+        parts = []
+        for part in torch.split(images, size):
+            shown = part.to(device, non_blocking=True)
+            parts.append(np.stack([forward(model, shown) for model in models]))
+        return np.concatenate(parts, axis=1)
+
+    return batch.fit(in_batches, doing)
 
 
 @torch.no_grad()

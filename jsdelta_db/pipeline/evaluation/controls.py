@@ -287,9 +287,9 @@ def _shift(x: Tensor) -> Tensor:
 
 def _predict(model: LoadedModel, images: Tensor) -> NDArray[np.float32]:
     ordered = images.contiguous(memory_format=torch.channels_last)
-    return SubBatch(len(ordered)).fit(
-        lambda size: predict_images([model.network], ordered, model.device, size)[0], "while running controls"
-    )
+    whole, doing = SubBatch(len(ordered)), "while running controls"
+    (logits,) = predict_images([model.network], ordered, model.device, whole, doing)
+    return np.asarray(logits)
 
 
 def _median(values: NDArray[np.float64]) -> float | None:

@@ -113,9 +113,9 @@ def _new_attack(roles: OpenRoles, samples: ForeignSamples, described: Samples) -
 
 
 def _predict(model: LoadedModel, images: Tensor) -> NDArray[np.float32]:
-    return SubBatch(BATCH_SIZE).fit(
-        lambda size: predict_images([model.network], images, model.device, size)[0], "while checking samples"
-    )
+    batch, doing = SubBatch(BATCH_SIZE), "while checking samples"
+    (logits,) = predict_images([model.network], images, model.device, batch, doing)
+    return np.asarray(logits)
 
 
 def _whole_levels(size: float, norm: str) -> float:

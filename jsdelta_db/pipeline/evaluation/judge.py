@@ -72,7 +72,5 @@ def _ask(plan: Plan, images: Tensor, stored: Sequence[NDArray[np.float32] | None
     if not networks:
         return np.stack([logits for logits in stored if logits is not None])
     device = evaluators[0].device
-    asked = iter(
-        plan.sub_batch.fit(lambda size: predict_images(networks, images, device, size), "while judging")
-    )
+    asked = iter(predict_images(networks, images, device, plan.sub_batch, "while judging"))
     return np.stack([next(asked) if logits is None else logits for logits in stored])

@@ -109,7 +109,8 @@ def test_several_models_see_images_that_travel_once(cnn, size, monkeypatch):
     images = bytes_split(30).batch(slice(None))
     expected = forward(cnn, images)
     traffic = Traffic(monkeypatch)
-    logits = predict_images([cnn, Greedy(cnn, 30)], images, CPU, size)
+    batch = memory.SubBatch(size or len(images))
+    logits = predict_images([cnn, Greedy(cnn, 30)], images, CPU, batch, "here")
     assert len(traffic.sent) == (5 if size == 7 else 1)
     for each in logits:
         np.testing.assert_allclose(expected, each, rtol=0, atol=1e-5)

@@ -1,15 +1,13 @@
 """A pool of processes for plain functions: Ctrl-C is their parent's to obey, and they end with it."""
 
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
+from jsdelta_db.runtime.parent import end_with
 
 
 def count_cores() -> int:
@@ -30,7 +28,4 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 def _begin(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
+    end_with(parent)

@@ -4,7 +4,6 @@ The parent hands a worker one task at a time over a pipe of the worker's own, so
 takes nothing with it but the task it had; another one takes its place.
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -22,11 +21,11 @@ import torch
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import STOPPING_ALL, JsdeltaError, TrainingError
 from jsdelta_db.runtime.memory import release_variables
+from jsdelta_db.runtime.parent import end_with
 from jsdelta_db.runtime.progress import Task as Bar
 from jsdelta_db.workbench.workbench import Workbench, open_workbench
 
 END_SECONDS = 4.0  # to give back what it holds, after which a worker is killed
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 Task = TypeVar("Task", contravariant=True)
 Key = int  # of a task, such as a member's position
@@ -229,7 +228,7 @@ class _Reporter:
 
 def _work(connection: Connection, setting: _Setting[Any]) -> None:
     """Do the tasks that come over the pipe, until None comes or the parent is gone."""
-    _end_with(setting.parent)
+    end_with(setting.parent)
     torch.set_num_threads(setting.threads)
     try:
         with open_workbench(setting.workspace, _Reporter(connection), worker=setting.worker) as bench:
@@ -268,11 +267,3 @@ def _stop_quietly(signum: int, frame: FrameType | None) -> None:
     signal.signal(signum, signal.SIG_IGN)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     raise KeyboardInterrupt
-
-
-def _end_with(parent: int) -> None:
-    """Have this process stopped when its parent dies; elsewhere than on Linux it ends after its task."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before we asked
-        sys.exit(1)

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from jsdelta_db.queries.grouping import Table
 
 BUG_KEYS = (
-    "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_outside",
-    "n_bugs",
+    "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_outside", "n_bugs",
     "bug_fraction", "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high",
     "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
 )  # fmt: skip

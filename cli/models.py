@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from jsdelta_db.config.checks import OUTPUTS, check_choice
-from jsdelta_db.errors import UsageError
 
 from . import options
 from .bench import open_bench
 from .commands import App
 from .groups import with_groups
+from .normalization import parse_channels
 from .output import note, write_rows
 from .recipe_options import list_known_datasets
 
@@ -88,7 +88,7 @@ def add(
 
     Example: jsdelta models add mine --factory nets:make --checkpoint mine.pt --dataset digits
     """
-    means, stds = _numbers("mean", mean), _numbers("std", std)
+    means, stds = parse_channels("mean", mean), parse_channels("std", std)
     from jsdelta_db.config.arguments import parse_arguments
     from jsdelta_db.pipeline.external_models import (
         ExternalRequest,
@@ -115,17 +115,6 @@ def add(
     note(
         f"attack it: jsdelta attack --eps 3 --attacked {row.name}; or evaluate on it: --evaluators {row.name}"
     )
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | str | None:
-    if text is None or text == "dataset":
-        return text
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"--{option} {text!r} is not valid: must be numbers such as 0.5 or 0.49,0.48,0.45, or dataset"
-        ) from None
 
 
 @app.command(name="list")

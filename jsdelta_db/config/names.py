@@ -5,17 +5,8 @@ import re
 from jsdelta_db.errors import UsageError
 
 LONGEST_NAME = 100
-RESERVED = (
-    "all",
-    "any",
-    "auto",
-    "dataset",
-    "file",
-    "first",
-    "newest",
-    "none",
-    "unknown",
-)  # options' own words
+# Options' own words.
+RESERVED = ("all", "any", "auto", "dataset", "file", "first", "newest", "none", "unknown")
 UID = re.compile(r"[0-9a-f]{8,16}")  # as tables show them, or whole
 SEPARATORS = " ._-+="
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jsdelta_db.compute.attacks.balls import BALLS, apply_delta
+from jsdelta_db.compute.attacks.balls import BALLS, apply_delta, per_image
 from jsdelta_db.compute.attacks.capture import Capture
 from jsdelta_db.compute.attacks.criteria import has_arrived, is_success
 from jsdelta_db.compute.attacks.description import Perturbed
@@ -153,7 +153,7 @@ class _Found:
     def improved_by(self, other: "_Found") -> "_Found":
         """Return the better of two per attempt: success first, then the lower objective, then the earlier."""
         wins = (other.success & ~self.success) | ((other.success == self.success) & (other.loss < self.loss))
-        picked = torch.from_numpy(wins).view(-1, *[1] * (self.delta.dim() - 1))
+        picked = per_image(torch.from_numpy(wins), self.delta)
         return _Found(
             torch.where(picked, other.delta, self.delta),
             np.where(wins[:, None], other.logits, self.logits),

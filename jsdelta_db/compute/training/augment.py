@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from jsdelta_db.compute.training.images import send
+
 
 def augment(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
     """Return images shifted by up to ``padding`` pixels, half of them mirrored if ``flip``.
@@ -20,7 +22,7 @@ def augment(images: Tensor, padding: int, flip: bool, generator: torch.Generator
     mirror = [(torch.rand(n, 1, generator=generator) < 0.5).long()] if flip else []
     if not shifts + mirror:
         return images
-    drawn = _send(torch.cat(shifts + mirror, 1), images.device)
+    drawn = send(torch.cat(shifts + mirror, 1), images.device)
     mirrored = drawn[:, -1:].bool()
     if not padding:
         return torch.where(mirrored[:, :, None, None], images.flip(3), images)
@@ -35,10 +37,3 @@ def augment(images: Tensor, padding: int, flip: bool, generator: torch.Generator
 def _source(shift: Tensor, size: int) -> Tensor:
     """Return source coordinates ``(n, size)`` of images shifted by ``(n,)`` pixels, clamped to the edge."""
     return (torch.arange(size, device=shift.device) + shift[:, None]).clamp_(0, size - 1)
-
-
-def _send(values: Tensor, device: torch.device) -> Tensor:
-    """Copy from the CPU without waiting for what the device still has to do."""
-    if device.type == "cuda":
-        values = values.pin_memory()  # from other memory a copy waits
-    return values.to(device, non_blocking=True)

@@ -56,9 +56,14 @@ class Streamed:
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return a batch; it is still on its way, and the card's work waits for it in its own order."""
-        batch = self.split.images[rows], self.split.labels[rows]
-        images, labels = (part.pin_memory() if self.device.type == "cuda" else part for part in batch)
-        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        return send(self.split.images[rows], self.device), send(self.split.labels[rows], self.device)
+
+
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """Copy from the CPU without waiting for what the device still has to do."""
+    if device.type == "cuda":
+        values = values.pin_memory()  # from other memory a copy waits
+    return values.to(device, non_blocking=True)
 
 
 def place_images(split: Split, device: torch.device, tell: Callable[[str], None]) -> TrainImages:

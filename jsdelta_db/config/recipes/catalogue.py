@@ -8,8 +8,8 @@ from jsdelta_db.config.recipes.recipe import Recipe
 from jsdelta_db.config.training import METHODS
 from jsdelta_db.errors import UnknownNameError, UsageError
 
-# By data set, the recipe that a plain --dataset takes: the one of CPU size.
 ANY, OWN = "any", "own"  # what the recipes for data sets of the user's name, and their name
+# By data set, the recipe that a plain --dataset takes: the one of CPU size.
 DEFAULT_RECIPES = {
     "digits": "digits",
     "cifar10": "cifar10-small",

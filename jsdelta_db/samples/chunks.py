@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from jsdelta_db.compute.data import Dataset
 from jsdelta_db.errors import CheckpointError, UsageError
 from jsdelta_db.records import FILE_SPLIT, Attempts, Effort, Samples, Scores
 from jsdelta_db.samples.chunk_files import Arrays, read_chunk_file, write_chunk_file
@@ -89,9 +88,7 @@ def check_stored(attack: Attack) -> None:
         )
 
 
-def load_samples(
-    bench: Workbench, attack: Attack, position: int, dataset: Dataset, attacked: "LoadedModel"
-) -> Samples:
+def load_samples(bench: Workbench, attack: Attack, position: int, attacked: "LoadedModel") -> Samples:
     """Load one chunk of stored samples, as they were scored.
 
     Raises:
@@ -109,9 +106,8 @@ def load_samples(
     if attack.split == FILE_SPLIT:
         x, clean_logits = arrays["x"], arrays["clean_logits"]
     else:
-        split = dataset.splits[attack.split]
-        rows = split.rows_of(attempts.sample_index)
-        x, clean_logits = split.batch(rows).numpy(), attacked.logits(attack.split)[rows]
+        images, clean_logits = attacked.on_images(attack.split, attempts.sample_index)
+        x = images.numpy()
     return Samples(
         attempts=attempts, x=x, clean_logits=clean_logits, delta=arrays["delta"], logits=arrays["logits"],
         **columns,

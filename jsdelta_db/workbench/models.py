@@ -116,6 +116,12 @@ class LoadedModel:
             self._logits[split] = self._read_logits(split)
         return self._logits[split]
 
+    def on_images(self, split: str, index: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.float32]]:
+        """Return images of a split by their index, float32 ``(n, c, h, w)``, and its logits on them."""
+        images = self.dataset.splits[split]
+        rows = images.rows_of(index)
+        return images.batch(rows), self.logits(split)[rows]
+
     def _read_logits(self, split: str) -> NDArray[np.float32]:
         key = {"model_id": self.row.id, "dataset_id": self._dataset_id, "split": split}
         with self._bench.store.read_session() as session:

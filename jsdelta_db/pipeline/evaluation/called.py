@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jsdelta_db.compute.attacks.callables import CalledAttack
-from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.attack_by import AttackBy
 from jsdelta_db.pipeline.evaluation.sources import MadeChunk
@@ -18,6 +17,7 @@ from jsdelta_db.runtime.version import installed_version
 from jsdelta_db.workbench.models import LoadedModel, Preparation, decide_preparation
 
 UNKNOWN = "unknown"  # as of samples made elsewhere
+FEW = 2  # attempts of a trial: enough to see a fault
 DTYPE = "float32"  # what a caller of the library by hand would get
 
 
@@ -28,7 +28,6 @@ class CalledSamples:
     by: AttackBy
     config: AttackConfig
     chunk_size: int
-    dataset: Dataset
     attempts: Attempts
     attacked: LoadedModel
 
@@ -42,7 +41,8 @@ class CalledSamples:
         Raises:
             AttackError: it failed, or what it returns cannot be used.
         """
-        self._called.try_out(self.attempts, *self._show(self.attempts))
+        few = self.attempts.pick(slice(FEW))
+        self._called.try_out(few, *self._show(few))
 
     def chunk(self, position: int, sub_batch: int | None = None) -> MadeChunk:
         """Attack the images of a chunk."""
@@ -53,9 +53,7 @@ class CalledSamples:
         return MadeChunk(attempts, found.x, found.delta, found.describe, found.sub_batch or sub_batch, passes)
 
     def _show(self, attempts: Attempts) -> tuple[Tensor, NDArray[Any]]:
-        split = self.dataset.splits[self.config.split]
-        rows = split.rows_of(attempts.sample_index)
-        return split.batch(rows), self.attacked.logits(self.config.split)[rows]
+        return self.attacked.on_images(self.config.split, attempts.sample_index)
 
 
 def prepare_steps(models: Sequence[LoadedModel], config: AttackConfig) -> Preparation:

@@ -104,7 +104,7 @@ class Plan:
         """
         roles = self.roles
         if self.attack.keeps_samples:
-            return StoredSamples(roles.bench, self.attack, roles.dataset, roles.attacked).chunk(position)
+            return StoredSamples(roles.bench, self.attack, roles.attacked).chunk(position)
         with roles.bench.store.read_session() as session:
             stored = session.get_one(AttackChunk, (self.attack.id, position))
         made = self.source.chunk(position, stored.sub_batch)
@@ -151,10 +151,8 @@ def plan_attack(
 
 def _source(roles: OpenRoles, attack: Attack, config: AttackConfig, aim: _Aim) -> SampleSource:
     if config.attack_by is None:
-        return AttackedSamples(attack, config, roles.dataset, aim.attempts, roles.attacked, roles.surrogates)
-    return CalledSamples(
-        config.attack_by, config, attack.chunk_size, roles.dataset, aim.attempts, roles.attacked
-    )
+        return AttackedSamples(attack, config, aim.attempts, roles.attacked, roles.surrogates)
+    return CalledSamples(config.attack_by, config, attack.chunk_size, aim.attempts, roles.attacked)
 
 
 def _aim(roles: OpenRoles, config: AttackConfig) -> _Aim:
@@ -266,7 +264,7 @@ def plan_stored(
     roles: OpenRoles, attack: Attack, pairs: frozenset[LabelPair], rules: EvaluationConfig
 ) -> Plan:
     """Find or make the row of an evaluation of samples that are stored."""
-    source = StoredSamples(roles.bench, attack, roles.dataset, roles.attacked)
+    source = StoredSamples(roles.bench, attack, roles.attacked)
     temperatures = find_temperatures(roles, rules)
     with roles.bench.store.transaction() as session:
         evaluation = store_evaluation(session, roles, attack, rules, temperatures)

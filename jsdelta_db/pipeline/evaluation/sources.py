@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from jsdelta_db.compute.attacks import PreparedAttack, find_perturbations
 from jsdelta_db.compute.attacks.callables import Passes
-from jsdelta_db.compute.data import Dataset
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.records import Attempts, Effort, Samples
 from jsdelta_db.samples.chunks import load_samples
@@ -71,7 +70,6 @@ class AttackedSamples:
 
     attack: Attack
     config: AttackConfig
-    dataset: Dataset
     attempts: Attempts
     attacked: LoadedModel
     surrogates: Sequence[LoadedModel]
@@ -87,9 +85,7 @@ class AttackedSamples:
     def chunk(self, position: int, sub_batch: int | None = None) -> MadeChunk:
         """Attack the images of a chunk."""
         attempts = self.attempts.chunk(position, self.attack.chunk_size)
-        split = self.dataset.splits[self.config.split]
-        rows = split.rows_of(attempts.sample_index)
-        x, clean_logits = split.batch(rows), self.attacked.logits(self.config.split)[rows]
+        x, clean_logits = self.attacked.on_images(self.config.split, attempts.sample_index)
         prepared = self._prepared if sub_batch is None else replace(self._prepared, chunk_size=sub_batch)
         found = find_perturbations(prepared, attempts, x, clean_logits)
         return MadeChunk(
@@ -125,7 +121,6 @@ class StoredSamples:
 
     bench: Workbench
     attack: Attack
-    dataset: Dataset
     attacked: LoadedModel
 
     def chunk(self, position: int, sub_batch: int | None = None) -> MadeChunk:
@@ -136,4 +131,4 @@ class StoredSamples:
             UsageError: the perturbations were not stored.
         """
         del sub_batch
-        return MadeChunk.of(load_samples(self.bench, self.attack, position, self.dataset, self.attacked))
+        return MadeChunk.of(load_samples(self.bench, self.attack, position, self.attacked))

@@ -19,7 +19,7 @@ def add_stability(plan: Plan) -> None:
     with roles.bench.store.read_session() as session:
         if not count_without_stability(session, attack_id=attack.id):
             return
-    source = StoredSamples(roles.bench, attack, roles.dataset, roles.attacked)
+    source = StoredSamples(roles.bench, attack, roles.attacked)
     with roles.bench.progress.task(f"stability, {plan.title}", attack.n_attempts) as advance:
         for position in plan.chunks:
             samples = source.chunk(position).samples

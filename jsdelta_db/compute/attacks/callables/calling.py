@@ -29,8 +29,6 @@ from jsdelta_db.errors import AttackError, DataError, ModelError
 from jsdelta_db.records import UNTARGETED, Attempts
 from jsdelta_db.runtime.memory import SubBatch, is_out_of_memory
 
-FEW = 2  # attempts of a trial: enough to see a fault
-
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
@@ -73,8 +71,7 @@ class CalledAttack:
         Raises:
             AttackError: see :meth:`perturb`.
         """
-        few = slice(0, FEW)
-        self._perturb_batch(attempts.pick(few), x[few], clean_logits[few], ("trial",))
+        self._perturb_batch(attempts, x, clean_logits, ("trial",))
 
     def perturb(
         self, position: int, attempts: Attempts, x: Tensor, clean_logits: NDArray[np.float32]

@@ -153,7 +153,7 @@ def build_external(recipe: Mapping[str, Any], dataset: Dataset, *, brings_weight
     network = build_network(recipe, offered, brings_weights=brings_weights)
     if not isinstance(network, nn.Module):
         raise ModelError(f"--factory {name!r} returned {type(network).__name__}: must be a torch.nn.Module")
-    mean, std = (_per_channel(recipe[key], channels, key) for key in ("mean", "std"))
+    mean, std = (per_channel(recipe[key], channels, key) for key in ("mean", "std"))
     resize = Resize(height, width, size) if size else None
     model = Adapted(network, mean, std, recipe.get("outputs", LOGITS), resize)
     check_outputs(model, dataset, name)
@@ -227,7 +227,15 @@ def _add_up(sums: Tensor) -> bool:
     return bool((sums - 1.0).abs().max() < SUM_TOLERANCE)
 
 
-def _per_channel(values: Sequence[float], channels: int, name: str) -> tuple[float, ...]:
+def per_channel(values: Sequence[float], channels: int, name: str) -> tuple[float, ...]:
+    """Return a value for each channel, of one for each or one for all.
+
+    Args:
+        name: of the option, for the message.
+
+    Raises:
+        UsageError: another number of values.
+    """
     if len(values) not in (1, channels):
         valid = "1" if channels == 1 else f"1 or {channels}, one a channel"
         raise UsageError(f"--{name} has {len(values)} values: must be {valid}")

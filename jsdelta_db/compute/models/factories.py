@@ -121,12 +121,10 @@ def _choose(arguments: Arguments, offered: Mapping[str, int], *, brings_weights:
 
 
 def _load_from_file(name: str) -> Factory:
-    """Return the callable of ``path/to/file.py:callable``; modules beside the file can be imported by it."""
+    """Return the callable of ``path/to/file.py:callable``."""
     path, attribute = find_file(name), name.rpartition(":")[2]
     if path is None:
         raise UsageError(f"--factory {name!r} is not there: must be {FORMS}")
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
     with users_code(lambda reason: UsageError(f"--factory {name!r} cannot be loaded ({reason})")):
         module = load_module(path)
     if not hasattr(module, attribute):
@@ -135,7 +133,12 @@ def _load_from_file(name: str) -> Factory:
 
 
 def load_module(path: Path) -> ModuleType:
-    """Return a file as a module, each content loaded once: its classes are then the same everywhere."""
+    """Return a file as a module, each content loaded once: its classes are then the same everywhere.
+
+    Modules beside the file can be imported by it.
+    """
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
     name = f"jsdelta_file_{path.stem}_{sha256_of_file(path)[:16]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)

@@ -14,6 +14,7 @@ from torch import Tensor
 from jsdelta_db.compute.attacks.preflight import RANGE_TOLERANCE
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.data.dataset import as_unit_range
+from jsdelta_db.compute.models.external import per_channel
 from jsdelta_db.errors import DataError, UsageError
 
 LEVEL_TOLERANCE = 0.1  # of a pixel level: what float16 and a normalization leave of a whole level
@@ -33,7 +34,7 @@ class Normalization:
     std: tuple[float, ...] | str = (1.0,)
 
     def of(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
-        """Return mean and std, each ``(c, 1, 1)`` or ``(1, 1, 1)``, float64.
+        """Return mean and std, each ``(c, 1, 1)``, float64.
 
         Raises:
             UsageError: a number of values that does not fit, or one out of range.
@@ -42,19 +43,14 @@ class Normalization:
             "mean": dataset.mean if self.mean == "dataset" else self.mean,
             "std": dataset.std if self.std == "dataset" else self.std,
         }
-        channels = dataset.image_shape[0]
+        of_channels = []
         for name, values in given.items():
-            if len(values) not in (1, channels):
-                valid = "1" if channels == 1 else f"1 or {channels}, one a channel"
-                raise UsageError(f"--{name} has {len(values)} values: must be {valid}")
+            of_channels.append(per_channel([float(each) for each in values], dataset.image_shape[0], name))
             lowest = 0.0 if name == "mean" else RANGE_TOLERANCE
             if not all(lowest <= float(value) <= 1.0 for value in values):
                 valid = "[0, 1]" if name == "mean" else "(0, 1]"
                 raise UsageError(f"--{name} {values} is out of range: must be {valid}, as the images are")
-        mean, std = (
-            torch.tensor([float(value) for value in values], dtype=torch.float64).view(-1, 1, 1)
-            for values in given.values()
-        )
+        mean, std = (torch.tensor(each, dtype=torch.float64).view(-1, 1, 1) for each in of_channels)
         return mean, std
 
 

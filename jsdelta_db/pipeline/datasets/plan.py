@@ -20,7 +20,7 @@ from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.names import check_name
 from jsdelta_db.errors import NothingToDoError, UsageError
 from jsdelta_db.store import runs
-from jsdelta_db.store.constants import CONSTRUCTED
+from jsdelta_db.store.constants import ADDED, CONSTRUCTED
 from jsdelta_db.store.references import get_by_seed, get_ensemble, list_members
 from jsdelta_db.store.schema import FAILED, FINISHED, Ensemble, Model
 from jsdelta_db.store.schema import Dataset as DatasetRow
@@ -82,10 +82,13 @@ def find_source(session: Session, ensemble: str, member: int | None) -> Source:
 
 
 def check_free(session: Session, name: str) -> None:
-    """Refuse a name that could be taken for something else, or is a builtin data set's."""
+    """Refuse a name that could be taken for something else, or is a builtin or an added data set's."""
     check_name("--name", name)
-    builtin = select(DatasetRow).where(DatasetRow.name == name, DatasetRow.kind != CONSTRUCTED)
-    if name in data.LOADERS or session.scalars(builtin).first() is not None:
+    other = select(DatasetRow).where(DatasetRow.name == name, DatasetRow.kind != CONSTRUCTED)
+    taken = session.scalars(other).first()
+    if taken is not None and taken.kind == ADDED:
+        raise UsageError(f"--name {name!r} is that of a data set that was added; choose another name")
+    if name in data.LOADERS or taken is not None:
         raise UsageError(f"--name {name!r} is a builtin data set's; choose another name")
 
 

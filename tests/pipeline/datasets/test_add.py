@@ -13,6 +13,7 @@ from jsdelta_db.compute.sources import staging
 from jsdelta_db.compute.sources.dividing import Rules
 from jsdelta_db.errors import DataError, StoreError, UsageError
 from jsdelta_db.pipeline.datasets.add import FOLDER, AddRequest, add_dataset, open_source
+from jsdelta_db.pipeline.datasets.plan import check_free
 from jsdelta_db.pipeline.train import train_ensemble
 from jsdelta_db.workbench.datasets import open_dataset
 from jsdelta_db.workbench.workbench import open_workbench
@@ -69,6 +70,14 @@ def test_same_set_is_found_and_another_has_no_claim_to_the_name(workspace, npz, 
     with pytest.raises(UsageError, match="is taken"):
         add(workspace, npz=tmp_path / "c.npz")
     assert ask(workspace, "SELECT count(*) FROM dataset") == [(1,)]
+
+
+def test_construction_cannot_take_its_name(workspace, npz):
+    """It is told what kind of data set has the name."""
+    add(workspace, npz=npz)
+    said = pytest.raises(UsageError, match="'mine' is that of a data set that was added")
+    with open_workbench(workspace) as bench, bench.store.read_session() as session, said:
+        check_free(session, "mine")
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "any", "12345678", ""])

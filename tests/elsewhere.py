@@ -119,3 +119,13 @@ def text():
 
 
 not_callable = "mlp"
+
+
+class Touch:
+    """Unpickled, it makes a file: proof that code ran."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)

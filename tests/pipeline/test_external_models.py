@@ -20,6 +20,7 @@ from jsdelta_db.pipeline.external_models import ExternalRequest, add_model
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.workbench.workbench import open_workbench
 from tests import elsewhere
+from tests.elsewhere import Touch
 from tests.reading import ask, contents, judges_of, samples_of, scores_of
 from tests.workspaces import copy_of, tiny_attacks
 
@@ -368,16 +369,6 @@ def saved(path, content):
     """Save with torch and return where."""
     torch.save(content, path)
     return path
-
-
-class Touch:
-    """Unpickled, it makes a file: proof that code ran."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 @pytest.mark.parametrize(

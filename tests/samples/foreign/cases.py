@@ -1,7 +1,5 @@
 """Samples changed in one place, and looked at as ``jsdelta score`` does."""
 
-from pathlib import Path
-
 import numpy as np
 
 from jsdelta_db.samples.foreign import SampleArrays, check_samples
@@ -40,13 +38,3 @@ def save(path, **arrays):
     """Save arrays as .npz and return where."""
     np.savez(path, **arrays)
     return path
-
-
-class Touch:
-    """Unpickled, it makes a file: proof that code ran."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)

@@ -9,7 +9,8 @@ import pytest
 
 from jsdelta_db.errors import DataError, JsdeltaError
 from jsdelta_db.samples.foreign.npz_file import read_npz
-from tests.samples.foreign.cases import N, Touch, save
+from tests.elsewhere import Touch
+from tests.samples.foreign.cases import N, save
 
 
 def test_the_file_gives_back_its_arrays(given, tmp_path):

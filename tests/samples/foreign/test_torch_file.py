@@ -6,7 +6,8 @@ import torch
 
 from jsdelta_db.errors import DataError
 from jsdelta_db.samples.foreign import read_samples
-from tests.samples.foreign.cases import Touch, check
+from tests.elsewhere import Touch
+from tests.samples.foreign.cases import check
 
 TORCHATTACKS = {"x": "clean_inputs", "x_adv": "adv_inputs", "label": "labels", "target_label": "target_label"}
 

@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -81,6 +82,18 @@ def _clean_environment(monkeypatch):
         if name.startswith("JSDELTA_") and name not in ("JSDELTA_TEST_POSTGRES_URL", "JSDELTA_CONFIG_DIR"):
             monkeypatch.delenv(name)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_modules(tmp_path_factory):
+    """Code that a test wrote and imported is not there for the next one, which may call its own by the same name."""
+    modules, path = set(sys.modules), list(sys.path)
+    yield
+    sys.path[:] = path
+    for name in sys.modules.keys() - modules:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).is_relative_to(tmp_path_factory.getbasetemp()):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session", autouse=True)

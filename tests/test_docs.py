@@ -3,7 +3,6 @@
 import re
 import runpy
 import shlex
-import sys
 from pathlib import Path
 
 from jsdelta_db.config.locations import resolve_workspace
@@ -33,7 +32,6 @@ def test_your_own_data_from_the_first_image_to_the_histogram(tmp_path, mlflow_te
             code, out, err = call(capsys, workspace, *arguments)
             assert code == 0, f"{line}: {err}"
             said.append(out)
-    sys.modules.pop("nets", None)
     ((succeeded, known),) = ask(
         workspace,
         "SELECT sum(success), sum(js_delta IS NOT NULL) FROM sample JOIN score USING (sample_index)",

@@ -69,15 +69,39 @@ class Selection:
                 raise UnknownNameError(name, value, valid)
 
 
+class ModelInfo(NamedTuple):
+    """A model as a unit of chance: models of one recipe differ by their seeds.
+
+    Attributes:
+        sha256: of the weights; the same weights are one unit, however often they are stored.
+        recipe: what was trained, seed and name left out, as canonical JSON.
+        name: for people; None of a model that was trained here.
+    """
+
+    id: int
+    uid: str
+    sha256: str
+    recipe: str
+    method: str
+    seed: int
+    name: str | None
+
+    @property
+    def label(self) -> str:
+        """What tables call an evaluator."""
+        return f"{self.seed}@{self.uid[:6]}" if self.name is None else self.name
+
+
 class EvaluationInfo(NamedTuple):
     """A finished evaluation with the facts that queries group by.
 
     A tuple, since a query makes thousands.
 
     Attributes:
+        attacked: the attacked model.
+        evaluators: those who judge, in the order in which their values are packed.
         image_set: attacks that share it attack the same images, told apart by ``sample_index``.
         image_keys: of images that came in a file, by ``sample_index``; None where they are not stored.
-        n_evaluators: the number of evaluators.
         sharpness: of the attacked model; None if it was not measured.
         facts: by name, ``FACT_KEYS`` among them.
     """
@@ -86,15 +110,20 @@ class EvaluationInfo(NamedTuple):
     uid: str
     attack_id: int
     attack_uid: str
-    attacked_id: int
+    attacked: ModelInfo
+    evaluators: tuple[ModelInfo, ...]
     image_set: tuple[int, str, int]
     image_keys: Keys | None
     classes: tuple[str, ...]
     n_skipped: int
     n_attempts: int
-    n_evaluators: int
     sharpness: float | None
     facts: Mapping[str, Any]
+
+    @property
+    def n_evaluators(self) -> int:
+        """The number of evaluators."""
+        return len(self.evaluators)
 
     def number_images(self, sample_index: NDArray[np.integer]) -> Keys:
         """Return numbers of images, equal for the same image in all evaluations of a store."""
@@ -170,11 +199,18 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
     _tell_apart(found, "attacked", "attacked_uid", ("dataset", "ensemble", "method", "arch"))
     for row in found:
         row["surrogates"] = surrogates.get(row["attack_id"], ())
-    evaluators = _evaluators(reader)
+    models = _models(reader)
+    evaluators = _evaluators(reader, models)
     classes = _classes(reader)
     keys = _image_keys(reader, {row["attack_id"] for row in found if row["split"] == FILE_SPLIT})
     return [
-        _info(row, evaluators.get(row["id"], ()), classes[row["dataset_id"]], keys.get(row["attack_id"]))
+        _info(
+            row,
+            models[row["attacked_id"]],
+            evaluators.get(row["id"], ()),
+            classes[row["dataset_id"]],
+            keys.get(row["attack_id"]),
+        )
         for row in found
     ]
 
@@ -243,14 +279,26 @@ def _resolve_uid(prefix: str, rows: Sequence[Row]) -> str:
     return get_match("attack", prefix, ((None, uid, uid) for uid in uids), known, shortest=ANY_PREFIX)
 
 
-def _evaluators(reader: Reader) -> dict[int, list[str]]:
-    """Return each evaluation's evaluators: added models by name, others by seed and start of the uid."""
-    models = fetch(reader, "SELECT id, name, seed, uid FROM model")
-    names = {model_id: f"{seed}@{uid[:6]}" if name is None else name for model_id, name, seed, uid in models}
-    members: dict[int, list[str]] = {}
+def _models(reader: Reader) -> dict[int, ModelInfo]:
+    """Return the models of the store by id; those without weights are in no evaluation."""
+    sql = "SELECT id, uid, checkpoint_sha256, recipe, method, seed, name FROM model"
+    return {
+        model_id: ModelInfo(model_id, uid, sha256, _as_key(recipe), method, seed, name)
+        for model_id, uid, sha256, recipe, method, seed, name in fetch(reader, sql)
+    }
+
+
+def _as_key(recipe: object) -> str:
+    """Return a recipe (text from SQLite, a dict from PostgreSQL) as text that is equal for equal recipes."""
+    return json.dumps(json.loads(recipe) if isinstance(recipe, str) else recipe, sort_keys=True)
+
+
+def _evaluators(reader: Reader, models: Mapping[int, ModelInfo]) -> dict[int, tuple[ModelInfo, ...]]:
+    """Return each evaluation's evaluators, in their order."""
+    members: dict[int, list[ModelInfo]] = {}
     for evaluation_id, model_id in fetch_many(reader, EVALUATORS):
-        members.setdefault(evaluation_id, []).append(names[model_id])
-    return members
+        members.setdefault(evaluation_id, []).append(models[model_id])
+    return {evaluation_id: tuple(found) for evaluation_id, found in members.items()}
 
 
 def _tell_apart(rows: Iterable[Row], name: str, uid: str, within: tuple[str, ...]) -> None:
@@ -282,19 +330,23 @@ def _image_keys(reader: Reader, attacks: Collection[int]) -> dict[int, Keys]:
 
 
 def _info(
-    row: Row, evaluators: Sequence[str], classes: tuple[str, ...], image_keys: Keys | None
+    row: Row,
+    attacked: ModelInfo,
+    evaluators: tuple[ModelInfo, ...],
+    classes: tuple[str, ...],
+    image_keys: Keys | None,
 ) -> EvaluationInfo:
     # Samples made elsewhere have no steps.
     relative = row["step_size"] * row["steps"] / row["eps"] if row["steps"] else None
     row["relative_step_size"] = None if relative is None else round(relative, 6)
     row["random_start"] = bool(row["random_start"])
     row["attack_by"], row["accept_eps"] = as_facts(row["attack_by"], row["attack_uid"])
-    row["evaluators"], row["attack"] = " ".join(evaluators), row["attack_uid"]
+    row["evaluators"], row["attack"] = " ".join(each.label for each in evaluators), row["attack_uid"]
     row["n_evaluators"] = len(evaluators)
     own_images = row["attack_id"] if row["split"] == FILE_SPLIT else 0
     return EvaluationInfo(
         id=row["id"], uid=row["uid"], attack_id=row["attack_id"], attack_uid=row["attack_uid"],
-        attacked_id=row["attacked_id"], image_set=(row["dataset_id"], row["split"], own_images),
+        attacked=attacked, evaluators=evaluators, image_set=(row["dataset_id"], row["split"], own_images),
         image_keys=image_keys, classes=classes, n_skipped=row["n_skipped"], n_attempts=row["n_attempts"],
-        n_evaluators=len(evaluators), sharpness=row["sharpness"], facts=row,
+        sharpness=row["sharpness"], facts=row,
     )  # fmt: skip

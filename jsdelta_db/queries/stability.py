@@ -73,7 +73,7 @@ def _compare_stability(parts: Sequence[Part], betas: Sequence[float]) -> list[Ro
         return []
     js_delta, stability = js_delta[usable], stability[usable]
     confidence, image = join_parts(parts, "confidence")[usable], number_images(parts)[usable]
-    sharpness = {evaluation.attacked_id: evaluation.sharpness for evaluation, _ in parts}
+    sharpness = {evaluation.attacked.id: evaluation.sharpness for evaluation, _ in parts}
     rows = []
     for beta in betas:
         is_bug = js_delta < beta

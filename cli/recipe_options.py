@@ -29,7 +29,7 @@ Arch = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="Built-in name or your own module:callable (repeatable: member i takes the i-th, cycling).",
+        help="Built-in name, module:callable or file.py:callable (repeatable: member i takes the i-th).",
     ),
 ]
 Method = Annotated[str | None, typer.Option(metavar="standard|adversarial|sam", help="Training method.")]

@@ -16,6 +16,7 @@ from jsdelta_db.config.locations import config_folder
 from jsdelta_db.errors import CodeError, UsageError
 from jsdelta_db.runtime.files import locked_file, sha256_of_file, write_atomically
 
+FORMS = "module:callable or path/to/file.py:callable"
 FILE, LOCK = "trusted.json", "trusted.lock"
 LIBRARY = "torchvision:"  # whose networks come by name alone, like our own: there is no code to agree to
 _GIVEN: set[tuple[str, str]] = set()  # in this process, also where nothing can be kept
@@ -74,7 +75,7 @@ def require_consent(name: str, *, is_given: bool = False) -> None:
     if files is None and is_in_file(name):
         raise UsageError(f"{name} is not there; run the command in the folder that holds the file now")
     if files is None:
-        raise UsageError(f"architecture {name!r} cannot be imported (no such module); give module:callable")
+        raise UsageError(f"{name!r} cannot be imported (no such module): must be {FORMS}")
     if is_given:
         give_consent(name)
         return

@@ -481,7 +481,7 @@ text = "not callable"
         ("not_a_network", 1, "returned str: must be a torch.nn.Module"),
         ("broken", 1, "could not be built: no such layer"),
         ("takes_nothing", 1, "could not be built"),
-        ("text", 2, "is not callable; give module:callable"),
+        ("text", 2, "not callable: must be"),
     ],
 )
 def test_network_of_the_user_that_can_not_be_used(

@@ -124,7 +124,7 @@ def test_a_damaged_record_is_no_consent(content, code):
 def test_a_module_that_is_not_there_is_said_without_importing_its_package(name, code):
     """Looking for it runs nothing, not even with consent."""
     for is_given in (False, True):
-        with pytest.raises(UsageError, match=r"no such module.*give module:callable"):
+        with pytest.raises(UsageError, match=r"no such module.*must be module:callable"):
             require_consent(name, is_given=is_given)
     assert "pack" not in sys.modules
 

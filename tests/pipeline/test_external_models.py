@@ -445,7 +445,7 @@ def test_no_code_of_a_checkpoint_runs(tiny_copy, tmp_path):
         ("too_few", ModelOutputError, r"returns \(2, 3\) for two images; 'digits' has 10 classes"),
         ("broken", ModelError, "could not build the model: no such layer"),
         ("text", ModelError, "returned str: must be a torch.nn.Module"),
-        ("not_callable", UsageError, "is not callable; give module:callable"),
+        ("not_callable", UsageError, "not callable: must be"),
         ("missing", UsageError, "cannot be imported"),
         ("no_such_module:make", UsageError, "'no_such_module:make' cannot be imported"),
     ],

@@ -5,15 +5,13 @@ whenever its row is opened, without them: those are in its checkpoint by then, a
 """
 
 import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from jsdelta_db.compute.models.zoo import Factory, check_factory, find_factory, users_code
+from jsdelta_db.compute.models.named_code import load_factory, users_code
+from jsdelta_db.compute.models.zoo import A_MODULE, Factory, find_factory
 from jsdelta_db.config.consent import find_file, is_in_file
 from jsdelta_db.errors import ModelError, UnknownNameError, UsageError
 from jsdelta_db.runtime.files import sha256_of_file
@@ -60,7 +58,9 @@ def build_network(recipe: Mapping[str, Any], offered: Mapping[str, int], *, brin
     library = LIBRARIES.get(name.partition(":")[0]) if ":" in name else None
     if library is None:
         check_source(recipe)
-        factory: Callable[..., object] = _load_from_file(name) if is_in_file(name) else find_factory(name)
+        factory: Callable[..., object] = (
+            load_factory(name, "--factory", A_MODULE, FORMS) if ":" in name else find_factory(name)
+        )
         arguments = {**_accepted(factory, offered), **arguments}
     else:
         factory, needed = library(name.partition(":")[2], offered)
@@ -118,39 +118,6 @@ def _choose(arguments: Arguments, offered: Mapping[str, int], *, brings_weights:
     if any(chosen.get(key) for key in PRETRAINED):
         return chosen
     return {"num_classes": offered["num_classes"], **chosen}
-
-
-def _load_from_file(name: str) -> Factory:
-    """Return the callable of ``path/to/file.py:callable``."""
-    path, attribute = find_file(name), name.rpartition(":")[2]
-    if path is None:
-        raise UsageError(f"--factory {name!r} is not there: must be {FORMS}")
-    with users_code(lambda reason: UsageError(f"--factory {name!r} cannot be loaded ({reason})")):
-        module = load_module(path)
-    if not hasattr(module, attribute):
-        raise UsageError(f"--factory {name!r}: there is no {attribute!r} in {path}")
-    return check_factory(name, getattr(module, attribute))
-
-
-def load_module(path: Path) -> ModuleType:
-    """Return a file as a module, each content loaded once: its classes are then the same everywhere.
-
-    Modules beside the file can be imported by it.
-    """
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    name = f"jsdelta_file_{path.stem}_{sha256_of_file(path)[:16]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look for it
-        try:
-            spec.loader.exec_module(sys.modules[name])
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
 
 
 def _accepted(factory: Callable[..., object], offered: Mapping[str, int]) -> dict[str, int]:

@@ -1,9 +1,6 @@
-"""Architectures by name: a plain dict, and the user's own through ``module:callable``."""
+"""Architectures by name: a plain dict, and the user's own as named code."""
 
-import importlib
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -11,20 +8,14 @@ from torch import nn
 
 from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models.inference import evaluating
+from jsdelta_db.compute.models.named_code import load_factory, users_code
 from jsdelta_db.compute.models.networks import CifarResNet, Normalized, SmallCNN
 from jsdelta_db.compute.models.state_dict import show_names
-from jsdelta_db.config.consent import look_in_working_folder
 from jsdelta_db.config.training import check_architecture
-from jsdelta_db.errors import (
-    JsdeltaError,
-    ModelError,
-    ModelOutputError,
-    UsageError,
-    first_line,
-)
-from jsdelta_db.runtime.precision import keep_float32
+from jsdelta_db.errors import ModelError, ModelOutputError
 
 Factory = Callable[..., nn.Module]
+A_MODULE = "a torch.nn.Module"
 
 
 def _cifar_resnet(
@@ -61,67 +52,16 @@ ARCHITECTURES: dict[str, Factory] = {
 
 
 def find_factory(arch: str) -> Factory:
-    """Return the factory of a built-in name or of the user's ``module:callable``.
+    """Return the factory of a built-in name or of the user's own.
 
     Raises:
         UnknownNameError: no such built-in name.
-        UsageError: the module or the callable cannot be found.
+        UsageError: the module, the file or the callable cannot be found.
     """
-    module_name, colon, attribute = arch.partition(":")
-    if not colon:
-        check_architecture(arch)
-        return ARCHITECTURES[arch]
-    look_in_working_folder()
-    with users_code(
-        lambda reason: UsageError(
-            f"architecture {arch!r} cannot be imported ({reason}); give module:callable"
-        )
-    ):
-        factory = getattr(importlib.import_module(module_name), attribute)
-    return check_factory(arch, factory)
-
-
-def check_factory(arch: str, factory: object) -> Factory:
-    """Return what a name stands for if it may build networks.
-
-    Raises:
-        UsageError: it is no function or class that is written in Python.
-    """
-    if not callable(factory):
-        raise UsageError(f"architecture {arch!r} is not callable; give module:callable")
-    if not _is_written_in_python(factory):  # such as builtins:exit and os:abort
-        raise UsageError(
-            f"architecture {arch!r} is a {type(factory).__name__}: must be a Python function or class that "
-            "returns a torch.nn.Module"
-        )
-    return factory
-
-
-def _is_written_in_python(factory: Callable[..., object]) -> bool:
-    while isinstance(factory, partial):
-        factory = factory.func
-    innermost = inspect.unwrap(factory)
-    return inspect.isclass(innermost) or inspect.isfunction(innermost) or inspect.ismethod(innermost)
-
-
-@contextmanager
-def users_code(make_error: Callable[[str], JsdeltaError]) -> Iterator[None]:
-    """Run code of the user's: whatever it raises becomes an error of ours, also what would end the program.
-
-    What is an error of ours already stays as it is. Switches of torch's that it turned are turned back.
-
-    Args:
-        make_error: makes it of the reason.
-    """
-    try:
-        yield
-    except (KeyboardInterrupt, JsdeltaError):
-        raise
-    except BaseException as error:
-        reason = f"{type(error).__name__}: {error}" if isinstance(error, SystemExit) else first_line(error)
-        raise make_error(reason) from error
-    finally:
-        keep_float32()
+    if ":" in arch:
+        return load_factory(arch, "architecture", A_MODULE)
+    check_architecture(arch)
+    return ARCHITECTURES[arch]
 
 
 def build_model(arch: str, dataset: Dataset, *, width: int | None = None, seed: int = 0) -> nn.Module:
@@ -142,9 +82,7 @@ def build_model(arch: str, dataset: Dataset, *, width: int | None = None, seed: 
                 num_classes=len(dataset.classes), in_channels=channels, image_size=height, **options
             )
     if not isinstance(network, nn.Module):
-        raise ModelError(
-            f"architecture {arch!r} returned {type(network).__name__}: must be a torch.nn.Module"
-        )
+        raise ModelError(f"architecture {arch!r} returned {type(network).__name__}: must be {A_MODULE}")
     model = Normalized(network, dataset.mean, dataset.std)
     check_outputs(model, dataset, arch)
     return model

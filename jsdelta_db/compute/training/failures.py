@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jsdelta_db.compute.models.zoo import users_code
+from jsdelta_db.compute.models.named_code import users_code
 from jsdelta_db.errors import TrainingError
 from jsdelta_db.runtime.memory import ADVICE, explaining_memory
 

@@ -11,7 +11,7 @@ from jsdelta_db.compute.data import Dataset
 from jsdelta_db.compute.models import build_model
 from jsdelta_db.compute.models.equivalence import probe_images
 from jsdelta_db.compute.models.memory_order import arrange
-from jsdelta_db.compute.models.zoo import users_code
+from jsdelta_db.compute.models.named_code import users_code
 from jsdelta_db.compute.training.steps import forward_in
 from jsdelta_db.config.training import TrainConfig
 from jsdelta_db.errors import ModelError, UsageError

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from jsdelta_db.compute import data
 from jsdelta_db.compute.data.stored import check_stored
-from jsdelta_db.compute.models.zoo import find_factory, users_code
+from jsdelta_db.compute.models.named_code import find_source, load_factory, users_code
 from jsdelta_db.compute.sources.arrays import NpzSource
 from jsdelta_db.compute.sources.dividing import SPLITS, Division, Rules
 from jsdelta_db.compute.sources.factory import FactorySource
@@ -27,7 +27,7 @@ from jsdelta_db.config.consent import give_consent
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.names import check_name
 from jsdelta_db.errors import DataError, UsageError
-from jsdelta_db.runtime.files import locked
+from jsdelta_db.runtime.files import locked, sha256_of_file
 from jsdelta_db.runtime.pool import count_cores, process_pool
 from jsdelta_db.runtime.stamps import write_stamp
 from jsdelta_db.store import runs
@@ -184,10 +184,11 @@ def _decode(bench: Workbench, request: AddRequest, source: Source, staging: Stag
 
 def _open_factory(name: str, size: int | None) -> FactorySource:
     give_consent(name)  # by typing it
-    factory = find_factory(name)
+    factory = load_factory(name, "--factory", "a data set, or a pair of them")
     with users_code(lambda reason: DataError(f"--factory {name} failed: {reason}")):
         made = factory()
-    return FactorySource(made, name, size)
+    source = find_source(factory)
+    return FactorySource(made, name, size, "" if source is None else sha256_of_file(source) or "")
 
 
 def _describe(request: AddRequest, source: Source) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def test_module_in_the_current_folder_is_found(digits, tmp_path, monkeypatch):
 )
 def test_what_can_not_be_imported_is_a_usage_error(arch, digits, user_module):
     """A module or callable that is not there is one line that names it and the form."""
-    with pytest.raises(UsageError, match="give module:callable") as caught:
+    with pytest.raises(UsageError, match="must be module:callable") as caught:
         build_model(arch, digits)
     assert repr(arch) in str(caught.value)
 

@@ -113,7 +113,23 @@ def test_factory_that_raises_gives_its_own_message(tmp_path, monkeypatch):
         open_source(AddRequest("mine", factory="theirs:broken"))
     with pytest.raises(DataError, match="SystemExit"):
         open_source(AddRequest("mine", factory="theirs:leaving"))
-    sys.modules.pop("theirs")
+
+
+def test_factory_in_a_file_is_named_by_its_content(tmp_path):
+    """``path/to/file.py:callable`` works as it does for networks; an edited file is another source."""
+    path = tmp_path / "theirs.py"
+    code = (
+        "import numpy as np\n\nclass Set:\n    def __len__(self):\n        return 3\n\n"
+        "    def __getitem__(self, item):\n        return np.zeros((8, 8), np.uint8), 0\n\nmake = Set\n"
+    )
+    path.write_text(code)
+    source = open_source(AddRequest("mine", factory=f"{path}:make"))
+    assert source.parts == {"all": 3}
+    assert open_source(AddRequest("mine", factory=f"{path}:make")).identity == source.identity
+    path.write_text(code + "# edited\n")
+    assert open_source(AddRequest("mine", factory=f"{path}:make")).identity != source.identity
+    with pytest.raises(UsageError, match=r"--factory .*theirs.py:gone' cannot be imported"):
+        open_source(AddRequest("mine", factory=f"{path}:gone"))
 
 
 def test_disk_that_fills_leaves_no_row_and_what_was_read(workspace, npz, monkeypatch):

@@ -22,7 +22,7 @@ from jsdelta_db.compute.attacks.description import Perturbed
 from jsdelta_db.compute.attacks.preflight import check_images
 from jsdelta_db.compute.attacks.prepare import ModelItself, PreparedModel
 from jsdelta_db.compute.models.inference import forward
-from jsdelta_db.compute.models.zoo import users_code
+from jsdelta_db.compute.models.named_code import users_code
 from jsdelta_db.config.attack import AttackConfig
 from jsdelta_db.config.attack_by import AttackBy
 from jsdelta_db.errors import AttackError, DataError, ModelError

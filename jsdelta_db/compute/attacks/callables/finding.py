@@ -4,8 +4,6 @@ The version is the sha256 of the source file that the callable is written in. Wh
 notebook, a closure, an extension module) nobody could tell that it was edited: then the user names a version.
 """
 
-import importlib
-import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -13,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from jsdelta_db.compute.attacks.callables.adapters.finding import find_adapter
-from jsdelta_db.compute.models.factories import load_module
-from jsdelta_db.compute.models.zoo import users_code
+from jsdelta_db.compute.models.named_code import find_source, load_callable
 from jsdelta_db.config.attack_by import SHA256, AttackBy
-from jsdelta_db.config.consent import find_file, give_consent, is_in_file, look_in_working_folder
+from jsdelta_db.config.consent import give_consent, is_in_file
 from jsdelta_db.errors import UsageError
 from jsdelta_db.runtime.files import sha256_of_file
 
@@ -38,13 +35,10 @@ def find_attack(name: str, arguments: Mapping[str, Any], *, accept_eps: bool = F
     if adapted is not None:
         fn, version = adapted
         return AttackBy(name, version, _as_json(arguments), fn, accept_eps)
-    module, colon, attribute = name.rpartition(":")
-    if not (module and colon and attribute):
-        raise UsageError(f"--attack-by {name!r} is not valid: must be {FORMS}")
     give_consent(name)
-    fn = _load(name, attribute)
+    fn = load_callable(name, "--attack-by", FORMS)
     # A file's folder is no part of the attack: its content is.
-    short = f"{Path(module).name}:{attribute}" if is_in_file(name) else name
+    short = name.rpartition("/")[2] if is_in_file(name) else name
     return _versioned(short, fn, find_source(fn), arguments, accept_eps=accept_eps)
 
 
@@ -67,16 +61,6 @@ def wrap_function(
     return _versioned(f"{module}:{qualname}", fn, source, arguments, accept_eps=accept_eps)
 
 
-def find_source(fn: Callable[..., Any]) -> Path | None:
-    """Return the file that a callable is written in, beneath its decorators; None if none can be read."""
-    try:
-        file = inspect.getsourcefile(inspect.unwrap(fn))
-    except TypeError:  # built in, or an object
-        return None
-    path = None if file is None else Path(file)
-    return path if path is not None and path.is_file() else None
-
-
 def _versioned(
     name: str, fn: Callable[..., Any], source: Path | None, arguments: Mapping[str, Any], *, accept_eps: bool
 ) -> AttackBy:
@@ -87,25 +71,6 @@ def _versioned(
             f"{name} has no source file that would tell when it is edited; name its version: --set version=1"
         )
     return AttackBy(name, version, given, fn, accept_eps)
-
-
-def _load(name: str, attribute: str) -> Callable[..., Any]:
-    module: object
-    with users_code(
-        lambda reason: UsageError(f"--attack-by {name!r} cannot be imported ({reason}): must be {FORMS}")
-    ):
-        if is_in_file(name):
-            path = find_file(name)
-            if path is None:
-                raise UsageError(f"--attack-by {name!r}: there is no such file; must be {FORMS}")
-            module = load_module(path)
-        else:
-            look_in_working_folder()
-            module = importlib.import_module(name.rpartition(":")[0])
-        fn = getattr(module, attribute)
-    if not callable(fn):
-        raise UsageError(f"--attack-by {name!r} is a {type(fn).__name__}: must be {FORMS}")
-    return fn  # type: ignore[no-any-return] # whatever can be called
 
 
 def _named(module: str, qualname: str) -> object:

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jsdelta_db.compute.models.zoo import users_code
+from jsdelta_db.compute.models.named_code import users_code
 from jsdelta_db.errors import UnknownNameError, UsageError
 
 Constructor = Callable[..., Any]

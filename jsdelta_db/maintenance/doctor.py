@@ -1,6 +1,7 @@
 """Diagnosis of a workspace: versions, device, store, tracker, data."""
 
 import sys
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sqlalchemy import select
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import JsdeltaError, NoStoreError
 from jsdelta_db.maintenance.check import check_pages
+from jsdelta_db.pipeline.datasets.unfinished import list_unfinished
 from jsdelta_db.runtime.version import installed_version
 from jsdelta_db.store.addresses import parse_url, show_url
 from jsdelta_db.store.schema import FINISHED, AttackChunk, Dataset, EvaluationChunk, Model
@@ -34,7 +36,7 @@ def diagnose(workspace: Workspace) -> list[Row]:
     rows += [_package(name) for name in PACKAGES]
     rows += _computing()
     rows.append(_row("workspace", "ok" if workspace.root.is_dir() else "missing", str(workspace.root)))
-    rows += [_store(workspace), _files(workspace), _tracker(workspace)]
+    rows += [_store(workspace), _files(workspace), *_unfinished(workspace), _tracker(workspace)]
     return rows + [_data(workspace.data_dir, name, file) for name, file in DATA_FILES.items()]
 
 
@@ -117,6 +119,13 @@ def _files(workspace: Workspace) -> Row:
     return _row(
         "files", "broken", f"{missing[0]} is missing{more}, of {len(named)}; restore mlruns from a backup"
     )
+
+
+def _unfinished(workspace: Workspace) -> Iterator[Row]:
+    """Yield a row for each data set whose addition ended before its end."""
+    for name in list_unfinished(workspace.root):
+        what = "partly decoded; the same jsdelta dataset add goes on, jsdelta doctor --repair removes it"
+        yield _row(f"dataset {name}", "missing", what)
 
 
 def _tracker(workspace: Workspace) -> Row:

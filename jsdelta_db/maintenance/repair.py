@@ -12,6 +12,7 @@ from sqlalchemy import select, update
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.maintenance.leases import break_leases
+from jsdelta_db.pipeline.datasets.unfinished import remove_unfinished
 from jsdelta_db.queries import bugs
 from jsdelta_db.queries.selection import FACT_KEYS, Selection, list_evaluations
 from jsdelta_db.samples.restoring import add_digests, add_image_keys, restore_rows
@@ -50,6 +51,7 @@ def repair(bench: Workbench) -> list[str]:
         *(f"logged evaluation {uid}" for uid in _log_evaluations(bench)),
         *(f"rebuilt the columns of evaluation {uid}" for uid in _rebuild_segments(bench)),
         *(f"logged data set {name}" for name in _log_datasets(bench)),
+        *(f"removed what was decoded of data set {name}" for name in remove_unfinished(bench.workspace.root)),
     ]
 
 

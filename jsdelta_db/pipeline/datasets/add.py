@@ -27,6 +27,7 @@ from jsdelta_db.config.consent import give_consent
 from jsdelta_db.config.hashing import config_hash
 from jsdelta_db.config.names import check_name
 from jsdelta_db.errors import DataError, UsageError
+from jsdelta_db.pipeline.datasets.unfinished import FOLDER, folder_for
 from jsdelta_db.runtime.files import locked, sha256_of_file
 from jsdelta_db.runtime.pool import count_cores, process_pool
 from jsdelta_db.runtime.stamps import write_stamp
@@ -35,7 +36,6 @@ from jsdelta_db.store.constants import ADDED, FINISHED
 from jsdelta_db.store.schema import Dataset as DatasetRow
 from jsdelta_db.workbench.workbench import Workbench
 
-FOLDER = "datasets"  # in the workspace
 PARALLEL_BLOCKS = 8  # with fewer, starting processes costs more than they save
 
 
@@ -110,7 +110,7 @@ def add_dataset(bench: Workbench, request: AddRequest, source: Source) -> tuple[
         return known, False
     for line in source.notes:
         bench.progress.report(line)
-    place = bench.workspace.root / FOLDER / f".{request.name}.part"
+    place = folder_for(bench.workspace.root, request.name)
     place.mkdir(parents=True, exist_ok=True)
     try:
         with locked(place, wait=False):

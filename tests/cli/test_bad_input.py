@@ -102,7 +102,7 @@ TYPED = [
     ),
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits"],
-        "architecture 'nope:make' cannot be imported",
+        "--factory 'nope:make' cannot be imported",
     ),
     (["models", "list", "--format", "xml"], "'table', 'csv', 'json', 'jsonl', 'markdown'"),
     (
@@ -236,7 +236,7 @@ ASKED = [
     (
         ["models", "add", "mine", *FACTORY, "--dataset", "digits"],
         2,
-        "architecture 'nope:make' cannot be imported",
+        "--factory 'nope:make' cannot be imported",
     ),
     (
         ["models", "add", "m", "--factory", "cnn-small", "--checkpoint", "none.pt", "--dataset", "digits"],

@@ -104,7 +104,6 @@ def _find_attack(
     fn: Callable[..., Any] | str | None, arguments: Mapping[str, Any], accept_eps: bool
 ) -> "AttackBy | None":
     """Return what takes the place of our steps; None if nothing does."""
-
     check("accept_eps", accept_eps, isinstance(accept_eps, bool), "True or False")
     if fn is None:
         check("arguments", arguments, not arguments, "left out: they are of fn")
@@ -150,5 +149,3 @@ def score(
     rules = EvaluationConfig(str(temperature))
     with working_in(workspace) as bench:
         return score_stored(bench, uids, judges, rules=rules, device=device)
-
-

@@ -39,9 +39,10 @@ def as_selection(where: str | Sequence[str], given: Mapping[str, Any]) -> Select
             raise UnknownNameError("option", name, sorted(known))
     named = {ALSO.get(name, name): value for name, value in given.items()}
     several = {name for name, each in options.items() if isinstance(each.default, tuple)}
-    return Selection(
-        **{name: _as_tuple(value) if name in several else value for name, value in named.items()}
-    )
+    chosen: dict[str, Any] = {
+        name: _as_tuple(value) if name in several else value for name, value in named.items()
+    }
+    return Selection(**chosen)
 
 
 def _as_tuple(value: object) -> tuple[Any, ...]:

@@ -177,7 +177,7 @@ def build(
 
 @app.command(name="list")
 @with_groups
-def list_all(ctx: typer.Context, output: options.PrintingFormat) -> None:
+def list_all(ctx: typer.Context, output: options.Printing) -> None:
     """List the data sets in the store.
 
     Example: jsdelta dataset list

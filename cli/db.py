@@ -61,7 +61,7 @@ def check(ctx: typer.Context) -> None:
 
 @app.command()
 @with_groups
-def stats(ctx: typer.Context, output: options.PrintingFormat) -> None:
+def stats(ctx: typer.Context, output: options.Printing) -> None:
     """Count rows and bytes by table, and runs by state.
 
     Example: jsdelta db stats

@@ -27,7 +27,7 @@ def doctor(
     *,
     data_dir: options.DataDir = None,
     repair: Repair = False,
-    output: options.PrintingFormat,
+    output: options.Printing,
 ) -> None:
     """Check versions, device, store, MLflow and data folders; exit 1 if something is broken.
 

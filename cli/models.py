@@ -119,7 +119,7 @@ def add(
 
 @app.command(name="list")
 @with_groups
-def list_all(ctx: typer.Context, output: options.PrintingFormat) -> None:
+def list_all(ctx: typer.Context, output: options.Printing) -> None:
     """List the finished models.
 
     Example: jsdelta models list

@@ -55,7 +55,7 @@ def import_(
     source: Source,
     files: ImportFiles = True,
     files_from: FilesFrom = None,
-    output: options.PrintingFormat,
+    output: options.Printing,
 ) -> None:
     """Add the runs of another store or an export to this store, whose own stay unchanged.
 

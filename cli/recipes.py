@@ -19,7 +19,7 @@ def recipes() -> None:
 
 @app.command("list")
 @with_groups
-def list_command(output: options.PrintingFormat) -> None:
+def list_command(output: options.Printing) -> None:
     """List the recipes.
 
     Example: jsdelta recipes list

@@ -30,3 +30,13 @@ def _column(values: Sequence[Any]) -> "pa.Array":
     elif kinds == {int, float}:
         values = [None if value is None else float(value) for value in values]
     return pa.array(values)
+
+
+def as_parquet(table: "pa.Table") -> bytes:
+    """Return a table as the content of a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    return bytes(buffer.getvalue())

@@ -14,6 +14,7 @@ from jsdelta_db.runtime.redaction import redact
 
 from . import (
     attack,
+    attacks,
     config,
     dataset,
     db,
@@ -48,11 +49,13 @@ for command in (quickstart.quickstart, train.train, score.score, ui.ui, doctor.d
     app.command()(command)
 attack.app.command()(export.export)
 query.app.command()(sql.sql)
+query.app.command("attacks")(attacks.list_attacks)
 db.app.command()(delete.delete)
 db.app.command()(moving.export)
 db.app.command("import")(moving.import_)
 for name, group in (
     ("attack", attack.app),
+    ("attacks", attacks.app),
     ("models", models.app),
     ("ensembles", ensembles.app),
     ("dataset", dataset.app),

@@ -70,7 +70,9 @@ def test_odd_text_survives_every_format(tmp_path):
         assert "\x1b" not in text
         assert "\nline" not in text
     tex = (tmp_path / "rows.tex").read_text()
-    assert r"back\textbackslash{}slash \& 50 \% of\_\#1 \$x\$ \{y\} \textasciitilde{}z\textasciicircum{}" in tex
+    assert (
+        r"back\textbackslash{}slash \& 50 \% of\_\#1 \$x\$ \{y\} \textasciitilde{}z\textasciicircum{}" in tex
+    )
     plain = re.sub(r"\\[{}$&#_%]", "", tex)
     assert plain.count("{") == plain.count("}")
     assert not re.search(r"(?<!\\)[#_%]", tex)

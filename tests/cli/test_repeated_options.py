@@ -22,6 +22,7 @@ REPEATABLE = {
     "evaluators",
     "models",
     "surrogates",
+    "values",
     "width",
 }
 

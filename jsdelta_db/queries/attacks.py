@@ -35,8 +35,8 @@ ORDER BY attack.id
 OF_ATTACK = (
     "id", "attack", "created_at", "finished_at", "attempts", "dataset", "name", "model_seed", "method",
     "attacked_uid", "norm", "eps", "targets", "steps", "objective", "library", "library_version",
-    "mlflow_run", "split", "images", "n_images", "n_skipped", "step_size", "random_start", "restarts", "stop", "seed",
-    "attack_by", "chunk_size", "device", "dtype", "prepared_as", "threads", "files",
+    "mlflow_run", "split", "images", "n_images", "n_skipped", "step_size", "random_start", "restarts", "stop",
+    "seed", "attack_by", "chunk_size", "device", "dtype", "prepared_as", "threads", "files",
 )  # fmt: skip
 CHUNKS = """
 SELECT attack_id, status, sum(n_attempts), max(card) FROM attack_chunk GROUP BY attack_id, status

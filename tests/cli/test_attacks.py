@@ -29,7 +29,7 @@ def test_one_attack_is_shown_whole(tiny, capsys):
         code, out, err = call(capsys, tiny, "attacks", "show", uid, "--format", "json")
         assert (code, err) == (0, f"its bugs: jsdelta query bugs --attack {attack[:8]}\n")
         (row,) = json.loads(out)
-        assert (row["attack"], row["steps"], row["seed"]) == (attack, 5, 0)
+        assert (row["attack"], row["steps"], row["seed"]) == (attack, 10, 0)
         assert row["evaluators"].startswith(f"{evaluation[:8]}: 1@")
     lines = [line.split() for line in call(capsys, tiny, "attacks", "show", attack)[1].splitlines()]
     assert ["attacked", row["attacked"]] in lines

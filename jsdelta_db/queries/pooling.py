@@ -37,9 +37,9 @@ def count_once(
 ) -> tuple[tuple[str, ...], list[EvaluationInfo]]:
     """Return keys and evaluations of rows that count no attempt twice.
 
-    An attack that accepts samples beyond ε gets rows of its own. So do models of a constructed data set, which
-    have seen other images than those of its root, unless ``chosen``, the facts that a user's conditions name,
-    has ``trained_on``.
+    An attack that accepts samples beyond ε gets rows of its own. So do models of a constructed data set,
+    which have seen other images than those of its root, unless ``chosen``, the facts that a user's
+    conditions name, has ``trained_on``.
     Evaluators and the rules that they judged by become keys where a row has the same attempts judged twice,
     target rules where two of them may aim an image at the same label. Evaluations whose attempts are then all
     among another's of the same row are left out.
@@ -78,8 +78,8 @@ def check_counted_once(
         names = list(dict.fromkeys(str(each.facts[key]) for each in evaluations))
         if key == TRAINED_ON:
             raise UsageError(
-                f"models of constructed data sets are pooled with others only where it is asked for: choose with "
-                f"--where trained_on={names[0]}, or --where trained_on={','.join(names)} for all of them"
+                "models of constructed data sets are pooled with others only where it is asked for: choose "
+                f"with --where trained_on={names[0]}, or --where trained_on={','.join(names)} for all of them"
             )
         raise UsageError(
             f"the same attempts would count more than once: they differ in {key} "
@@ -146,7 +146,8 @@ def _pools_constructed(evaluations: Sequence[EvaluationInfo], keys: Sequence[str
     if not any(each.facts["is_constructed"] for each in evaluations):
         return False
     return any(
-        any(each.facts["is_constructed"] for each in row) and len({each.facts[TRAINED_ON] for each in row}) > 1
+        any(each.facts["is_constructed"] for each in row)
+        and len({each.facts[TRAINED_ON] for each in row}) > 1
         for row in _group(evaluations, keys)
     )
 

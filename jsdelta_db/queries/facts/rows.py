@@ -133,7 +133,7 @@ def _tell_apart(rows: Iterable[Facts], name: str, uid: str, within: tuple[str, .
 
 
 def find_known(reader: Reader, conditions: Iterable[Condition]) -> Known:
-    """Return what conditions may name though no evaluation has it: an empty answer would read as "no bugs"."""
+    """Return what conditions may name though no evaluation has it."""
     keys = {condition.key for condition in conditions}
     names = {
         key: dict.fromkeys((*valid, *(name for (name,) in (fetch(reader, sql) if sql else ()))))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.config.locations import Workspace
 
+from .key_names import add_old_names
 from .options import Output
 from .output import note, note_intervals, write_rows
 
@@ -24,7 +25,8 @@ def write_bugs(table: "Table", output: Output) -> None:
     # People are told only where there are some: our own attacks stay within ε.
     is_idle = output.is_for_people and not any(row["n_outside"] for row in table.rows)
     keys = [key for key in BUG_KEYS if key != "n_outside" or not is_idle]
-    write_rows(table.rows, [*table.keys, *keys], output, facts=facts, norm=table.norm)
+    rows, named = add_old_names(table.rows, [*table.keys, *keys], output)
+    write_rows(rows, named, output, facts=facts, norm=table.norm)
     few = "fewer than 30 images with a success, or than 5 with a bug or with a non-bug"
     note_intervals(table.rows, output, few)
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.config.locations import Workspace
+from jsdelta_db.config.measures import JS_DELTA
 
 from .options import Output
 from .output import note, note_intervals, write_rows
@@ -14,19 +15,25 @@ if TYPE_CHECKING:
 BUG_KEYS = (
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_outside", "n_bugs",
     "bug_fraction", "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high",
-    "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
+    "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings", "measure",
+    "n_no_relative", "n_models", "share_models",
 )  # fmt: skip
 
 
 def write_bugs(table: "Table", output: Output) -> None:
     """Write the rows of ``query bugs`` and, for people, explain the marks."""
-    facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline", "n_outside"} - {"eps"}
-    # People are told only where there are some: our own attacks stay within ε.
-    is_idle = output.is_for_people and not any(row["n_outside"] for row in table.rows)
-    keys = [key for key in BUG_KEYS if key != "n_outside" or not is_idle]
+    facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline", "n_outside", "measure"} - {"eps"}
+    keys = [key for key in BUG_KEYS if not output.is_for_people or not _is_idle(table, key)]
     write_rows(table.rows, [*table.keys, *keys], output, facts=facts, norm=table.norm)
     few = "fewer than 30 images with a success, or than 5 with a bug or with a non-bug"
     note_intervals(table.rows, output, few)
+
+
+def _is_idle(table: "Table", key: str) -> bool:
+    """Tell whether a column says nothing to people, such as samples beyond ε, which our attacks never make."""
+    if key == "measure":
+        return all(row[key] == JS_DELTA for row in table.rows)
+    return key in ("n_outside", "n_no_relative") and not any(row[key] for row in table.rows)
 
 
 def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> "Table":

@@ -53,10 +53,11 @@ def bugs(
     beta: options.Betas = None,
     by: By = None,
     limit: MostGroups = 0,
+    measuring: options.MeasuringBy,
     selection: options.Selecting,
     output: options.Printing,
 ) -> None:
-    """Count the bugs: successful samples whose JSΔ is below β.
+    """Count the bugs: successful samples whose JSΔ, or another measure, is below β.
 
     Example: jsdelta query bugs --beta 0.01
     """
@@ -65,9 +66,11 @@ def bugs(
     from jsdelta_db.queries.selection import count_unfinished
 
     keys = [key.strip() for text in by or () for key in text.split(",")]
+    selection = measuring.narrow(selection)
     with ctx.obj.read_store() as connection:
         unfinished = count_unfinished(connection)
-        table = query_bugs(connection, beta or DEFAULT_BETAS, keys, selection, limit)
+        betas = beta or DEFAULT_BETAS
+        table = query_bugs(connection, betas, keys, selection, limit, measuring.measuring)
     write_bugs(table, output)
     if table.n_more:
         note(f"{table.n_more:,} more groups, with fewer bugs; --limit 0 lists all")

@@ -7,46 +7,35 @@ that holds under one of them alone hangs on the reading.
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.config.checks import check_choice
+from jsdelta_db.config.measures import JS_DELTA, JS_OF_MEAN, MEASURES, MEDIAN, RELATIVE
 from jsdelta_db.queries.judged import Judged
 from jsdelta_db.records import SMALLEST_RHO
 
-JS_DELTA = "js-delta"
-MEASURES = (JS_DELTA, "js-of-mean", "median", "relative")
+__all__ = ["MEASURES", "NEEDS", "change_of_attacked", "find_lacking", "measure_values", "values_without"]
+
 LEAST_CHANGE = 0.05  # of the attacked model, in its own ρ, that a relative measure divides by
 # What each is computed from, beside an attempt's JSΔ; the second one for deletions alone.
 NEEDS = {
     JS_DELTA: ((), ("member_js",)),
-    "js-of-mean": (("js_of_mean",), ("js_of_mean_without",)),
-    "median": (("member_js",), ("member_js",)),
-    "relative": (("js_attacked",), ("member_js", "js_attacked")),
+    JS_OF_MEAN: (("js_of_mean",), ("js_of_mean_without",)),
+    MEDIAN: (("member_js",), ("member_js",)),
+    RELATIVE: (("js_attacked",), ("member_js", "js_attacked")),
 }
 
 Floats = NDArray[np.float64]
 
 
-def check_measure(measure: str) -> None:
-    """Check a measure's name.
-
-    Raises:
-        UnknownNameError: lists the measures.
-    """
-    check_choice("measure", measure, MEASURES)
-
-
-def has_deletions(judged: Judged, measure: str) -> bool:
-    """Tell whether the measure can be computed with an evaluator left out.
-
-    It cannot where the store lacks the evaluators' own divergences or a baseline of theirs, and not of a
-    single evaluator, without whom nobody judges.
-    """
-    if judged.evaluation.n_evaluators < 2 or any(name not in judged.columns for name in NEEDS[measure][1]):
-        return False
-    if measure == "js-of-mean":
-        return True
-    counted = ~np.isnan(judged.columns["js_delta"])
-    used = np.unique(judged.place[counted])
-    return not bool(np.isnan(judged.rho.members[used]).any())
+def find_lacking(judged: Judged, measure: str) -> str | None:
+    """Return what the store lacks for the measure with an evaluator left out; None if it has all."""
+    for name in NEEDS[measure][1]:
+        if name not in judged.columns:
+            return name
+    if measure != JS_OF_MEAN:
+        counted = ~np.isnan(judged.columns["js_delta"])
+        used = np.unique(judged.place[counted])
+        if np.isnan(judged.rho.members[used]).any():
+            return "baselines of the evaluators"
+    return None
 
 
 def measure_values(judged: Judged, measure: str, without: int | None = None) -> Floats:
@@ -57,11 +46,10 @@ def measure_values(judged: Judged, measure: str, without: int | None = None) -> 
     Args:
         without: the position of an evaluator who is left out.
     """
+    full = _full(judged, measure)
     if without is None:
-        return _full(judged, measure)
-    values = _without(judged, measure, without)
-    values[np.isnan(_full(judged, measure))] = np.nan
-    return values
+        return full
+    return np.where(np.isnan(full), np.nan, values_without(judged, measure, without))
 
 
 def change_of_attacked(judged: Judged) -> Floats:
@@ -75,9 +63,9 @@ def _full(judged: Judged, measure: str) -> Floats:
     if measure == JS_DELTA:
         return js_delta
     values: Floats
-    if measure == "js-of-mean":
+    if measure == JS_OF_MEAN:
         values = _ratio(judged.columns["js_of_mean"], judged.rho.of_mean[judged.place])
-    elif measure == "median":
+    elif measure == MEDIAN:
         values = _median(judged, None)
     else:
         return _relative(js_delta, judged)
@@ -85,17 +73,20 @@ def _full(judged: Judged, measure: str) -> Floats:
     return values
 
 
-def _without(judged: Judged, measure: str, k: int) -> Floats:
-    if measure == "median":
+def values_without(judged: Judged, measure: str, k: int) -> Floats:
+    """Return the measure with an evaluator left out, of attempts that have one, ``(n,)``."""
+    if measure == MEDIAN:
         return _median(judged, k)
-    if measure == "js-of-mean":
+    if measure == JS_OF_MEAN:
         # The baseline of the mean outputs without one of them is not stored: that of all stands for it.
         return _ratio(judged.columns["js_of_mean_without"][:, k], judged.rho.of_mean[judged.place])
     js, rho = judged.columns["member_js"], judged.rho.members
     others = [m for m in range(js.shape[1]) if m != k]
-    total = js[:, others].sum(axis=1, dtype=np.float64)
+    total = np.zeros(len(js))
+    for m in others:  # column by column: rows of four are slow to add up
+        total += js[:, m]
     values = _ratio(total, rho[:, others].sum(axis=1)[judged.place])
-    return _relative(values, judged) if measure == "relative" else values
+    return _relative(values, judged) if measure == RELATIVE else values
 
 
 def _median(judged: Judged, k: int | None) -> Floats:

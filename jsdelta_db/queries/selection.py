@@ -14,6 +14,7 @@ from jsdelta_db.config.attack import OBJECTIVES
 from jsdelta_db.config.attack_by import as_facts
 from jsdelta_db.config.checks import NORMS
 from jsdelta_db.config.evaluation import TEMPERATURES
+from jsdelta_db.config.measures import check_share
 from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.store.constants import FINISHED
@@ -46,9 +47,12 @@ class Selection:
         eps: stored floats.
         uids: evaluations or attacks, by uid prefix.
         population: ``attacked-correct``, or ``all-correct`` for images that every evaluator has right.
+        min_change: smallest change of the attacked model's own output, in units of a real change of class.
+        min_confidence: smallest probability that the attacked model gives the target on the sample.
 
     Raises:
         UnknownNameError: an unknown norm, temperature or population.
+        UsageError: a negative change or confidence.
     """
 
     ensemble: str | None = None
@@ -61,12 +65,18 @@ class Selection:
     library: str | None = None
     temperature: str | None = None
     population: str = ATTACKED_CORRECT
+    min_change: float | None = None
+    min_confidence: float | None = None
 
     def __post_init__(self) -> None:
         for name, valid in (("norm", NORMS), ("temperature", TEMPERATURES), ("population", POPULATIONS)):
             value = getattr(self, name)
             if value is not None and value not in valid:
                 raise UnknownNameError(name, value, valid)
+        for name in ("min_change", "min_confidence"):
+            least = getattr(self, name)
+            if least is not None:
+                check_share(name, least)
 
 
 class ModelInfo(NamedTuple):

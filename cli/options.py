@@ -15,6 +15,15 @@ from jsdelta_db.config.checks import DEVICES, DTYPES, check_choice, check_device
 from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
 from jsdelta_db.config.locations import Workspace, resolve_workspace
 from jsdelta_db.errors import UsageError
+from jsdelta_db.config.measures import (
+    INTERVALS,
+    JS_DELTA,
+    MEASURES,
+    Measuring,
+    check_interval,
+    check_measure,
+    check_share,
+)
 
 from .groups import Group
 
@@ -75,6 +84,21 @@ def threshold(help: str, *names: str) -> OptionInfo:
             ) from None
 
     option: OptionInfo = typer.Option(*names, metavar="BETA", parser=parse, help=help)
+    return option
+
+
+def at_least_0(help: str, name: str) -> OptionInfo:
+    """Return an option for a number from 0."""
+
+    def parse(text: str) -> float:
+        try:
+            return check_share(name, float(text))
+        except ValueError:
+            raise typer.BadParameter(
+                f"{text!r} is not a number: must be a number from 0, such as 0.4"
+            ) from None
+
+    option: OptionInfo = typer.Option(metavar="X", parser=parse, help=help)
     return option
 
 
@@ -160,6 +184,7 @@ Evaluation = Annotated[
     str | None, typer.Option(metavar="UID", help="JSΔ of this evaluation; default: the attack's first.")
 ]
 Betas = Annotated[list[float] | None, threshold("Threshold on JSΔ (repeatable).", "--beta")]
+Beta = Annotated[float | None, threshold("Threshold on JSΔ.", "--beta")]
 BugsBelow = Annotated[float | None, threshold("Only samples with JSΔ below BETA.")]
 
 # Which evaluations and attempts a question is about.
@@ -262,6 +287,57 @@ def select(
 
 Selecting = Annotated["Selection", Group(select)]
 SelectingEvaluations = Annotated["Selection", Group(select, without=("population",))]
+
+
+# What a bug is measured by.
+Measure = Annotated[
+    str, choice("Reading of 'did other models notice?' that β is a threshold on.", MEASURES, check_measure)
+]
+Interval = Annotated[
+    str | None,
+    choice(
+        "Whose draw the intervals cover; default: models, too, up to a million attempts.",
+        INTERVALS,
+        check_interval,
+    ),
+]
+MinChange = Annotated[
+    float | None,
+    at_least_0(
+        "Only samples whose attacked model changed by this, or more, of a real change of class.", "min_change"
+    ),
+]
+MinConfidence = Annotated[
+    float | None,
+    at_least_0(
+        "Only samples that the attacked model gives the target with this probability or more.",
+        "min_confidence",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuringOptions:
+    """What a bug is measured by, whose draw its intervals cover, and which samples are clear enough."""
+
+    measure: Measure = JS_DELTA
+    interval: Interval = None
+    min_change: MinChange = None
+    min_confidence: MinConfidence = None
+
+    @property
+    def measuring(self) -> Measuring:
+        """The record that queries take."""
+        return Measuring(self.measure, self.interval)
+
+    def narrow(self, selection: "Selection") -> "Selection":
+        """Return a selection of the samples that are clear enough."""
+        return replace(selection, min_change=self.min_change, min_confidence=self.min_confidence)
+
+
+MeasuringBy = Annotated[MeasuringOptions, Group(MeasuringOptions)]
+# A question under all measures at once.
+MeasuringByAll = Annotated[MeasuringOptions, Group(MeasuringOptions, without=("measure",))]
 
 
 class Format(StrEnum):

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 MOST_VALUES, LONGEST_VALUE = 4, 60  # of a pooled fact
 RENDER = {Format.TABLE: render_table, Format.MARKDOWN: render_markdown, Format.LATEX: render_latex}
+COVERAGE = {
+    "images": "over images, not over models",
+    "images+evaluators": "over images and evaluators, not over attacked models",
+    "images+models": "over images and models",
+}
 
 
 def note(message: str) -> None:
@@ -72,6 +77,14 @@ def note_population(selection: "Selection") -> None:
     """Name, on stderr, the population if it is not all attempts."""
     if selection.population != "attacked-correct":
         note(f"population: {selection.population}, the images that every evaluator classifies correctly, too")
+    if selection.min_change is not None:
+        note(
+            f"only samples whose attacked model changed by {selection.min_change:g} of a real change or more"
+        )
+    if selection.min_confidence is not None:
+        note(
+            f"only samples that the attacked model gives the target with {selection.min_confidence:g} or more"
+        )
 
 
 def note_intervals(rows: Sequence[Row], output: Output, few: str) -> None:
@@ -82,7 +95,8 @@ def note_intervals(rows: Sequence[Row], output: Output, few: str) -> None:
     """
     if output.is_for_people and rows:
         marked = f" * {few}." if any(row["too_few"] for row in rows) else ""
-        note(f"95 % intervals over images, not over models.{marked}")
+        covers = dict.fromkeys(row["covers"] for row in rows if row.get("covers")) or ("images",)
+        note(f"95 % intervals {' / '.join(COVERAGE[each] for each in covers)}.{marked}")
 
 
 def write_rows(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .bug_table import write_bugs
+from .bug_table import write_bugs, write_sensitivity
 from .commands import App
 from .ensemble_table import write_ensembles
 from .groups import with_groups
@@ -57,10 +57,11 @@ def bugs(
     beta: options.Betas = None,
     by: By = None,
     limit: MostGroups = 0,
+    measuring: options.MeasuringBy,
     selection: options.Selecting,
     output: options.Printing,
 ) -> None:
-    """Count the bugs: successful samples whose JSΔ is below β.
+    """Count the bugs: successful samples whose JSΔ, or another measure, is below β.
 
     JSON and CSV have judged_by also as ensemble, its old name, until the next release.
 
@@ -71,9 +72,11 @@ def bugs(
     from jsdelta_db.queries.selection import count_unfinished
 
     keys = [key.strip() for text in by or () for key in text.split(",")]
+    selection = measuring.narrow(selection)
     with ctx.obj.read_store() as connection:
         unfinished = count_unfinished(connection)
-        table = query_bugs(connection, beta or DEFAULT_BETAS, keys, selection, limit)
+        betas = beta or DEFAULT_BETAS
+        table = query_bugs(connection, betas, keys, selection, limit, measuring.measuring)
     write_bugs(table, output)
     if table.n_more:
         note(f"{table.n_more:,} more groups, with fewer bugs; --limit 0 lists all")
@@ -83,6 +86,37 @@ def bugs(
     if unfinished:
         note(f"left out: {unfinished} unfinished; the same jsdelta attack as before resumes them")
     _note_nothing(ctx, table.rows, selection)
+
+
+@app.command()
+@with_groups
+def sensitivity(
+    ctx: typer.Context,
+    *,
+    beta: options.Beta = None,
+    by: By = None,
+    measuring: options.MeasuringByAll,
+    selection: options.Selecting,
+    output: options.Printing,
+) -> None:
+    """Ask one question under every measure: does its answer hang on the measure?
+
+    Each measure at the same β, and at the matched one, which as many successes of all groups lie below.
+
+    Example: jsdelta query sensitivity --beta 0.1
+    """
+    from jsdelta_db.config.evaluation import DEFAULT_BETA
+    from jsdelta_db.queries.sensitivity import query_sensitivity
+
+    keys = [key.strip() for text in by or () for key in text.split(",")]
+    selection = measuring.narrow(selection)
+    with ctx.obj.read_store() as connection:
+        table = query_sensitivity(connection, beta or DEFAULT_BETA, keys, selection, measuring.interval)
+    write_sensitivity(table, output)
+    note_counted_once(table)
+    note_pooled(table.pooled, table.norm)
+    note_population(selection)
+    _note_nothing(table.rows)
 
 
 @app.command()

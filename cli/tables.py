@@ -16,13 +16,23 @@ Row = dict[str, Any]
 TITLES = {
     "n_attempted": "attempted", "n_skipped": "skipped", "n_success": "successes", "n_bugs": "bugs",
     "n_images": "images", "n_outside": "beyond eps",
-    "n_no_baseline": "without baseline", "bug_fraction": "bugs / successes", "bug_rate": "bugs / attempted",
+    "n_no_baseline": "without baseline", "n_no_relative": "without change",
+    "bug_fraction": "bugs / successes", "bug_rate": "bugs / attempted",
     "n_features": "features", "matched_difference": "at equal confidence",
     "n_transferred_any": "to any", "transferred_any": "to any / successes",
     "n_transferred_all": "to all", "transferred_all": "to all / successes",
     "n_already": "there already", "already": "there already / successes",
 }  # fmt: skip
-FOLDED = {"interval", "covers", "n_images_bug", "n_images_non_bug", "too_few", "warnings"}  # behind a mark
+FOLDED = {
+    "interval",
+    "covers",
+    "n_images_bug",
+    "n_images_non_bug",
+    "too_few",
+    "warnings",
+    "n_models",
+    "share_models",
+}  # behind a mark
 UIDS = ("attack", "evaluation")
 SHORT_UID = 8  # characters: enough for --attack
 MARKED = ("bug_fraction", "transfer_ratio", "difference")  # where too few samples are marked

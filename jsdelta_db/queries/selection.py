@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from jsdelta_db.config.checks import NORMS
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import TEMPERATURES
+from jsdelta_db.config.measures import check_share
 from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.queries.facts.conditions import Condition, apply_conditions, explain, parse_condition
 from jsdelta_db.queries.facts.keys import FACTS, get_key
@@ -62,10 +63,12 @@ class Selection:
         uids: evaluations or attacks, by uid prefix.
         population: ``attacked-correct``, or ``all-correct`` for images that every evaluator has right.
         where: conditions on facts, such as ``sam_rho>=0.05``.
+        min_change: smallest change of the attacked model's own output, in units of a real change of class.
+        min_confidence: smallest probability that the attacked model gives the target on the sample.
 
     Raises:
         UnknownNameError: an unknown norm, temperature or population, or a condition on no fact.
-        UsageError: a condition that is none.
+        UsageError: a condition that is none, a negative change or confidence.
     """
 
     ensemble: Names = ()
@@ -79,6 +82,8 @@ class Selection:
     temperature: Names = ()
     population: str = ATTACKED_CORRECT
     where: str | tuple[Condition | str, ...] = ()
+    min_change: float | None = None
+    min_confidence: float | None = None
 
     def __post_init__(self) -> None:
         for name in SHORTHANDS:
@@ -89,6 +94,10 @@ class Selection:
                 if value not in valid:
                     raise UnknownNameError(name, value, valid)
         object.__setattr__(self, "where", self._read_where())
+        for name in ("min_change", "min_confidence"):
+            least = getattr(self, name)
+            if least is not None:
+                check_share(name, least)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:

@@ -5,7 +5,7 @@ import json
 from cli.main import run
 from jsdelta_db.config.locations import Workspace
 
-DEFAULT_KEYS = ["dataset", "ensemble", "attacked", "norm", "eps"]
+DEFAULT_KEYS = ["dataset", "attacked_ensemble", "attacked", "judged_by", "norm", "eps"]
 
 
 def call(capsys, workspace, *arguments):

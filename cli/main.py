@@ -14,6 +14,7 @@ from jsdelta_db.runtime.redaction import redact
 
 from . import (
     attack,
+    compare,
     config,
     dataset,
     db,
@@ -47,6 +48,7 @@ app = App(
 for command in (quickstart.quickstart, train.train, score.score, ui.ui, doctor.doctor):
     app.command()(command)
 attack.app.command()(export.export)
+query.app.command()(compare.compare)
 query.app.command()(sql.sql)
 db.app.command()(delete.delete)
 db.app.command()(moving.export)

@@ -183,6 +183,7 @@ Evaluation = Annotated[
     str | None, typer.Option(metavar="UID", help="JSΔ of this evaluation; default: the attack's first.")
 ]
 Betas = Annotated[list[float] | None, threshold("Threshold on JSΔ (repeatable).", "--beta")]
+Beta = Annotated[float | None, threshold("Threshold on JSΔ.", "--beta")]
 BugsBelow = Annotated[float | None, threshold("Only samples with JSΔ below BETA.")]
 
 # Which evaluations and attempts a question is about.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options
-from .bug_table import write_bugs
+from .bug_table import write_bugs, write_sensitivity
 from .commands import App
 from .ensemble_table import write_ensembles
 from .groups import with_groups
@@ -79,6 +79,37 @@ def bugs(
     note_population(selection)
     if unfinished:
         note(f"left out: {unfinished} unfinished; the same jsdelta attack as before resumes them")
+    _note_nothing(table.rows)
+
+
+@app.command()
+@with_groups
+def sensitivity(
+    ctx: typer.Context,
+    *,
+    beta: options.Beta = None,
+    by: By = None,
+    measuring: options.MeasuringByAll,
+    selection: options.Selecting,
+    output: options.Printing,
+) -> None:
+    """Ask one question under every measure: does its answer hang on the measure?
+
+    Each measure at the same β, and at the matched one, which as many successes of all groups lie below.
+
+    Example: jsdelta query sensitivity --beta 0.1
+    """
+    from jsdelta_db.config.evaluation import DEFAULT_BETA
+    from jsdelta_db.queries.sensitivity import query_sensitivity
+
+    keys = [key.strip() for text in by or () for key in text.split(",")]
+    selection = measuring.narrow(selection)
+    with ctx.obj.read_store() as connection:
+        table = query_sensitivity(connection, beta or DEFAULT_BETA, keys, selection, measuring.interval)
+    write_sensitivity(table, output)
+    note_counted_once(table)
+    note_pooled(table.pooled, table.norm)
+    note_population(selection)
     _note_nothing(table.rows)
 
 

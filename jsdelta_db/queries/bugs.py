@@ -66,7 +66,7 @@ def query_bugs(
     rows = [
         row
         for facts, tallied, of_attacks in groups
-        for row in _count_bugs(facts, tallied, question, of_attacks)
+        for row in count_bugs(facts, tallied, question, of_attacks)
     ]
     return Table(
         keys, rows, find_pooled(counted, keys), common_norm(counted), separated=keys[len(asked) :],
@@ -114,7 +114,7 @@ def _rank(groups: Iterable[Group], beta: int) -> list[Group]:
     return sorted(groups, key=lambda group: (-group[1].bugs[beta].sum(), group[1].success.sum()))
 
 
-def _count_bugs(facts: Row, counted: Tally, question: Question, of_attacks: OfAttacks) -> Iterator[Row]:
+def count_bugs(facts: Row, counted: Tally, question: Question, of_attacks: OfAttacks) -> Iterator[Row]:
     """Yield the rows of one group, one for each β."""
     attempted = counted.attempted
     n_success, n_attempted = int(counted.success.sum()), int(attempted.sum())

@@ -20,7 +20,7 @@ from jsdelta_db.queries.statistics import (
 )
 from jsdelta_db.queries.statistics.fractions import Z_95
 from jsdelta_db.queries.statistics.means import BINS
-from jsdelta_db.queries.statistics.student import t_quantile
+from jsdelta_db.queries.statistics.student import t_quantile, t_tail
 
 TABLE = [
     (0, 1), (1, 1), (0, 7), (7, 7), (1, 2), (1, 30), (29, 30), (3, 10), (15, 30), (95, 600), (500, 1000),
@@ -73,6 +73,15 @@ def test_t_quantiles_are_scipys(share):
     np.testing.assert_allclose(
         [t_quantile(share, each) for each in degrees], expected, rtol=1e-10, atol=1e-12
     )
+
+
+def test_t_tails_are_scipys():
+    """Tails of Student's t, from one half to 1e-300, are SciPy's to 1e-9."""
+    degrees = np.array([1, 1.3, 2, 2.5, 3, 4.75, 9, 29.5, 99, 200.1, 5_999, 1e5])
+    values = np.array([0, 1e-3, 0.1, 0.5, 1, 1.96, 3, 5, 10, 30, 100])
+    expected = student.sf(values, degrees[:, None])
+    got = np.array([[t_tail(value, each) for value in values] for each in degrees])
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-300)
 
 
 def _share(hits, trials) -> Share:

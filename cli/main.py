@@ -15,6 +15,7 @@ from jsdelta_db.runtime.redaction import redact
 from . import (
     attack,
     attacks,
+    compare,
     config,
     dataset,
     db,
@@ -48,6 +49,7 @@ app = App(
 for command in (quickstart.quickstart, train.train, score.score, ui.ui, doctor.doctor):
     app.command()(command)
 attack.app.command()(export.export)
+query.app.command()(compare.compare)
 query.app.command()(sql.sql)
 query.app.command("attacks")(attacks.list_attacks)
 db.app.command()(delete.delete)

@@ -74,7 +74,7 @@ class Known:
     labels: Mapping[str, Sequence[Label]] = field(default_factory=dict)
 
 
-def parse_condition(text: str) -> Condition:
+def parse_condition(text: str, option: str = WHERE) -> Condition:
     """Return the condition of a text such as ``eps=3``, ``method!=sam`` or ``sam_rho>=0.05``.
 
     Raises:
@@ -83,7 +83,7 @@ def parse_condition(text: str) -> Condition:
     found = PATTERN.fullmatch(text)
     if found is None:
         raise UsageError(
-            f"{WHERE} {text!r} is not valid: must be KEY=VALUE, or with !=, <, <=, > or >=, such as eps=3"
+            f"{option} {text!r} is not valid: must be KEY=VALUE, or with !=, <, <=, > or >=, such as eps=3"
         )
     key, operator, values = found.groups()
     return Condition(key, "=" if operator == "==" else operator, split_values(values))

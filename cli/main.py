@@ -18,6 +18,7 @@ from . import (
     dataset,
     db,
     delete,
+    distributions,
     doctor,
     ensembles,
     export,
@@ -47,7 +48,8 @@ app = App(
 for command in (quickstart.quickstart, train.train, score.score, ui.ui, doctor.doctor):
     app.command()(command)
 attack.app.command()(export.export)
-query.app.command()(sql.sql)
+for question in (sql.sql, distributions.pairs, distributions.histogram, distributions.quantiles):
+    query.app.command()(question)
 db.app.command()(delete.delete)
 db.app.command()(moving.export)
 db.app.command("import")(moving.import_)

@@ -76,7 +76,7 @@ def bugs(
     note_population(selection)
     if unfinished:
         note(f"left out: {unfinished} unfinished; the same jsdelta attack as before resumes them")
-    _note_nothing(table.rows)
+    note_nothing(table.rows)
 
 
 @app.command()
@@ -137,7 +137,7 @@ def stability(
     note_intervals(found.table.rows, output, few)
     _note_missing("stability", "attack", found.unmeasured)
     if not found.unmeasured:
-        _note_nothing(found.table.rows)
+        note_nothing(found.table.rows)
 
 
 @app.command()
@@ -154,7 +154,7 @@ def transfer(ctx: typer.Context, selection: options.Selecting, output: options.P
     _write_table(table, TRANSFER_KEYS, output)
     note_population(selection)
     note_intervals(table.rows, output, "fewer than 30 images with a success")
-    _note_nothing(table.rows)
+    note_nothing(table.rows)
 
 
 @app.command()
@@ -175,7 +175,7 @@ def controls(ctx: typer.Context, selection: options.SelectingEvaluations, output
         note(line)
     _note_missing("controls", "evaluation", found.without)
     if not found.without:
-        _note_nothing(found.rows)
+        note_nothing(found.rows)
 
 
 @app.command()
@@ -196,7 +196,7 @@ def assumptions(
         note(line)
     _note_missing("controls", "evaluation", found.without)
     if not found.without:
-        _note_nothing(found.rows)
+        note_nothing(found.rows)
 
 
 @app.command()
@@ -226,6 +226,7 @@ def _note_missing(option: str, of: str, uids: Sequence[str]) -> None:
         )
 
 
-def _note_nothing(rows: Sequence[Row]) -> None:
+def note_nothing(rows: Sequence[Row]) -> None:
+    """Say that nothing matches, where nothing does."""
     if not rows:
         note("no finished attack matches; make one with jsdelta attack --eps 3")

@@ -25,6 +25,7 @@ from . import (
     models,
     moving,
     plot,
+    plot_matrices,
     query,
     quickstart,
     recipes,
@@ -50,6 +51,8 @@ for command in (quickstart.quickstart, train.train, score.score, ui.ui, doctor.d
 attack.app.command()(export.export)
 for question in (sql.sql, distributions.pairs, distributions.histogram, distributions.quantiles):
     query.app.command()(question)
+for figure in (plot_matrices.pairs, plot_matrices.agreement):
+    plot.app.command()(figure)
 db.app.command()(delete.delete)
 db.app.command()(moving.export)
 db.app.command("import")(moving.import_)

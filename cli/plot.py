@@ -45,7 +45,6 @@ Quantity = Annotated[
 BELOW_POINTS = tuple(step / 100 for step in range(151))
 LOWEST, HIGHEST, STEPS = 0.005, 1.0, 40  # of a curve over β, in equal steps of its logarithm
 QUANTITIES = {"fraction": "bug_fraction", "rate": "bug_rate"}
-RADIUS = ("norm", "eps")
 
 app = App(no_args_is_help=True, help="Draw figures.")
 
@@ -71,7 +70,7 @@ def histogram(
     Example: jsdelta plot histogram --by method -o histogram.svg
     """
     from jsdelta_db.config.evaluation import DEFAULT_BETAS
-    from jsdelta_db.plots.histograms import draw_histograms
+    from jsdelta_db.plots.histogram import draw_histogram
     from jsdelta_db.queries.distributions import HISTOGRAM_KEYS, query_histogram
 
     path, betas = drawing.check("histogram"), beta or DEFAULT_BETAS
@@ -79,7 +78,7 @@ def histogram(
         table = query_histogram(connection, bins, betas, add_radius(by), selection)
         facts = list_facts(connection, selection, table)
     sheet = drawing.sheet("JSΔ of successful samples", facts)
-    figure = draw_histograms(table.rows, table.keys, table.norm, betas, sheet)
+    figure = draw_histogram(table, betas, sheet)
     drawing.save(figure, path, table.rows, [*table.keys, *HISTOGRAM_KEYS])
     note_table(table, selection)
 
@@ -100,7 +99,7 @@ def ecdf(ctx: typer.Context, *, by: By = None, selection: options.Selecting, dra
         facts = list_facts(connection, selection, table)
     axis = Axis("js_delta", "share_below", "JSΔ", "share of successes below")
     sheet = drawing.sheet("JSΔ of successful samples", facts)
-    figure = draw_curves(table.rows, table.keys, table.norm, axis, sheet)
+    figure = draw_curves(table, axis, sheet)
     drawing.save(figure, path, table.rows, [*table.keys, *BELOW_KEYS])
     note_table(table, selection)
 
@@ -130,9 +129,7 @@ def curve(
         table = query_bugs(connection, points, add_radius(by), selection)
         facts = list_facts(connection, selection, table)
     axis = Axis("beta", "bug_fraction", "threshold β", "bugs / successes", is_log=True, marked=marked)
-    figure = draw_curves(
-        table.rows, table.keys, table.norm, axis, drawing.sheet("Bug fraction by threshold", facts)
-    )
+    figure = draw_curves(table, axis, drawing.sheet("Bug fraction by threshold", facts))
     drawing.save(figure, path, table.rows, [*table.keys, *BUG_KEYS])
     note_table(table, selection)
 
@@ -174,7 +171,7 @@ def sweep(
         over, QUANTITIES[quantity], name, f"bugs / {below}", unit=255.0 if is_levels else 1.0, is_full=False
     )
     sheet = drawing.sheet(f"Bug {quantity} at β = {beta:g}", facts)
-    figure = draw_curves(table.rows, table.keys, table.norm, axis, sheet)
+    figure = draw_curves(table, axis, sheet)
     drawing.save(figure, path, table.rows, [*table.keys, *BUG_KEYS])
     note_table(table, selection)
 
@@ -210,8 +207,10 @@ def samples(
     say(figure)
 
 
-def add_radius(by: Sequence[str] | None, *first: str) -> list[str]:
+def add_radius(by: list[str] | None, *first: str) -> list[str]:
     """Return what a figure's rows are divided by: what was asked for, and ε, which makes columns."""
+    from jsdelta_db.queries.distributions import RADIUS
+
     keys = [*first, *split_names(by)]
     return [*keys, *(key for key in RADIUS if key not in keys)]
 

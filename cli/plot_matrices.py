@@ -39,9 +39,8 @@ def pairs(
         *LABEL_KEYS, "bug_fraction", "source label", "target label", "bugs / successes", 0.0, 1.0,
         sort_labels({row[key] for row in table.rows for key in LABEL_KEYS}),
     )  # fmt: skip
-    keys = [key for key in table.keys if key not in LABEL_KEYS]
     sheet = drawing.sheet(f"Bug fraction by label pair, β = {beta:g}", facts)
-    figure = draw_matrices(table.rows, keys, table.norm, matrix, sheet)
+    figure = draw_matrices(table, matrix, sheet)
     drawing.save(figure, path, table.rows, [*table.keys, *PAIR_KEYS])
     note_table(table, selection)
 
@@ -54,6 +53,7 @@ def agreement(ctx: typer.Context, *, ensemble: options.Ensemble = None, drawing:
     """
     from jsdelta_db.plots.heat_maps import Matrix, draw_matrices
     from jsdelta_db.queries.agreement import AGREEMENT_KEYS, query_agreement
+    from jsdelta_db.queries.grouping import Table
 
     path = drawing.check("agreement")
     with ctx.obj.read_store() as connection:
@@ -66,5 +66,5 @@ def agreement(ctx: typer.Context, *, ensemble: options.Ensemble = None, drawing:
         "model", "other", "agreement", "member", "", "same label", min(low, 0.95), 1.0, across=("ensemble",)
     )
     sheet = drawing.sheet("Agreement on clean images", ["share of images with the same predicted label"])
-    figure = draw_matrices(rows, ("ensemble",), "", matrix, sheet)
+    figure = draw_matrices(Table(("ensemble",), rows, {}, ""), matrix, sheet)
     drawing.save(figure, path, rows, AGREEMENT_KEYS)

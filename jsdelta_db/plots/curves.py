@@ -5,6 +5,7 @@ from math import log10
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jsdelta_db.plots.panels import (
+    Grouped,
     Row,
     Sheet,
     add_legend,
@@ -48,14 +49,9 @@ class Axis(NamedTuple):
     is_full: bool = True
 
 
-def draw_curves(rows: Sequence[Row], keys: Sequence[str], norm: str, axis: Axis, sheet: Sheet) -> "Figure":
-    """Draw a line for each group, with its interval as a band.
-
-    Args:
-        keys: facts of the rows.
-        norm: of every ε; "" if the rows have it.
-    """
-    panels = divide(rows, keys, norm, has_lines=True, along=axis.x)
+def draw_curves(table: Grouped, axis: Axis, sheet: Sheet) -> "Figure":
+    """Draw a line for each group, with its interval as a band."""
+    panels = divide(table, has_lines=True, along=axis.x)
     names = list_lines(panels)
     is_named = names != [""]
     shown, columns = plan_legend(names, sheet.width)
@@ -70,7 +66,7 @@ def draw_curves(rows: Sequence[Row], keys: Sequence[str], norm: str, axis: Axis,
                 handles[name] = _draw_line(axes, of_line, axis, names.index(name))
             for value in axis.marked:
                 axes.axvline(value, color=MARK, linestyle=":", linewidth=0.7, zorder=0)
-        _scale(drawn[0][1], rows, axis)
+        _scale(drawn[0][1], table.rows, axis)
         if is_named:
             add_legend(figure, [handles[name] for name in names], shown, columns)
     return figure

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jsdelta_db.plots.panels import Row, Sheet, divide, draw_sheet
+from jsdelta_db.plots.panels import Grouped, Row, Sheet, divide, draw_sheet
 from jsdelta_db.plots.style import COLORS, MARKERS, QUIET, SMALL, fit, styled
 
 if TYPE_CHECKING:
@@ -14,24 +14,15 @@ LANE = 0.42  # cm, of an estimate
 LONGEST_NAME = 0.35  # of the sheet's width
 
 
-def draw_forest(
-    rows: Sequence[Row],
-    sheet: Sheet,
-    *,
-    name: str,
-    keys: Sequence[str] = (),
-    norm: str = "linf",
-    zero: float = 0.0,
-) -> "Figure":
+def draw_forest(table: Grouped, sheet: Sheet, *, name: str, zero: float = 0.0) -> "Figure":
     """Draw rows with ``label``, ``value``, ``low`` and ``high`` (None where unknown), the first on top.
 
     Args:
         name: of the values.
-        keys: facts that divide the rows into panels, of ``norm`` and ``eps`` or others.
         zero: where the line of no effect stands.
     """
-    labels = list(dict.fromkeys(row["label"] for row in rows))
-    panels = divide(rows, keys, norm)
+    labels = list(dict.fromkeys(row["label"] for row in table.rows))
+    panels = divide(table)
     with styled():
         figure, drawn = draw_sheet(sheet, panels, LANE * len(labels) + 0.3, names=(name, ""))
         for panel, axes in drawn:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.plots.panels import OF_RADIUS, Panel, Row, Sheet, divide, draw_sheet
+from jsdelta_db.plots.panels import OF_RADIUS, Grouped, Panel, Sheet, divide, draw_sheet
 from jsdelta_db.plots.style import CM, SMALL, fit, measure, styled
 
 if TYPE_CHECKING:
@@ -42,16 +42,9 @@ class Matrix(NamedTuple):
     across: Sequence[str] = OF_RADIUS
 
 
-def draw_matrices(
-    rows: Sequence[Row], keys: Sequence[str], norm: str, matrix: Matrix, sheet: Sheet
-) -> "Figure":
-    """Draw a matrix for each ε and group; numbers stand in the cells where these are large enough.
-
-    Args:
-        keys: facts of the rows, without those of the matrix.
-        norm: of every ε; "" if the rows have it.
-    """
-    panels = divide(rows, keys, norm, across=matrix.across)
+def draw_matrices(table: Grouped, matrix: Matrix, sheet: Sheet) -> "Figure":
+    """Draw a matrix for each ε and group; numbers stand in the cells where these are large enough."""
+    panels = divide(table, across=matrix.across, without=(matrix.row, matrix.column))
     names = (matrix.column_name, matrix.row_name)
     with styled():
         figure, drawn = draw_sheet(sheet, panels, 0.0, names=names, shared=bool(matrix.order))
@@ -60,10 +53,10 @@ def draw_matrices(
             _name_cells(axes, _order(panel, matrix))
         bar = figure.colorbar(image, ax=[axes for _, axes in drawn], shrink=0.8, aspect=25, pad=0.02)
         bar.set_label(matrix.value_name)
-        bar.outline.set_linewidth(0.4)  # type: ignore[operator] # matplotlib's stubs
+        bar.outline.set_linewidth(0.4)
         figure.draw_without_rendering()  # places the cells, whose size decides on numbers
         for panel, axes in drawn:
-            _write_numbers(axes, panel, matrix)
+            _write_numbers(axes, panel, matrix, figure.dpi)
     return figure
 
 
@@ -107,10 +100,9 @@ def _name_cells(axes: "Axes", order: Sequence[str]) -> None:
     axes.set_xticks(list(places), names, rotation=90 if is_long else 0)
 
 
-def _write_numbers(axes: "Axes", panel: Panel, matrix: Matrix) -> None:
+def _write_numbers(axes: "Axes", panel: Panel, matrix: Matrix, dots_an_inch: float) -> None:
     """Write values into cells that are large enough, white on dark ones."""
-    box = axes.get_position()
-    cell = box.width * axes.figure.get_figwidth() / CM / len(_order(panel, matrix))
+    cell = axes.get_window_extent().width / dots_an_inch / CM / len(_order(panel, matrix))
     if cell < SMALLEST_CELL:
         return
     for (row, column), value in np.ndenumerate(_fill(panel, matrix)):

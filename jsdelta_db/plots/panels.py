@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.plots.style import CM, QUIET, SMALL, TEXT, TITLE, fit, measure, wrap
@@ -17,6 +17,17 @@ MARGIN = 0.1  # cm, around the sheet
 LINE = 0.034  # cm of height for each point of a font's size
 BESIDE_SQUARES = 2.6  # cm: names, and a scale of colours
 NARROWEST_PANEL = 3.4  # cm; panels that may go below each other are no narrower
+
+
+class Grouped(Protocol):
+    """Rows by group, as queries return them; ``norm`` is of every ε, "" if it is among the keys."""
+
+    @property
+    def keys(self) -> Sequence[str]: ...  # noqa: D102 see above
+    @property
+    def rows(self) -> Sequence[Row]: ...  # noqa: D102
+    @property
+    def norm(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +66,23 @@ class Panel:
 
 
 def divide(
-    rows: Sequence[Row],
-    keys: Sequence[str],
-    norm: str,
+    table: Grouped,
     *,
     has_lines: bool = False,
     along: str | None = None,
     across: Sequence[str] = OF_RADIUS,
+    without: Sequence[str] = (),
 ) -> list[list[Panel]]:
     """Return panels: columns by ε, rows by other facts; the first other fact, or ε alone, may make lines.
 
     Args:
-        keys: facts of the rows.
-        norm: of every ε; "" if the rows have it.
         has_lines: whether a panel may hold several groups.
         along: the fact that the horizontal axis shows.
         across: the facts that make columns.
+        without: keys that make no panels.
     """
+    rows, norm = table.rows, table.norm
+    keys = [key for key in table.keys if key not in without]
     radius = [key for key in across if key in keys and key != along]
     if len({row.get("norm") for row in rows}) == 1:
         radius = [key for key in radius if key != "norm"]
@@ -97,7 +108,7 @@ def _name(row: Row, keys: Sequence[str], norm: str) -> str:
         if key == "eps":
             named.append(f"ε = {format_eps(value, row.get('norm', norm))}")
         elif isinstance(value, str):
-            named.append(value)
+            named.append(f"{value} split" if key == "split" else value)
         else:
             shown = "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
             named.append(f"{key.replace('_', ' ')} {shown}")
@@ -127,7 +138,7 @@ def draw_sheet(
     laid_out = break_line(panels, sheet.width)
     n_columns = max(map(len, laid_out))
     height = height or (sheet.width - BESIDE_SQUARES) / n_columns
-    title = [fit(sheet.title, sheet.width - 2 * MARGIN, TITLE)] if sheet.title else []
+    title = [fit(sheet.title, sheet.width - 2 * MARGIN, TITLE, "bold")] if sheet.title else []
     facts = wrap(sheet.facts, sheet.width - 2 * MARGIN)
     top = LINE * 1.35 * (TITLE * len(title) + SMALL * len(facts)) + MARGIN
     foot = LINE * (1.45 * SMALL * legend + (1.5 * TEXT if names[0] else 0.0)) + MARGIN

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from jsdelta_db.errors import UsageError
@@ -45,8 +46,15 @@ def styled() -> Iterator[None]:
     """
     import matplotlib
 
-    kept = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
-    with matplotlib.rc_context({**kept, **SETTINGS}), warnings.catch_warnings():
+    defaults: Any = matplotlib.rcParamsDefault  # typed by the name of each setting
+    settings: Any = {key: defaults[key] for key in defaults if not key.startswith("backend")} | SETTINGS
+    with matplotlib.rc_context(settings), _any_letters():
+        yield
+
+
+@contextmanager
+def _any_letters() -> Iterator[None]:
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
         yield
@@ -79,15 +87,15 @@ def line_style(number: int) -> dict[str, Any]:
     }
 
 
-def fit(text: str, width: float, size: float = TEXT) -> str:
+def fit(text: str, width: float, size: float = TEXT, weight: str = "normal") -> str:
     """Return a name in printable letters, its middle left out where it is wider than some cm."""
     text = escape(text, LONGEST)
-    if measure(text, size) <= width:
+    if measure(text, size, weight) <= width:
         return text
     for kept in range(len(text) - 1, 1, -1):
         tail = kept // 3
         shorter = f"{text[: kept - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
-        if measure(shorter, size) <= width:
+        if measure(shorter, size, weight) <= width:
             return shorter
     return "…"
 
@@ -104,12 +112,13 @@ def wrap(words: Sequence[str], width: float, size: float = SMALL, joint: str = "
     return lines
 
 
-def measure(text: str, size: float) -> float:
+@lru_cache(maxsize=1 << 12)
+def measure(text: str, size: float, weight: str = "normal") -> float:
     """Return the width of a text, in cm."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextToPath
 
-    with styled():
-        font = FontProperties(family="DejaVu Sans", size=size)
+    with _any_letters():
+        font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
         width, _, _ = TextToPath().get_text_width_height_descent(text, font, ismath=False)
     return float(width) / 72 / CM

@@ -27,6 +27,7 @@ BELOW_KEYS = (
     "js_delta", "n_success", "n_below", "share_below", "share_below_low", "share_below_high", "covers",
     "n_images",
 )  # fmt: skip
+RADIUS = ("norm", "eps")  # what a figure's columns tell apart
 DEFAULT_BINS, MOST_BINS = 40, 1000  # between JSΔ = 0 and 1
 DEFAULT_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 LAST_EDGE = 1.5  # the last bin holds everything from here on: JSΔ has no upper bound

@@ -46,7 +46,7 @@ def read_successes(
     for evaluation, segments in read_segments(reader, evaluations, names, successes_only=True):
         values = tuple(evaluation.facts[key] for key in run_keys)
         grouped.setdefault(values, []).append((evaluation, segments))
-    found = []
+    found: list[Successes] = []
     for values in list(grouped):
         parts = grouped.pop(values)  # one group's columns at a time beside what was read
         facts = dict(zip(run_keys, values, strict=True))

@@ -177,9 +177,7 @@ def build(
 
 @app.command(name="list")
 @with_groups
-def list_all(
-    ctx: typer.Context, *, where: options.WhereListed = None, output: options.Printing
-) -> None:
+def list_all(ctx: typer.Context, *, where: options.WhereListed = None, output: options.Printing) -> None:
     """List the data sets in the store.
 
     Example: jsdelta dataset list

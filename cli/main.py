@@ -20,12 +20,14 @@ from . import (
     dataset,
     db,
     delete,
+    distributions,
     doctor,
     ensembles,
     export,
     models,
     moving,
     plot,
+    plot_matrices,
     query,
     quickstart,
     recipes,
@@ -49,9 +51,17 @@ app = App(
 for command in (quickstart.quickstart, train.train, score.score, ui.ui, doctor.doctor):
     app.command()(command)
 attack.app.command()(export.export)
-query.app.command()(compare.compare)
-query.app.command()(sql.sql)
+for question in (
+    compare.compare,
+    distributions.pairs,
+    distributions.histogram,
+    distributions.quantiles,
+    sql.sql,
+):
+    query.app.command()(question)
 query.app.command("attacks")(attacks.list_attacks)
+for figure in (plot_matrices.pairs, plot_matrices.agreement):
+    plot.app.command()(figure)
 db.app.command()(delete.delete)
 db.app.command()(moving.export)
 db.app.command("import")(moving.import_)

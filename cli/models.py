@@ -119,9 +119,7 @@ def add(
 
 @app.command(name="list")
 @with_groups
-def list_all(
-    ctx: typer.Context, *, where: options.WhereListed = None, output: options.Printing
-) -> None:
+def list_all(ctx: typer.Context, *, where: options.WhereListed = None, output: options.Printing) -> None:
     """List the finished models.
 
     Example: jsdelta models list

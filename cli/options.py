@@ -14,7 +14,6 @@ from typer.models import OptionInfo
 from jsdelta_db.config.checks import DEVICES, DTYPES, check_choice, check_device
 from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
 from jsdelta_db.config.locations import Workspace, resolve_workspace
-from jsdelta_db.errors import UsageError
 from jsdelta_db.config.measures import (
     INTERVALS,
     JS_DELTA,
@@ -24,6 +23,7 @@ from jsdelta_db.config.measures import (
     check_measure,
     check_share,
 )
+from jsdelta_db.errors import UsageError
 
 from .groups import Group
 

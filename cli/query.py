@@ -85,7 +85,7 @@ def bugs(
     note_population(selection)
     if unfinished:
         note(f"left out: {unfinished} unfinished; the same jsdelta attack as before resumes them")
-    _note_nothing(ctx, table.rows, selection)
+    note_nothing(ctx, table.rows, selection)
 
 
 @app.command()
@@ -116,7 +116,7 @@ def sensitivity(
     note_counted_once(table)
     note_pooled(table.pooled, table.norm)
     note_population(selection)
-    _note_nothing(table.rows)
+    note_nothing(ctx, table.rows, selection)
 
 
 @app.command()
@@ -177,7 +177,7 @@ def stability(
     note_intervals(found.table.rows, output, few)
     _note_missing("stability", "attack", found.unmeasured)
     if not found.unmeasured:
-        _note_nothing(ctx, found.table.rows, selection)
+        note_nothing(ctx, found.table.rows, selection)
 
 
 @app.command()
@@ -194,7 +194,7 @@ def transfer(ctx: typer.Context, selection: options.Selecting, output: options.P
     _write_table(table, TRANSFER_KEYS, output)
     note_population(selection)
     note_intervals(table.rows, output, "fewer than 30 images with a success")
-    _note_nothing(ctx, table.rows, selection)
+    note_nothing(ctx, table.rows, selection)
 
 
 @app.command()
@@ -215,7 +215,7 @@ def controls(ctx: typer.Context, selection: options.SelectingEvaluations, output
         note(line)
     _note_missing("controls", "evaluation", found.without)
     if not found.without:
-        _note_nothing(ctx, found.rows, selection)
+        note_nothing(ctx, found.rows, selection)
 
 
 @app.command()
@@ -236,7 +236,7 @@ def assumptions(
         note(line)
     _note_missing("controls", "evaluation", found.without)
     if not found.without:
-        _note_nothing(ctx, found.rows, selection)
+        note_nothing(ctx, found.rows, selection)
 
 
 @app.command()
@@ -263,7 +263,7 @@ def keys(ctx: typer.Context, selection: options.SelectingEvaluations, output: op
     with ctx.obj.read_store() as connection:
         rows = query_keys(connection, selection, MOST_VALUES if output.is_for_people else 0)
     write_rows(rows, KEY_KEYS, output)
-    _note_nothing(ctx, rows, selection)
+    note_nothing(ctx, rows, selection)
 
 
 def _write_table(table: "Table", counted: Sequence[str], output: Output, facts: Collection[str] = ()) -> None:
@@ -282,7 +282,8 @@ def _note_missing(option: str, of: str, uids: Sequence[str]) -> None:
         )
 
 
-def _note_nothing(ctx: typer.Context, rows: Sequence[Row], selection: "Selection") -> None:
+def note_nothing(ctx: typer.Context, rows: Sequence[Row], selection: "Selection") -> None:
+    """Say why nothing matches, where nothing does."""
     if not rows and not _explain_nothing(ctx, selection):
         note("no finished attack matches; make one with jsdelta attack --eps 3")
 

@@ -152,7 +152,7 @@ def format_cell(row: Row, key: str, norm: str) -> str:
         return format_eps(value, row.get("norm", norm))
     if value is not None and f"{key}_low" in row:
         low, high = row[f"{key}_low"], row[f"{key}_high"]
-        bounds = "–" if low is None else f"{low:.3f}, {high:.3f}"
+        bounds = "–" if low is None else f"{low:.3f}, " + ("–" if high is None else f"{high:.3f}")
         mark = " *" if row.get("too_few") and key in MARKED else ""
         return f"{value:.3f} [{bounds}]{mark}"
     if value is not None and key in UIDS:

@@ -213,7 +213,7 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
 
 
 def explain_nothing(reader: Reader, selection: Selection) -> str:
-    """Return why a selection has no evaluation: which condition left none; "" if it has, or nothing was asked."""
+    """Return which condition of a selection left no evaluation; "" if there are some, or none was given."""
     models = _models(reader)
     return _select(reader, selection, models, _evaluators(reader, models))[1]
 

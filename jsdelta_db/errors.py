@@ -64,7 +64,7 @@ def _guess(name: str, known: list[str]) -> str:
     """Return the question whether the name most like an unknown one is meant; "" where none is like it."""
     from difflib import get_close_matches  # only where something is wrong
 
-    like = get_close_matches(name, known, n=1, cutoff=0.75)
+    like = get_close_matches(name, known, n=1)
     return f"; did you mean {like[0]!r}?" if like else ""
 
 

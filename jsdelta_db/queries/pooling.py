@@ -6,12 +6,13 @@ attack's count; those that were judged by others are no more attempts but other 
 own.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 from jsdelta_db.config.attack import TARGET_RULES
 from jsdelta_db.errors import UsageError
+from jsdelta_db.queries.facts.keys import HYPERPARAMETERS
 from jsdelta_db.queries.grouping import LABEL_KEYS
 from jsdelta_db.queries.selection import CONFIGURATION_KEYS, DEFAULT_KEYS, EvaluationInfo
 
@@ -106,11 +107,45 @@ def find_pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> d
         attacks = dict.fromkeys(each.attack_uid for each in row)
         if len(set(recorded)) < len(attacks):
             columns["attack"] = tuple(attacks)
+        columns |= _list_settings(row)
+        if _follows_from_recipes(row, columns):
+            del columns["attacked_ensemble"]
         for key, values in columns.items():
             different = dict.fromkeys(values)
             if key not in keys and len(different) > 1:
                 found.setdefault(key, {}).update(different)
     return {key: tuple(values) for key, values in found.items()}
+
+
+def _list_settings(row: Sequence[EvaluationInfo]) -> dict[str, Values]:
+    """Return the hyperparameters in which models of one method differ, with their values in the row."""
+    recipes = {each.attacked.recipe: each for each in row}
+    if len(recipes) == 1:
+        return {}
+    by_method = _group(recipes.values(), ("method",))
+    different = [
+        key
+        for key in HYPERPARAMETERS
+        if any(len({str(each.facts[key]) for each in some}) > 1 for some in by_method)
+    ]
+    # As text where JSON holds a list.
+    return {key: tuple(_hashable(each.facts[key]) for each in recipes.values()) for key in different}
+
+
+def _hashable(value: object) -> object:
+    return str(value) if isinstance(value, list | dict) else value
+
+
+def _follows_from_recipes(row: Sequence[EvaluationInfo], columns: Mapping[str, Values]) -> bool:
+    """Tell whether the attacked models' ensembles differ only because their recipes do, which is named."""
+    if len(set(columns["method"])) == len(set(columns["trained_on"])) == len(set(columns["arch"])) == 1:
+        named = [key for key in HYPERPARAMETERS if key in columns]
+        if not named:
+            return False
+    ensembles: dict[str, set[str]] = {}
+    for each in row:
+        ensembles.setdefault(each.attacked.recipe, set()).add(each.facts["attacked_ensemble_uid"])
+    return all(len(of_recipe) == 1 for of_recipe in ensembles.values())
 
 
 def _group(evaluations: Iterable[EvaluationInfo], keys: Sequence[str]) -> Iterable[list[EvaluationInfo]]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from . import printing
 from .commands import App
 from .groups import with_groups
 from .output import note, write_rows
@@ -21,7 +21,7 @@ def attacks() -> None:
 
 
 @with_groups
-def list_attacks(ctx: typer.Context, *, unfinished: Unfinished = False, output: options.Printing) -> None:
+def list_attacks(ctx: typer.Context, *, unfinished: Unfinished = False, output: printing.Printing) -> None:
     """List the attacks with their settings, progress and evaluations, the oldest first.
 
     Example: jsdelta query attacks
@@ -40,7 +40,7 @@ def list_attacks(ctx: typer.Context, *, unfinished: Unfinished = False, output: 
 
 @app.command()
 @with_groups
-def show(ctx: typer.Context, *, uid: Uid, output: options.Printing) -> None:
+def show(ctx: typer.Context, *, uid: Uid, output: printing.Printing) -> None:
     """Show everything that is recorded of an attack.
 
     Example: jsdelta attacks show 3f9c2b7a

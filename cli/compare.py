@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from . import options, printing, selecting
 from .groups import with_groups
-from .options import Output
 from .output import note, note_counted_once, note_pooled, note_population, write_rows
+from .printing import Output
 from .tables import Row
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def compare(
     equivalence: Equivalence = None,
     allow: Allow = None,
     first_falls: FirstFalls = False,
-    measuring: options.MeasuringBy,
-    selection: options.Selecting,
-    output: options.Printing,
+    measuring: selecting.MeasuringBy,
+    selection: selecting.Selecting,
+    output: printing.Printing,
 ) -> None:
     """Compare two sides, A minus B, paired by image: say whether more bugs, fewer, as many, or undecided.
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import options
+from . import printing
 from .commands import App
 from .groups import with_groups
 from .output import note, say, write_rows
@@ -61,7 +61,7 @@ def check(ctx: typer.Context) -> None:
 
 @app.command()
 @with_groups
-def stats(ctx: typer.Context, output: options.Printing) -> None:
+def stats(ctx: typer.Context, output: printing.Printing) -> None:
     """Count rows and bytes by table, and runs by state.
 
     Example: jsdelta db stats
@@ -88,7 +88,7 @@ def stats(ctx: typer.Context, output: options.Printing) -> None:
 
 @app.command()
 @with_groups
-def schema(ctx: typer.Context, output: options.Printing) -> None:
+def schema(ctx: typer.Context, output: printing.Printing) -> None:
     """List the tables and views with their columns, for jsdelta query sql.
 
     Example: jsdelta db schema

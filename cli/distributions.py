@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from . import options, printing, selecting
 from .groups import with_groups
 from .output import note, note_counted_once, note_intervals, note_pooled, note_population, write_rows
 from .query import By, note_nothing
@@ -36,8 +36,8 @@ def pairs(
     beta: OneBeta = None,
     by: By = None,
     pivot: Pivot = False,
-    selection: options.Selecting,
-    output: options.Printing,
+    selection: selecting.Selecting,
+    output: printing.Printing,
 ) -> None:
     """Count the bugs of each label pair: from the image's label to the label aimed at or reached.
 
@@ -66,8 +66,8 @@ def histogram(
     bins: Bins = 40,
     beta: options.Betas = None,
     by: By = None,
-    selection: options.Selecting,
-    output: options.Printing,
+    selection: selecting.Selecting,
+    output: printing.Printing,
 ) -> None:
     """Count successful samples by their JSΔ, bin by bin; the last bin has no upper end.
 
@@ -90,8 +90,8 @@ def quantiles(
     *,
     q: Quantiles = None,
     by: By = None,
-    selection: options.Selecting,
-    output: options.Printing,
+    selection: selecting.Selecting,
+    output: printing.Printing,
 ) -> None:
     """Show quantiles of the JSΔ of successful samples, with intervals.
 
@@ -122,7 +122,7 @@ def _parse_quantile(text: str) -> float:
         ) from None
 
 
-def _note_images(output: options.Output) -> None:
+def _note_images(output: printing.Output) -> None:
     if output.is_for_people:
         note("95 % intervals over images, not over models.")
 

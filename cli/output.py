@@ -13,7 +13,7 @@ import typer
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.runtime.escaping import LONGEST_CELL, escape
 
-from .options import Format, Output
+from .printing import Format, Output
 from .tables import (
     Row,
     find_shared,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .groups import Group
-from .options import Format, Output
 from .output import say, write_rows
+from .printing import Format, Output
 from .tables import Row
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import typer
 
 from jsdelta_db.errors import UsageError
 
-from . import options
+from . import printing
 from .groups import with_groups
 from .output import write_plain
 
@@ -70,7 +70,7 @@ def sql(
     statement: Statement,
     values: Values = None,
     timeout: Timeout = 30.0,
-    output: options.Printing,
+    output: printing.Printing,
 ) -> None:
     """Run one SQL SELECT, read-only; BLOBs are shown in hex.
 

@@ -8,8 +8,8 @@ import re
 import pyarrow.parquet as pq
 import pytest
 
-from cli.options import ENDINGS, Output
 from cli.output import write_rows
+from cli.printing import ENDINGS, Output
 from tests.cli.calls import call, parse_markdown, refused
 
 LISTING = [

@@ -96,7 +96,7 @@ def _median(judged: Judged, k: int | None) -> Floats:
     rho = np.where(judged.rho.members >= SMALLEST_RHO, judged.rho.members, np.nan)[:, others]
     js, place = judged.columns["member_js"], judged.place
     values = _middle([js[:, m] / rho[:, row][place] for row, m in enumerate(others)])
-    is_small: NDArray[np.bool_] = np.isnan(rho).any(axis=1)
+    is_small = np.asarray(np.isnan(rho).any(axis=1))
     values[is_small[place]] = np.nan
     return values
 

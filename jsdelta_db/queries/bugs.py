@@ -40,7 +40,7 @@ def query_bugs(
     Args:
         betas: thresholds on the measure; a sample is a bug strictly below.
         by: what to group by (see ``BY_CHOICES``), and whatever keeps an attempt from counting twice; empty
-            for one row per dataset, ensemble, attacked model, norm and ε, and whatever else differs among
+            for one row per dataset, attacked model and ensembles, norm and ε, and whatever else differs among
             the selected attacks.
         limit: return this many groups, those with the most bugs at the largest β first; 0 for all, by name.
         measuring: what β is a threshold on, and whose draw the intervals cover.
@@ -56,7 +56,7 @@ def query_bugs(
         raise UsageError("no β is given; give at least one, such as 0.1")
     evaluations = list_evaluations(reader, selection)
     asked = resolve_keys(by, evaluations)
-    keys, counted = count_once(evaluations, asked)
+    keys, counted = count_once(evaluations, asked, selection.named_facts)
     measuring = measuring.for_attempts(sum(each.n_attempts for each in counted))
     question = Question(tuple(betas), selection, measuring)
     groups = tally_groups(reader, counted, keys, question)
@@ -95,7 +95,8 @@ def js_delta_by_eps(
         UsageError: the selection has the same attempts judged twice.
     """
     found: dict[tuple[str, float, str], list[NDArray[np.float64]]] = {}
-    evaluations = check_counted_once(list_evaluations(reader, selection), PANELS)
+    found_evaluations = list_evaluations(reader, selection)
+    evaluations = check_counted_once(found_evaluations, PANELS, selection.named_facts)
     names = ("js_delta", "n_right") if selection.population == ALL_CORRECT else ("js_delta",)
     for evaluation, segments in read_segments(reader, evaluations, names, successes_only=True):
         norm, eps, split = (evaluation.facts[key] for key in PANELS)

@@ -87,6 +87,8 @@ class Deletions:
         if self.lacking:
             why = f"over images alone: the store lacks {self.lacking}; jsdelta doctor --repair adds it"
             return [OfModels(len(units), warnings=(why,))] * self._n_betas
+        if not units:
+            return [OfModels(0)] * self._n_betas
         left = self._total + np.array([self._change[unit.sha256] for unit in units])
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = np.where(left[:, [trials]] > 0, left[:, 2:] / left[:, [trials]], np.nan)

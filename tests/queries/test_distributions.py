@@ -12,6 +12,7 @@ from jsdelta_db.errors import UnknownNameError, UsageError
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.queries.captions import describe
 from jsdelta_db.queries.distributions import choose_edges, query_below, query_histogram, query_quantiles
+from jsdelta_db.queries.grouping import Table
 from jsdelta_db.queries.pairs import pivot, query_pairs, sort_labels
 from jsdelta_db.queries.selection import POPULATIONS, Selection, list_evaluations
 from jsdelta_db.store.creating import open_for_writing
@@ -164,14 +165,11 @@ def test_label_pairs(filled):
 def test_labels_that_are_called_as_a_key_is():
     """A label 'beta' does not hide the threshold; numbers come by their value, before names."""
 
-    class Found:
-        keys = ("source_label", "target_label")
-        rows = [
-            {"source_label": "a", "target_label": t, "beta": 0.1, "bug_fraction": f}
-            for t, f in (("beta", 0.5), ("b", 0.25))
-        ]
-
-    assert pivot(Found) == (
+    rows = [
+        {"source_label": "a", "target_label": target, "beta": 0.1, "bug_fraction": fraction}
+        for target, fraction in (("beta", 0.5), ("b", 0.25))
+    ]
+    assert pivot(Table(("source_label", "target_label"), rows, {}, "")) == (
         ["beta", "source_label", "b", "to beta"],
         [{"beta": 0.1, "source_label": "a", "b": 0.25, "to beta": 0.5}],
     )

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from . import options, printing, selecting
 from .groups import with_groups
 from .output import note, note_counted_once, note_intervals, note_pooled, note_population, write_rows
 from .query import By, note_nothing
 
 if TYPE_CHECKING:
     from jsdelta_db.queries.grouping import Table
+    from jsdelta_db.queries.selection import Selection
 
 PAIR_KEYS = (
     "beta", "n_success", "n_bugs", "bug_fraction", "bug_fraction_low", "bug_fraction_high", "covers",
@@ -35,8 +36,8 @@ def pairs(
     beta: OneBeta = None,
     by: By = None,
     pivot: Pivot = False,
-    selection: options.Selecting,
-    output: options.Printing,
+    selection: selecting.Selecting,
+    output: printing.Printing,
 ) -> None:
     """Count the bugs of each label pair: from the image's label to the label aimed at or reached.
 
@@ -55,7 +56,7 @@ def pairs(
         write_rows(table.rows, [*table.keys, *PAIR_KEYS], output, facts=facts, norm=table.norm)
         few = "fewer than 30 images with a success, or than 5 with a bug or with a non-bug"
         note_intervals(table.rows, output, few)
-    _note_rows(table, selection)
+    _note_rows(ctx, table, selection)
 
 
 @with_groups
@@ -65,8 +66,8 @@ def histogram(
     bins: Bins = 40,
     beta: options.Betas = None,
     by: By = None,
-    selection: options.Selecting,
-    output: options.Printing,
+    selection: selecting.Selecting,
+    output: printing.Printing,
 ) -> None:
     """Count successful samples by their JSΔ, bin by bin; the last bin has no upper end.
 
@@ -80,7 +81,7 @@ def histogram(
     facts = {*table.keys, "n_success", "n_images"} - {"eps"}
     write_rows(table.rows, [*table.keys, *HISTOGRAM_KEYS], output, facts=facts, norm=table.norm)
     _note_images(output)
-    _note_rows(table, selection)
+    _note_rows(ctx, table, selection)
 
 
 @with_groups
@@ -89,8 +90,8 @@ def quantiles(
     *,
     q: Quantiles = None,
     by: By = None,
-    selection: options.Selecting,
-    output: options.Printing,
+    selection: selecting.Selecting,
+    output: printing.Printing,
 ) -> None:
     """Show quantiles of the JSΔ of successful samples, with intervals.
 
@@ -104,7 +105,7 @@ def quantiles(
     facts = {*table.keys, "n_success", "n_images"} - {"eps"}
     write_rows(table.rows, [*table.keys, *QUANTILE_KEYS], output, facts=facts, norm=table.norm)
     _note_images(output)
-    _note_rows(table, selection)
+    _note_rows(ctx, table, selection)
 
 
 def split_names(given: list[str] | None) -> list[str]:
@@ -121,14 +122,14 @@ def _parse_quantile(text: str) -> float:
         ) from None
 
 
-def _note_images(output: options.Output) -> None:
+def _note_images(output: printing.Output) -> None:
     if output.is_for_people:
         note("95 % intervals over images, not over models.")
 
 
-def _note_rows(table: "Table", selection: "options.Selecting") -> None:
+def _note_rows(ctx: typer.Context, table: "Table", selection: "Selection") -> None:
     """Say beside the rows what they count, and where there are none."""
     note_counted_once(table)
     note_pooled(table.pooled, table.norm)
     note_population(selection)
-    note_nothing(table.rows)
+    note_nothing(ctx, table.rows, selection)

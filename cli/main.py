@@ -14,6 +14,8 @@ from jsdelta_db.runtime.redaction import redact
 
 from . import (
     attack,
+    attacks,
+    compare,
     config,
     dataset,
     db,
@@ -49,8 +51,15 @@ app = App(
 for command in (quickstart.quickstart, train.train, score.score, ui.ui, doctor.doctor):
     app.command()(command)
 attack.app.command()(export.export)
-for question in (sql.sql, distributions.pairs, distributions.histogram, distributions.quantiles):
+for question in (
+    compare.compare,
+    distributions.pairs,
+    distributions.histogram,
+    distributions.quantiles,
+    sql.sql,
+):
     query.app.command()(question)
+query.app.command("attacks")(attacks.list_attacks)
 for figure in (plot_matrices.pairs, plot_matrices.agreement):
     plot.app.command()(figure)
 db.app.command()(delete.delete)
@@ -58,6 +67,7 @@ db.app.command()(moving.export)
 db.app.command("import")(moving.import_)
 for name, group in (
     ("attack", attack.app),
+    ("attacks", attacks.app),
     ("models", models.app),
     ("ensembles", ensembles.app),
     ("dataset", dataset.app),

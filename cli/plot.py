@@ -8,7 +8,7 @@ import typer
 
 from jsdelta_db.errors import NothingToDoError, UsageError
 
-from . import options
+from . import options, selecting
 from .bug_table import BUG_KEYS
 from .commands import App
 from .distributions import split_names
@@ -62,7 +62,7 @@ def histogram(
     beta: options.Betas = None,
     bins: Bins = 40,
     by: By = None,
-    selection: options.Selecting,
+    selection: selecting.Selecting,
     drawing: Drawing,
 ) -> None:
     """Draw the JSΔ of successful samples: a column for each ε, a row for each group, with each β marked.
@@ -85,7 +85,7 @@ def histogram(
 
 @app.command()
 @with_groups
-def ecdf(ctx: typer.Context, *, by: By = None, selection: options.Selecting, drawing: Drawing) -> None:
+def ecdf(ctx: typer.Context, *, by: By = None, selection: selecting.Selecting, drawing: Drawing) -> None:
     """Draw the share of successful samples below each JSΔ, a line for each group, with its interval.
 
     Example: jsdelta plot ecdf -o ecdf.pdf
@@ -111,7 +111,7 @@ def curve(
     *,
     beta: options.Betas = None,
     by: By = None,
-    selection: options.Selecting,
+    selection: selecting.Selecting,
     drawing: Drawing,
 ) -> None:
     """Draw the bug fraction against β, a line for each group, with its interval; each --beta is marked.
@@ -143,7 +143,7 @@ def sweep(
     quantity: Quantity = "fraction",
     beta: OneBeta = None,
     by: By = None,
-    selection: options.Selecting,
+    selection: selecting.Selecting,
     drawing: Drawing,
 ) -> None:
     """Draw the bug fraction, or the rate, against ε or another number, a line for each group.

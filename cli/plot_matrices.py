@@ -4,7 +4,7 @@ import typer
 
 from jsdelta_db.errors import NothingToDoError
 
-from . import options
+from . import options, selecting
 from .groups import with_groups
 from .plot import OneBeta, add_radius, list_facts, note_table
 from .plot_options import Drawing
@@ -17,7 +17,7 @@ def pairs(
     *,
     beta: OneBeta = None,
     by: By = None,
-    selection: options.Selecting,
+    selection: selecting.Selecting,
     drawing: Drawing,
 ) -> None:
     """Draw the bug fraction of each label pair: a column for each ε, a row for each group.

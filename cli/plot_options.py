@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .groups import Group
-from .options import Format, Output
 from .output import say, write_rows
+from .printing import Format, Output
 from .tables import Row
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class FigureOptions:
         say(path)
         if self.data is not None:
             form = Format.CSV if self.data.suffix.lower() == ".csv" else Format.JSON
-            write_rows(rows, keys, Output(form, self.data))
+            write_rows(rows, keys, Output(form, self.data, force=self.force))
             say(self.data)
 
 

@@ -147,7 +147,7 @@ def _query(reader: Reader, by: Sequence[str], selection: Selection, count: Count
     """Return the rows that a function makes of each group, as ``query bugs`` groups."""
     evaluations = list_evaluations(reader, selection)
     asked = resolve_keys(by, evaluations)
-    keys, counted = count_once(evaluations, asked)
+    keys, counted = count_once(evaluations, asked, selection.named_facts)
     rows = [
         {**group.facts, **row}
         for group in read_successes(reader, counted, keys, selection.population)

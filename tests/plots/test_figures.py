@@ -223,7 +223,7 @@ def test_a_histogram_draws_its_rows():
     (bars,) = [patch for patch in axes.patches if hasattr(patch, "get_data")]
     assert bars.get_data().values == pytest.approx([0.1] * 10)
     assert sorted(line.get_xdata()[0] for line in axes.lines) == [0.2, 0.5]
-    said, side = [text.get_text() for text in axes.texts]
+    side, said = [text.get_text() for text in axes.texts]
     assert side == "sam"
     assert said == "n = 100\n20% below β = 0.2\n50% below β = 0.5"
 

@@ -25,6 +25,7 @@ REPEATABLE = {
     "library",
     "method",
     "models",
+    "q",
     "norm",
     "objective",
     "surrogates",

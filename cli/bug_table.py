@@ -6,6 +6,7 @@ from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.config.measures import JS_DELTA
 
+from .key_names import add_old_names
 from .options import Output
 from .output import note, note_intervals, write_rows
 from .tables import format_cell
@@ -25,7 +26,8 @@ def write_bugs(table: "Table", output: Output) -> None:
     """Write the rows of ``query bugs`` and, for people, explain the marks."""
     facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline", "n_outside", "measure"} - {"eps"}
     keys = [key for key in BUG_KEYS if not output.is_for_people or not _is_idle(table, key)]
-    write_rows(table.rows, [*table.keys, *keys], output, facts=facts, norm=table.norm)
+    rows, named = add_old_names(table.rows, [*table.keys, *keys], output)
+    write_rows(rows, named, output, facts=facts, norm=table.norm)
     few = "fewer than 30 images with a success, or than 5 with a bug or with a non-bug"
     note_intervals(table.rows, output, few)
 

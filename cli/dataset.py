@@ -177,16 +177,22 @@ def build(
 
 @app.command(name="list")
 @with_groups
-def list_all(ctx: typer.Context, output: options.PrintingFormat) -> None:
+def list_all(
+    ctx: typer.Context, *, where: options.WhereListed = None, output: options.PrintingFormat
+) -> None:
     """List the data sets in the store.
 
     Example: jsdelta dataset list
     """
     from jsdelta_db.queries.datasets import DATASET_KEYS, query_datasets
+    from jsdelta_db.queries.facts.listed import filter_rows
 
     with ctx.obj.read_store() as connection:
-        rows = query_datasets(connection)
+        found = query_datasets(connection)
+    rows, reason = filter_rows(found, DATASET_KEYS, where or ())
     write_rows(rows, DATASET_KEYS, output)
+    if reason:
+        note(reason)
 
 
 @app.command()

@@ -54,12 +54,12 @@ def add(
 
 @app.command(name="list")
 @with_groups
-def list_all(ctx: typer.Context, output: options.Printing) -> None:
+def list_all(ctx: typer.Context, *, where: options.WhereListed = None, output: options.Printing) -> None:
     """List the finished ensembles; the same rows as jsdelta query ensembles.
 
     Example: jsdelta ensembles list
     """
-    write_ensembles(ctx, output)
+    write_ensembles(ctx, output, where or ())
 
 
 @app.command()

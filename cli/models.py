@@ -119,13 +119,19 @@ def add(
 
 @app.command(name="list")
 @with_groups
-def list_all(ctx: typer.Context, output: options.PrintingFormat) -> None:
+def list_all(
+    ctx: typer.Context, *, where: options.WhereListed = None, output: options.PrintingFormat
+) -> None:
     """List the finished models.
 
     Example: jsdelta models list
     """
+    from jsdelta_db.queries.facts.listed import filter_rows
     from jsdelta_db.queries.models import MODEL_KEYS, query_models
 
     with ctx.obj.read_store() as connection:
-        rows = query_models(connection)
+        found = query_models(connection)
+    rows, reason = filter_rows(found, MODEL_KEYS, where or (), uid="model")
     write_rows(rows, MODEL_KEYS, output)
+    if reason:
+        note(reason)

@@ -11,7 +11,6 @@ import typer
 from typer.models import OptionInfo
 
 from jsdelta_db.config.checks import DEVICES, DTYPES, check_choice, check_device
-from jsdelta_db.config.eps import parse_eps
 from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
 from jsdelta_db.config.locations import Workspace, resolve_workspace
 from jsdelta_db.config.measures import (
@@ -187,32 +186,61 @@ Beta = Annotated[float | None, threshold("Threshold on JSΔ.", "--beta")]
 BugsBelow = Annotated[float | None, threshold("Only samples with JSΔ below BETA.")]
 
 # Which evaluations and attempts a question is about.
-SelectDataset = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Only this data set.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="KEY=VALUE",
+        help="Only where a recorded fact is so: eps=3, method!=sam, sam_rho>=0.05, steps=20,100 "
+        "(repeatable: all must hold; jsdelta query keys lists them).",
+    ),
+]
+WhereListed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="KEY=VALUE",
+        help="Only where a column is so, such as dataset=digits or seed<3 (repeatable: all must hold).",
+    ),
+]
+SelectEnsemble = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ensemble", metavar="NAME", help="Only judged by this ensemble: name or uid (repeatable)."
+    ),
+]
+SelectDataset = Annotated[
+    list[str] | None, typer.Option("--dataset", metavar="NAME", help="Only this data set (repeatable).")
+]
 SelectMethod = Annotated[
-    str | None, typer.Option("--method", metavar="NAME", help="Only models trained this way.")
+    list[str] | None,
+    typer.Option("--method", metavar="NAME", help="Only models trained this way (repeatable)."),
 ]
 SelectNorm = Annotated[
-    str | None, typer.Option("--norm", metavar="linf|l2", help="Only attacks in this norm.")
+    list[str] | None,
+    typer.Option("--norm", metavar="linf|l2", help="Only attacks in this norm (repeatable)."),
 ]
 SelectEps = Annotated[
     list[str] | None,
-    typer.Option(
-        "--eps", metavar="EPS", help="Only this ε: in 1/255, or a plain number with --norm l2 (repeatable)."
-    ),
+    typer.Option("--eps", metavar="EPS", help="Only this ε: in 1/255, or a plain number in l2 (repeatable)."),
 ]
 SelectObjective = Annotated[
-    str | None, typer.Option("--objective", metavar="NAME", help="Only attacks with this objective.")
+    list[str] | None,
+    typer.Option("--objective", metavar="NAME", help="Only attacks with this objective (repeatable)."),
 ]
 SelectLibrary = Annotated[
-    str | None,
-    typer.Option("--library", metavar="NAME", help="Only samples made by this library, such as jsdelta."),
+    list[str] | None,
+    typer.Option(
+        "--library", metavar="NAME", help="Only samples made by this library, such as jsdelta (repeatable)."
+    ),
 ]
 SelectAttack = Annotated[
     list[str] | None,
     typer.Option("--attack", metavar="UID", help="Only this attack or evaluation (repeatable)."),
 ]
 SelectTemperature = Annotated[
-    str | None, typer.Option("--temperature", metavar="1|fit", help="Only evaluations by this rule.")
+    list[str] | None,
+    typer.Option("--temperature", metavar="1|fit", help="Only evaluations by this rule (repeatable)."),
 ]
 Population = Annotated[
     str | None,
@@ -224,7 +252,8 @@ Population = Annotated[
 
 
 def select(
-    ensemble: Ensemble = None,
+    where: Where = None,
+    ensemble: SelectEnsemble = None,
     dataset: SelectDataset = None,
     method: SelectMethod = None,
     norm: SelectNorm = None,
@@ -236,14 +265,22 @@ def select(
     population: Population = None,
 ) -> "Selection":
     """Return the selection that the queries take."""
+    from jsdelta_db.queries.facts.conditions import Condition
+    from jsdelta_db.queries.facts.values import read_sizes
     from jsdelta_db.queries.selection import ATTACKED_CORRECT, Selection
 
     selection = Selection(
-        ensemble, dataset, method, uids=tuple(attack or ()), norm=norm, objective=objective, library=library,
-        temperature=temperature, population=ATTACKED_CORRECT if population is None else population,
+        tuple(ensemble or ()), tuple(dataset or ()), tuple(method or ()), uids=tuple(attack or ()),
+        norm=tuple(norm or ()), objective=tuple(objective or ()), library=tuple(library or ()),
+        temperature=tuple(temperature or ()), where=tuple(where or ()),
+        population=ATTACKED_CORRECT if population is None else population,
     )  # fmt: skip
-    # ε is in the unit of the norm, which is valid by now.
-    return replace(selection, eps=tuple(parse_eps(text, norm or "linf") for text in eps or ()))
+    if not eps:
+        return selection
+    for text in eps:
+        read_sizes("--eps", text, norm or ())  # a slip is one before a store is looked for
+    # In the unit of each attack's own norm.
+    return replace(selection, where=(Condition("eps", "=", tuple(eps), "--eps"), *selection.where))
 
 
 Selecting = Annotated["Selection", Group(select)]

@@ -64,10 +64,11 @@ def note_pooled(pooled: Mapping[str, Sequence[Any]], norm: str = "linf") -> None
 
 def note_counted_once(table: "Table") -> None:
     """Say, on stderr, what kept attempts from counting twice."""
-    if table.separated:
-        note(
-            f"also by {', '.join(table.separated)}: the same attempts were judged or aimed at more than once"
-        )
+    twice = [key for key in table.separated if key != "trained_on"]
+    if len(twice) < len(table.separated):
+        note("also by trained_on: models of constructed data sets; --where trained_on=A,B pools them")
+    if twice:
+        note(f"also by {', '.join(twice)}: the same attempts were judged or aimed at more than once")
     if table.n_left_out:
         note(f"counted once: attempts of {table.n_left_out:,} attacks that larger ones contain")
 

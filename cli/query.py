@@ -10,19 +10,23 @@ from .bug_table import write_bugs, write_sensitivity
 from .commands import App
 from .ensemble_table import write_ensembles
 from .groups import with_groups
+from .key_names import add_old_names
 from .options import Output
 from .output import note, note_counted_once, note_intervals, note_pooled, note_population, write_rows
 from .tables import SHORT_UID, Row
 
 if TYPE_CHECKING:
     from jsdelta_db.queries.grouping import Table
+    from jsdelta_db.queries.selection import Selection
 
 MOST_NAMED = 5  # uids in one note
+MOST_VALUES = 6  # of a key, for people
 
 By = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="KEY,KEY…", help="Group by these, such as eps,method,attacked,label-pair (repeatable)."
+        metavar="KEY,KEY…",
+        help="Group by these facts, such as eps,method,sam_rho,label-pair (repeatable; see query keys).",
     ),
 ]
 BugsBelow = Annotated[float | None, options.threshold("Only successes with JSΔ below this.")]
@@ -59,6 +63,8 @@ def bugs(
 ) -> None:
     """Count the bugs: successful samples whose JSΔ, or another measure, is below β.
 
+    JSON and CSV have judged_by also as ensemble, its old name, until the next release.
+
     Example: jsdelta query bugs --beta 0.01
     """
     from jsdelta_db.config.evaluation import DEFAULT_BETAS
@@ -79,7 +85,7 @@ def bugs(
     note_population(selection)
     if unfinished:
         note(f"left out: {unfinished} unfinished; the same jsdelta attack as before resumes them")
-    _note_nothing(table.rows)
+    _note_nothing(ctx, table.rows, selection)
 
 
 @app.command()
@@ -141,7 +147,7 @@ def samples(
     note_population(selection)
     if more:
         note(f"{more:,} more; --limit 0 lists all")
-    if not rows:
+    if not rows and not _explain_nothing(ctx, selection):
         note("no sample matches; jsdelta query bugs shows what there is, --all adds failed attempts")
 
 
@@ -171,7 +177,7 @@ def stability(
     note_intervals(found.table.rows, output, few)
     _note_missing("stability", "attack", found.unmeasured)
     if not found.unmeasured:
-        _note_nothing(found.table.rows)
+        _note_nothing(ctx, found.table.rows, selection)
 
 
 @app.command()
@@ -188,7 +194,7 @@ def transfer(ctx: typer.Context, selection: options.Selecting, output: options.P
     _write_table(table, TRANSFER_KEYS, output)
     note_population(selection)
     note_intervals(table.rows, output, "fewer than 30 images with a success")
-    _note_nothing(table.rows)
+    _note_nothing(ctx, table.rows, selection)
 
 
 @app.command()
@@ -209,7 +215,7 @@ def controls(ctx: typer.Context, selection: options.SelectingEvaluations, output
         note(line)
     _note_missing("controls", "evaluation", found.without)
     if not found.without:
-        _note_nothing(found.rows)
+        _note_nothing(ctx, found.rows, selection)
 
 
 @app.command()
@@ -230,24 +236,40 @@ def assumptions(
         note(line)
     _note_missing("controls", "evaluation", found.without)
     if not found.without:
-        _note_nothing(found.rows)
+        _note_nothing(ctx, found.rows, selection)
 
 
 @app.command()
 @with_groups
-def ensembles(ctx: typer.Context, output: options.Printing) -> None:
+def ensembles(ctx: typer.Context, *, where: options.WhereListed = None, output: options.Printing) -> None:
     """Compare the ensembles: accuracy, robust accuracy under the data set's one attack, and agreement.
 
     Means over the members; agreement: the share of clean images on which two members predict the same label.
 
     Example: jsdelta query ensembles
     """
-    write_ensembles(ctx, output)
+    write_ensembles(ctx, output, where or ())
+
+
+@app.command()
+@with_groups
+def keys(ctx: typer.Context, selection: options.SelectingEvaluations, output: options.Printing) -> None:
+    """List the facts that --where and --by take, with the values that occur.
+
+    Example: jsdelta query keys --where method=standard
+    """
+    from jsdelta_db.queries.occurring import KEY_KEYS, query_keys
+
+    with ctx.obj.read_store() as connection:
+        rows = query_keys(connection, selection, MOST_VALUES if output.is_for_people else 0)
+    write_rows(rows, KEY_KEYS, output)
+    _note_nothing(ctx, rows, selection)
 
 
 def _write_table(table: "Table", counted: Sequence[str], output: Output, facts: Collection[str] = ()) -> None:
     above = {*table.keys, *facts} - {"eps"}
-    write_rows(table.rows, [*table.keys, *counted], output, facts=above, norm=table.norm)
+    rows, keys = add_old_names(table.rows, [*table.keys, *counted], output)
+    write_rows(rows, keys, output, facts=above, norm=table.norm)
 
 
 def _note_missing(option: str, of: str, uids: Sequence[str]) -> None:
@@ -260,6 +282,17 @@ def _note_missing(option: str, of: str, uids: Sequence[str]) -> None:
         )
 
 
-def _note_nothing(rows: Sequence[Row]) -> None:
-    if not rows:
+def _note_nothing(ctx: typer.Context, rows: Sequence[Row], selection: "Selection") -> None:
+    if not rows and not _explain_nothing(ctx, selection):
         note("no finished attack matches; make one with jsdelta attack --eps 3")
+
+
+def _explain_nothing(ctx: typer.Context, selection: "Selection") -> bool:
+    """Say, on stderr, which condition left nothing; return whether one did."""
+    from jsdelta_db.queries.selection import explain_nothing
+
+    with ctx.obj.read_store() as connection:
+        reason = explain_nothing(connection, selection)
+    if reason:
+        note(reason)
+    return bool(reason)

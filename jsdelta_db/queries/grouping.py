@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.queries.facts.keys import FACTS, find_key
+from jsdelta_db.queries.facts.keys import HYPERPARAMETERS, RECORDED, find_key
 from jsdelta_db.queries.selection import (
     ALL_CORRECT,
     ATTACKED_CORRECT,
@@ -24,7 +24,7 @@ from jsdelta_db.store.segments import read_attempts
 
 LABEL_KEYS = ("source_label", "target_label")
 OF_LABELS = {"label_pair": LABEL_KEYS, "source_label": LABEL_KEYS[:1], "target_label": LABEL_KEYS[1:]}
-BY_CHOICES = (*FACTS, "label-pair", "source-label", "target-label")
+BY_CHOICES = (*RECORDED, "label-pair", "source-label", "target-label", *HYPERPARAMETERS)
 # By name, each ``(n,)``, row i of all of them one attempt; NaN where the store has no value.
 Columns = Mapping[str, NDArray[np.float64]]
 Part = tuple[EvaluationInfo, Columns]

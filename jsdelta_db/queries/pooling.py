@@ -6,12 +6,13 @@ attack's count; those that were judged by others are no more attempts but other 
 own.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 from jsdelta_db.config.attack import TARGET_RULES
 from jsdelta_db.errors import UsageError
+from jsdelta_db.queries.facts.keys import HYPERPARAMETERS
 from jsdelta_db.queries.grouping import LABEL_KEYS
 from jsdelta_db.queries.selection import CONFIGURATION_KEYS, DEFAULT_KEYS, EvaluationInfo
 
@@ -37,9 +38,9 @@ def count_once(
 ) -> tuple[tuple[str, ...], list[EvaluationInfo]]:
     """Return keys and evaluations of rows that count no attempt twice.
 
-    An attack that accepts samples beyond ε gets rows of its own. So do models of a constructed data set, which
-    have seen other images than those of its root, unless ``chosen``, the facts that a user's conditions name,
-    has ``trained_on``.
+    An attack that accepts samples beyond ε gets rows of its own. So do models of a constructed data set,
+    which have seen other images than those of its root, unless ``chosen``, the facts that a user's
+    conditions name, has ``trained_on``.
     Evaluators and the rules that they judged by become keys where a row has the same attempts judged twice,
     target rules where two of them may aim an image at the same label. Evaluations whose attempts are then all
     among another's of the same row are left out.
@@ -78,8 +79,8 @@ def check_counted_once(
         names = list(dict.fromkeys(str(each.facts[key]) for each in evaluations))
         if key == TRAINED_ON:
             raise UsageError(
-                f"models of constructed data sets are pooled with others only where it is asked for: choose with "
-                f"--where trained_on={names[0]}, or --where trained_on={','.join(names)} for all of them"
+                "models of constructed data sets are pooled with others only where it is asked for: choose "
+                f"with --where trained_on={names[0]}, or --where trained_on={','.join(names)} for all of them"
             )
         raise UsageError(
             f"the same attempts would count more than once: they differ in {key} "
@@ -106,11 +107,45 @@ def find_pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> d
         attacks = dict.fromkeys(each.attack_uid for each in row)
         if len(set(recorded)) < len(attacks):
             columns["attack"] = tuple(attacks)
+        columns |= _list_settings(row)
+        if _follows_from_recipes(row, columns):
+            del columns["attacked_ensemble"]
         for key, values in columns.items():
             different = dict.fromkeys(values)
             if key not in keys and len(different) > 1:
                 found.setdefault(key, {}).update(different)
     return {key: tuple(values) for key, values in found.items()}
+
+
+def _list_settings(row: Sequence[EvaluationInfo]) -> dict[str, Values]:
+    """Return the hyperparameters in which models of one method differ, with their values in the row."""
+    recipes = {each.attacked.recipe: each for each in row}
+    if len(recipes) == 1:
+        return {}
+    by_method = _group(recipes.values(), ("method",))
+    different = [
+        key
+        for key in HYPERPARAMETERS
+        if any(len({str(each.facts[key]) for each in some}) > 1 for some in by_method)
+    ]
+    # As text where JSON holds a list.
+    return {key: tuple(_hashable(each.facts[key]) for each in recipes.values()) for key in different}
+
+
+def _hashable(value: object) -> object:
+    return str(value) if isinstance(value, list | dict) else value
+
+
+def _follows_from_recipes(row: Sequence[EvaluationInfo], columns: Mapping[str, Values]) -> bool:
+    """Tell whether the attacked models' ensembles differ only because their recipes do, which is named."""
+    if len(set(columns["method"])) == len(set(columns["trained_on"])) == len(set(columns["arch"])) == 1:
+        named = [key for key in HYPERPARAMETERS if key in columns]
+        if not named:
+            return False
+    ensembles: dict[str, set[str]] = {}
+    for each in row:
+        ensembles.setdefault(each.attacked.recipe, set()).add(each.facts["attacked_ensemble_uid"])
+    return all(len(of_recipe) == 1 for of_recipe in ensembles.values())
 
 
 def _group(evaluations: Iterable[EvaluationInfo], keys: Sequence[str]) -> Iterable[list[EvaluationInfo]]:
@@ -146,7 +181,8 @@ def _pools_constructed(evaluations: Sequence[EvaluationInfo], keys: Sequence[str
     if not any(each.facts["is_constructed"] for each in evaluations):
         return False
     return any(
-        any(each.facts["is_constructed"] for each in row) and len({each.facts[TRAINED_ON] for each in row}) > 1
+        any(each.facts["is_constructed"] for each in row)
+        and len({each.facts[TRAINED_ON] for each in row}) > 1
         for row in _group(evaluations, keys)
     )
 

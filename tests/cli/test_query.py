@@ -122,9 +122,9 @@ def test_many_pooled_values_are_counted(capsys):
 def test_attack_judged_twice_is_said(four, capsys):
     """Where an attack was judged twice, or on fewer images, a line says how it counts once."""
     code, _, err = call(capsys, four, "query", "bugs", "--by", "eps", "--format", "json")
-    assert (code, err.count("also by ensemble: the same attempts")) == (0, 1)
+    assert (code, err.count("also by judged_by: the same attempts")) == (0, 1)
     rows = query(capsys, four, "--by", "eps", "--ensemble", "digits", "--beta", "0.1")
-    assert {"ensemble"}.isdisjoint(rows[0])
+    assert {"ensemble", "judged_by"}.isdisjoint(rows[0])
 
 
 def test_a_histogram_of_attempts_judged_twice_is_refused(four, tmp_path, capsys):
@@ -132,7 +132,7 @@ def test_a_histogram_of_attempts_judged_twice_is_refused(four, tmp_path, capsys)
     place = str(tmp_path / "twice.png")
     code, out, err = call(capsys, four, "plot", "histogram", "-o", place)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "they differ in ensemble (digits, four); choose with --ensemble" in err
+    assert "they differ in judged_by (digits, four); choose with --ensemble" in err
     assert call(capsys, four, "plot", "histogram", "-o", place, "--ensemble", "four")[0] == 0
 
 

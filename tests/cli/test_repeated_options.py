@@ -18,10 +18,18 @@ REPEATABLE = {
     "attack",
     "beta",
     "by",
+    "dataset",
+    "ensemble",
     "eps",
     "evaluators",
+    "library",
+    "method",
     "models",
+    "norm",
+    "objective",
     "surrogates",
+    "temperature",
+    "where",
     "width",
 }
 

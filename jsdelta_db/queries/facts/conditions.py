@@ -93,7 +93,7 @@ def apply_conditions(
     rows: Sequence[R],
     conditions: Iterable[Condition],
     facts: Mapping[str, Fact],
-    known: Known = Known(),  # noqa: B008 frozen
+    known: Known = Known(),
 ) -> tuple[list[R], str]:
     """Return the rows that meet all conditions and, where none does, the reason: which left nothing.
 

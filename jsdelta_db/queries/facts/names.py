@@ -1,4 +1,4 @@
-"""Names as tables print them: ``digits``, ``digits@db99e8ec``, ``0@a8dbb2cc``, ``mine:fgsm(steps=10)@1f0c5bd2``."""
+"""Names as tables print them: ``digits``, ``digits@db99e8ec``, ``0@a8dbb2cc``, ``mine:fgsm(n=1)@1f0c5b``."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeAlias

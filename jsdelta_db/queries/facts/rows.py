@@ -1,7 +1,7 @@
 """Rows of facts: one for each finished evaluation, with all that is recorded of it, by key."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
@@ -14,6 +14,7 @@ from jsdelta_db.queries.facts.conditions import Condition, Known
 from jsdelta_db.queries.facts.keys import HYPERPARAMETERS
 from jsdelta_db.queries.facts.names import AT, OF_ENSEMBLES
 from jsdelta_db.store.constants import CONSTRUCTED, FINISHED
+from jsdelta_db.store.image_keys import Keys, unpack_keys
 from jsdelta_db.store.reading import Reader, fetch, fetch_many
 
 COLUMNS = {
@@ -132,7 +133,7 @@ def _tell_apart(rows: Iterable[Facts], name: str, uid: str, within: tuple[str, .
 
 
 def find_known(reader: Reader, conditions: Iterable[Condition]) -> Known:
-    """Return what conditions may name though no evaluation has it: an empty answer would read like "no bugs"."""
+    """Return what conditions may name though no evaluation has it."""
     keys = {condition.key for condition in conditions}
     names = {
         key: dict.fromkeys((*valid, *(name for (name,) in (fetch(reader, sql) if sql else ()))))
@@ -141,6 +142,22 @@ def find_known(reader: Reader, conditions: Iterable[Condition]) -> Known:
     }
     labels = {key: [(name, uid) for name, uid in fetch(reader, ENSEMBLES)] for key in keys & {*OF_ENSEMBLES}}
     return Known(names, labels)
+
+
+def read_classes(reader: Reader) -> dict[int, tuple[str, ...]]:
+    """Return the names of each data set's classes."""
+    found = fetch(reader, "SELECT id, classes FROM dataset")
+    # JSON: text from SQLite, a list from PostgreSQL.
+    return {key: tuple(json.loads(names) if isinstance(names, str) else names) for key, names in found}
+
+
+def read_image_keys(reader: Reader, attacks: Collection[int]) -> dict[int, Keys]:
+    """Return the image keys of some attacks on images that came in files."""
+    if not attacks:
+        return {}
+    ids = ", ".join(map(str, sorted(attacks)))
+    sql = f"SELECT id, image_keys FROM attack WHERE image_keys IS NOT NULL AND id IN ({ids})"  # noqa: S608
+    return {attack_id: unpack_keys(packed) for attack_id, packed in fetch_many(reader, sql)}
 
 
 @lru_cache(maxsize=1024)

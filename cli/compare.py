@@ -88,6 +88,7 @@ def compare(
     """
     from jsdelta_db.config.evaluation import DEFAULT_BETA
     from jsdelta_db.queries.comparison import Request, compare
+    from jsdelta_db.queries.selection import explain_nothing
 
     request = Request(
         by=_split(by), baseline=baseline, a=tuple(a or ()), b=tuple(b or ()),
@@ -97,6 +98,7 @@ def compare(
     selection = measuring.narrow(selection)
     with ctx.obj.read_store() as reader:
         found = compare(reader, request, selection)
+        reason = "" if found.rows or found.alone else explain_nothing(reader, selection)
     _write(found, output)
     for group in found.alone:
         note(f"one side alone: {group}")
@@ -104,7 +106,7 @@ def compare(
     note_pooled(found.pooled, found.norm)
     note_population(selection)
     if not found.rows and not found.alone:
-        note("no finished attack matches; make one with jsdelta attack --eps 3")
+        note(reason or "no finished attack matches; make one with jsdelta attack --eps 3")
 
 
 def _write(found: "Comparison", output: Output) -> None:

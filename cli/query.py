@@ -116,7 +116,7 @@ def sensitivity(
     note_counted_once(table)
     note_pooled(table.pooled, table.norm)
     note_population(selection)
-    _note_nothing(table.rows)
+    _note_nothing(ctx, table.rows, selection)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from jsdelta_db.queries.comparison.compare import COMPARED_KEYS
 from jsdelta_db.queries.comparison.quantities import COLUMNS
 from jsdelta_db.queries.selection import Selection
 from jsdelta_db.store.reading import reading
+from tests.queries import brute_force
 from tests.queries.bench import ROWS, Bench
 from tests.queries.comparison import loops
 
@@ -165,15 +166,37 @@ def test_conditions_name_sides(two_methods):
     assert row["p"] == pytest.approx(by_key["p"])
 
 
-def test_seeds_that_differ_are_not_paired(two_methods):
-    """Without the same seeds on both sides each side's models are left out alone, and count one by one."""
+def test_seeds_that_differ_are_not_paired(two_methods, rows_and_recipes):
+    """Without the same seeds on both sides each model is left out alone, and signs are against all of B."""
+    rows, recipes = rows_and_recipes
     request = Request(
         a=("method=sam", "model_seed!=0"), b=("method=standard",), betas=(BETA,),
         measuring=METHODS.measuring, allow=("evaluators",),
     )  # fmt: skip
     row = ask(two_methods, request).rows[0]
+    of_a = [each for each in _side(rows, "sam", 3 / 255) if each["seed_of_attacked"]]
+    of_b = _side(rows, "standard", 3 / 255)
+    expected = loops.interval(of_a, of_b, recipes, "fraction", "js-delta", BETA, "attacked")
+    got = (*_found(row, "fraction"), row["p"], row["mde"], row["share_models"])
+    assert expected == pytest.approx(got, rel=1e-9)
     assert (row["n_models"], row["covers"]) == (7, "images+models")
     assert row["members_negative"] + row["members_positive"] == 3
+
+
+def test_few_bugs_take_the_sides_own_intervals(two_methods, rows_and_recipes):
+    """Where fewer than five images carry a bug, bounds come from those of ``query bugs`` at the same units."""
+    rows, recipes = rows_and_recipes
+    request = Request(by=("method",), baseline="standard", betas=(0.05,), measuring=METHODS.measuring)
+    sparse = [row for row in ask(two_methods, request).rows if row["warnings"] == "sparse"]
+    for row in sparse:
+        sides = loops.keep_common(*(_side(rows, m, row["eps"]) for m in ("sam", "standard")))
+        own = [brute_force.interval(side, recipes, "js-delta", 0.05)[:3] for side in sides]
+        (r_a, low_a, high_a), (r_b, low_b, high_b) = own
+        d = r_a - r_b
+        expected = d, d - np.hypot(r_a - low_a, high_b - r_b), d + np.hypot(high_a - r_a, r_b - low_b)
+        assert expected == pytest.approx(_found(row, "fraction"), rel=1e-9)
+        assert (row["p"], row["p_holm"], row["mde"]) == (None, None, None)
+    assert sparse
 
 
 def test_images_alone(two_methods):
@@ -251,6 +274,18 @@ def test_nothing_selected_is_nothing(store):
     """A store without evaluations has nothing to compare."""
     with store.reading() as reader:
         assert compare(reader, METHODS).rows == []
+
+
+def test_filters_that_leave_no_attempt_leave_no_number(two_methods):
+    """Where no attempt of a side counts there are rows without numbers, and the reason."""
+    for row in ask(two_methods, METHODS, Selection(eps=EQUAL.eps, min_confidence=0.9)).rows:
+        assert (row["n_units"], row["fraction_difference"], row["ks"], row["verdict"]) == (
+            0,
+            None,
+            None,
+            "undecided",
+        )
+        assert "no image was attacked towards the same label on both sides" in row["warnings"]
 
 
 def test_equal_sides_are_no_difference(store):

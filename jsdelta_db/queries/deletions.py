@@ -53,7 +53,7 @@ class Deletions:
         self._judging: set[str] = set()
 
     def add(self, evaluation: EvaluationInfo, counts: Counts) -> None:
-        """Add the counts of an evaluation; models of one without an attempt here have no part in the group."""
+        """Add the counts of an evaluation; one without an attempt here adds no model either."""
         if not counts.attempted:
             return
         own = np.array([counts.success, counts.attempted, *counts.bugs])
@@ -87,6 +87,8 @@ class Deletions:
         if self.lacking:
             why = f"over images alone: the store lacks {self.lacking}; jsdelta doctor --repair adds it"
             return [OfModels(len(units), warnings=(why,))] * self._n_betas
+        if not units:
+            return [OfModels(0)] * self._n_betas
         left = self._total + np.array([self._change[unit.sha256] for unit in units])
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = np.where(left[:, [trials]] > 0, left[:, 2:] / left[:, [trials]], np.nan)

@@ -1,6 +1,7 @@
 """Judged attempts: those of one evaluation as columns, with all that a measure is computed from.
 
-One evaluation at a time: its columns fit in memory where a store's would not.
+One evaluation at a time: its columns fit in memory where a store's would not. They are read from segments
+where these have them all, else from rows.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -9,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jsdelta_db.queries.columns import find_stored, read_segments
 from jsdelta_db.queries.rho import Rho, read_baselines
 from jsdelta_db.queries.selection import EvaluationInfo
 from jsdelta_db.records import UNTARGETED
 from jsdelta_db.store.reading import Reader, fetch_batches
-from jsdelta_db.store.segments import KEY, read_attempts
+from jsdelta_db.store.segments import BLOBS, KEY, Segment, read_attempts
 
 # Always there.
 OF_ATTEMPT = (*KEY, "source_label", "target_label", "success", "js_delta")
@@ -22,6 +24,7 @@ OF_CHOICE = ("n_right", "confidence", "js_of_mean", "js_attacked")
 BY_EVALUATOR = ("member_js", "js_of_mean_without")
 WHOLE = (*KEY, "source_label", "target_label", "n_right")
 FLOAT = np.dtype("<f4")
+AT_ONCE = 100  # evaluations whose segments are held at a time
 
 
 class Judged(NamedTuple):
@@ -68,9 +71,60 @@ def read_judged(
         names: columns beside ``OF_ATTEMPT``: some of ``OF_CHOICE`` and ``BY_EVALUATOR``.
     """
     baselines = read_baselines(reader, evaluations)
-    for evaluation in evaluations:
-        judged = Judged(evaluation, _read_rows(reader, evaluation, names), baselines.of(evaluation))
-        yield judged.pick(judged.columns["success"]) if successes_only else judged
+    for evaluation, columns in _read_columns(reader, evaluations, names, successes_only=successes_only):
+        yield Judged(evaluation, columns, baselines.of(evaluation))
+
+
+def _read_columns(
+    reader: Reader, evaluations: Sequence[EvaluationInfo], names: Collection[str], *, successes_only: bool
+) -> Iterator[tuple[EvaluationInfo, dict[str, NDArray[Any]]]]:
+    """Yield each evaluation's columns, from segments, or from rows where segments lack one of them."""
+    needed = ("sample_index", "label_pair", "js_delta", *names)
+    in_segments = set(needed) <= set(BLOBS)
+    stored = find_stored(reader, evaluations) if in_segments else {}
+    for start in range(0, len(evaluations), AT_ONCE):
+        some = evaluations[start : start + AT_ONCE]
+        of_segments = {
+            each.id: segments
+            for each, segments in read_segments(
+                reader, [each for each in some if each.id in stored], needed, successes_only=successes_only
+            )
+        }
+        for evaluation in some:
+            columns = None
+            if evaluation.id in of_segments:
+                columns = _join(evaluation, of_segments.pop(evaluation.id), names)
+            if columns is None:
+                columns = _read_rows(reader, evaluation, names)
+                if successes_only:
+                    wanted = columns["success"]
+                    columns = {name: column[wanted] for name, column in columns.items()}
+            yield evaluation, columns
+
+
+def _join(
+    evaluation: EvaluationInfo, segments: Sequence[Segment], names: Collection[str]
+) -> dict[str, NDArray[Any]] | None:
+    """Return the columns of an evaluation's segments; None where a segment lacks one."""
+    n, n_classes = sum(segment.n for segment in segments), len(evaluation.classes)
+    found: dict[str, NDArray[Any]] = {}
+    for name in dict.fromkeys(("sample_index", "label_pair", "js_delta", *names)):
+        pieces = [getattr(segment, name) for segment in segments]
+        if any(piece is None for piece in pieces):
+            return None
+        values = np.concatenate(pieces) if pieces else np.zeros(0)
+        found[name] = values.reshape(n, evaluation.n_evaluators) if name in BY_EVALUATOR else values
+    pair = found.pop("label_pair").astype(np.int64)
+    found["sample_index"] = found["sample_index"].astype(np.int64)
+    found["source_label"], found["target_label"] = np.divmod(pair, n_classes)
+    is_untargeted = evaluation.facts["targets"] == "untargeted"
+    found["requested_target"] = (
+        np.full(n, UNTARGETED, dtype=np.int64) if is_untargeted else found["target_label"]
+    )
+    found["success"] = np.repeat([segment.success for segment in segments], [s.n for s in segments]).astype(
+        bool
+    )
+    return found
 
 
 def _read_rows(reader: Reader, evaluation: EvaluationInfo, names: Collection[str]) -> dict[str, NDArray[Any]]:

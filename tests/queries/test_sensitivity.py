@@ -23,7 +23,11 @@ def table(each_other):
 
 def test_each_measure_answers_at_the_same_and_at_the_matched_threshold(table):
     """JSΔ at β, every other measure at β and at the threshold that as many of all successes lie below."""
-    for rows in _by_eps(table.rows):
+    assert table.separated == ("targets",)
+    groups = {(row["eps"], row["targets"]) for row in table.rows}
+    assert len(groups) == 5  # ε = 8 on 40 images towards random targets, and 5 and 8 towards two others
+    for group in groups:
+        rows = [row for row in table.rows if (row["eps"], row["targets"]) == group]
         assert [(row["measure"], row["threshold"]) for row in rows] == [
             ("js-delta", "same"),
             *((measure, threshold) for measure in MEASURES[1:] for threshold in ("same", "matched")),
@@ -55,10 +59,6 @@ def test_rows_are_those_of_the_measure_alone(measure, table, each_other):
         ).rows
     same = [row for row in table.rows if (row["measure"], row["threshold"]) == (measure, "same")]
     assert alone == [{key: row[key] for key in alone[0]} for row in same]
-
-
-def _by_eps(rows):
-    return [[row for row in rows if row["eps"] == eps] for eps in sorted({row["eps"] for row in rows})]
 
 
 def _row(value, majority, measure="js-delta", eps=1.0):
@@ -130,3 +130,13 @@ def test_unknown_words_and_impossible_numbers_are_refused(make, error, message):
     """A measure, an interval, a smallest change or confidence that is none: one line says what is allowed."""
     with pytest.raises(error, match=message.replace("[", r"\[")):
         make()
+
+
+def test_nothing_measured_has_no_number(tiny):
+    """Of one attacked model whose own baseline is not stored there is no relative measure: counted, not guessed."""
+    with reading(tiny.db_url) as reader:
+        rows = query_sensitivity(reader).rows
+    for row in rows:
+        if row["measure"] == "relative":
+            assert (row["bug_fraction"], row["n_attempted"], row["reading"]) == (None, 0, "not settled")
+            assert row["n_no_relative"] > 50

@@ -150,10 +150,13 @@ def read_pairing(
     read = list(_read(reader, sides, reading))
     images = np.unique(np.concatenate([each.units.images for each in read]))
     n_targets = max(len(each.evaluation.classes) for each in read) - UNTARGETED
-    units, image = _intersect(read[: len(sides.of_a)], read[len(sides.of_a) :], images, n_targets)
+    place, image = _intersect(read[: len(sides.of_a)], read[len(sides.of_a) :], images, n_targets)
     fallen = _Fallen(reader, grid, images, n_targets)
     aligned = [
-        _align(each, each.units.number(images, n_targets), units, fallen.of(each.evaluation)) for each in read
+        _align(
+            each, place[each.units.number(images, n_targets)], len(image), place[fallen.of(each.evaluation)]
+        )
+        for each in read
     ]
     of_a, of_b = aligned[: len(sides.of_a)], aligned[len(sides.of_a) :]
     return Pairing(image, of_a, of_b, reading.lacking, is_cut=bool(places))
@@ -196,7 +199,7 @@ def _find_places(judged: Judged) -> Places:
 def _intersect(
     of_a: Sequence[Read], of_b: Sequence[Read], images: Whole, n_targets: int
 ) -> tuple[Whole, Whole]:
-    """Return the units that both sides attempted, ascending, and the place of each one's image."""
+    """Return each unit's place among those that both sides attempted, -1 of others, and that of its image."""
     present = []
     for side in (of_a, of_b):
         units = np.zeros(len(images) * n_targets, bool)
@@ -204,8 +207,11 @@ def _intersect(
             units[each.units.number(images, n_targets)] = True
         present.append(units)
     units = np.flatnonzero(present[0] & present[1])
-    _, image = np.unique(units // n_targets, return_inverse=True)
-    return units, image
+    of_image = units // n_targets  # ascending
+    image = np.cumsum(np.diff(of_image, prepend=of_image[:1]) > 0, dtype=np.int64)
+    place = np.full(len(present[0]) + 1, -1)  # the last one is that of no unit
+    place[units] = np.arange(len(units))
+    return place, image
 
 
 def _leave_out(judged: Judged, reading: _Reading) -> dict[Gone, Bits]:
@@ -237,17 +243,19 @@ def _leave_out(judged: Judged, reading: _Reading) -> dict[Gone, Bits]:
     return found
 
 
-def _align(read: Read, keys: Whole, units: Whole, fallen: Whole) -> Attempts:
-    """Return attempts at the units, without those that had succeeded before."""
-    place = np.searchsorted(units, keys)
-    counts = place < len(units)
-    counts[counts] = units[place[counts]] == keys[counts]
+def _align(read: Read, at: Whole, n_units: int, fallen: Whole) -> Attempts:
+    """Return attempts at the units, without those that had succeeded before.
+
+    Args:
+        at: the place of each attempt's unit, -1 of none; ``fallen`` alike.
+    """
+    counts = at >= 0
     if len(fallen):
-        counts &= ~np.isin(keys, fallen)
-    place = place[counts]
+        counts &= ~np.isin(at, fallen)
+    place = at[counts]
 
     def spread(bits: Bits) -> Bits:
-        found = np.zeros((*bits.shape[:-1], len(units)), bool)
+        found = np.zeros((*bits.shape[:-1], n_units), bool)
         found[..., place] = bits[..., counts]
         return found
 

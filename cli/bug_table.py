@@ -7,8 +7,8 @@ from jsdelta_db.config.locations import Workspace
 from jsdelta_db.config.measures import JS_DELTA
 
 from .key_names import add_old_names
-from .options import Output
 from .output import note, note_intervals, write_rows
+from .printing import Output
 from .tables import format_cell
 
 if TYPE_CHECKING:

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
+from . import options, printing, selecting
 from .groups import with_groups
-from .options import Output
 from .output import note, note_counted_once, note_pooled, note_population, write_rows
+from .printing import Output
+from .query import note_nothing
 from .tables import Row
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def compare(
     equivalence: Equivalence = None,
     allow: Allow = None,
     first_falls: FirstFalls = False,
-    measuring: options.MeasuringBy,
-    selection: options.Selecting,
-    output: options.Printing,
+    measuring: selecting.MeasuringBy,
+    selection: selecting.Selecting,
+    output: printing.Printing,
 ) -> None:
     """Compare two sides, A minus B, paired by image: say whether more bugs, fewer, as many, or undecided.
 
@@ -88,7 +89,6 @@ def compare(
     """
     from jsdelta_db.config.evaluation import DEFAULT_BETA
     from jsdelta_db.queries.comparison import Request, compare
-    from jsdelta_db.queries.selection import explain_nothing
 
     request = Request(
         by=_split(by), baseline=baseline, a=tuple(a or ()), b=tuple(b or ()),
@@ -98,15 +98,14 @@ def compare(
     selection = measuring.narrow(selection)
     with ctx.obj.read_store() as reader:
         found = compare(reader, request, selection)
-        reason = "" if found.rows or found.alone else explain_nothing(reader, selection)
     _write(found, output)
     for group in found.alone:
         note(f"one side alone: {group}")
     note_counted_once(found)
     note_pooled(found.pooled, found.norm)
     note_population(selection)
-    if not found.rows and not found.alone:
-        note(reason or "no finished attack matches; make one with jsdelta attack --eps 3")
+    if not found.alone:
+        note_nothing(ctx, found.rows, selection)
 
 
 def _write(found: "Comparison", output: Output) -> None:

@@ -1,7 +1,7 @@
 """Selection: the finished evaluations of a query, and the facts that it groups by."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,18 +15,11 @@ from jsdelta_db.config.measures import check_share
 from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.queries.facts.conditions import Condition, apply_conditions, explain, parse_condition
 from jsdelta_db.queries.facts.keys import FACTS, get_key
-from jsdelta_db.queries.facts.rows import (
-    Facts,
-    find_known,
-    read_classes,
-    read_image_keys,
-    read_rows,
-    tell_apart,
-)
+from jsdelta_db.queries.facts.rows import Facts, find_known, read_rows, tell_apart
 from jsdelta_db.queries.facts.values import is_equal
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.store.constants import FINISHED
-from jsdelta_db.store.image_keys import INDEX_BITS, SPLITS, Keys, split_keys
+from jsdelta_db.store.image_keys import INDEX_BITS, SPLITS, Keys, split_keys, unpack_keys
 from jsdelta_db.store.naming import ANY_PREFIX, get_match
 from jsdelta_db.store.reading import Reader, fetch, fetch_many
 
@@ -211,8 +204,8 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
     evaluators = _evaluators(reader, models)
     found, _ = _select(reader, selection, models, evaluators)
     tell_apart(found)
-    classes = read_classes(reader)
-    keys = read_image_keys(reader, {row["attack_id"] for row in found if row["split"] == FILE_SPLIT})
+    classes = _classes(reader)
+    keys = _image_keys(reader, {row["attack_id"] for row in found if row["split"] == FILE_SPLIT})
     return [
         _info(row, models[row["attacked_id"]], classes[row["dataset_id"]], keys.get(row["attack_id"]))
         for row in found
@@ -220,7 +213,7 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
 
 
 def explain_nothing(reader: Reader, selection: Selection) -> str:
-    """Return why a selection has no evaluation: the condition that left none; "" where none did."""
+    """Return which condition of a selection left no evaluation; "" if there are some, or none was given."""
     models = _models(reader)
     return _select(reader, selection, models, _evaluators(reader, models))[1]
 
@@ -298,6 +291,22 @@ def _evaluators(reader: Reader, models: Mapping[int, ModelInfo]) -> dict[int, tu
     for evaluation_id, model_id in fetch_many(reader, EVALUATORS):
         members.setdefault(evaluation_id, []).append(models[model_id])
     return {evaluation_id: tuple(found) for evaluation_id, found in members.items()}
+
+
+def _classes(reader: Reader) -> dict[int, tuple[str, ...]]:
+    """Return the names of each data set's classes."""
+    found = fetch(reader, "SELECT id, classes FROM dataset")
+    # JSON: text from SQLite, a list from PostgreSQL.
+    return {key: tuple(json.loads(names) if isinstance(names, str) else names) for key, names in found}
+
+
+def _image_keys(reader: Reader, attacks: Collection[int]) -> dict[int, Keys]:
+    """Return the image keys of some attacks on images that came in files."""
+    if not attacks:
+        return {}
+    ids = ", ".join(map(str, sorted(attacks)))
+    sql = f"SELECT id, image_keys FROM attack WHERE image_keys IS NOT NULL AND id IN ({ids})"  # noqa: S608
+    return {attack_id: unpack_keys(packed) for attack_id, packed in fetch_many(reader, sql)}
 
 
 def _info(

@@ -57,7 +57,7 @@ def query_sensitivity(
     check_beta(beta)
     evaluations = list_evaluations(reader, selection)
     asked = resolve_keys(by or ("eps",), evaluations)
-    keys, counted = count_once(evaluations, asked)
+    keys, counted = count_once(evaluations, asked, selection.named_facts)
     matched = _match(reader, counted, beta, selection)
     rows: list[Row] = []
     for measure in MEASURES:

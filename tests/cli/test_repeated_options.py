@@ -31,6 +31,7 @@ REPEATABLE = {
     "norm",
     "objective",
     "surrogates",
+    "values",
     "temperature",
     "where",
     "width",

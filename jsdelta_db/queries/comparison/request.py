@@ -102,7 +102,8 @@ class Request:
             )
         if self.by and not self.is_by_key and not self.a:
             raise UsageError(
-                f"--by {self.by[0]} is given without --baseline; add the value that is side B; "
+                f"--by {self.by[0]} is given without --baseline; add the value that is side B, such as "
+                "--baseline standard of --by method; "
                 f"jsdelta query bugs --by {self.by[0]} shows what there is"
             )
         if not self.is_by_key and not self.a:

@@ -1,18 +1,22 @@
-"""``jsdelta query compare``: two sides of one question set side by side."""
+"""``jsdelta query compare`` and ``jsdelta plot compare``: two sides of one question set side by side."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import options, printing, selecting
-from .groups import with_groups
+from .groups import Group, with_groups
 from .output import note, note_counted_once, note_pooled, note_population, write_rows
+from .plot_options import Drawing
 from .printing import Output
 from .query import note_nothing
 from .tables import Row
 
 if TYPE_CHECKING:
-    from jsdelta_db.queries.comparison import Comparison
+    from jsdelta_db.config.measures import Measuring
+    from jsdelta_db.queries.comparison import Comparison, Request
+    from jsdelta_db.queries.selection import Selection
 
 By = Annotated[
     list[str] | None,
@@ -64,19 +68,40 @@ FirstFalls = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class ComparingOptions:
+    """What is compared, and how."""
+
+    by: By = None
+    baseline: Baseline = None
+    a: SideA = None
+    b: SideB = None
+    beta: options.Betas = None
+    quantity: Quantity = "fraction"
+    equivalence: Equivalence = None
+    allow: Allow = None
+    first_falls: FirstFalls = False
+
+    def request(self, measuring: "Measuring") -> "Request":
+        """Return the record that the comparison takes."""
+        from jsdelta_db.config.evaluation import DEFAULT_BETA
+        from jsdelta_db.queries.comparison import Request
+
+        return Request(
+            by=_split(self.by), baseline=self.baseline, a=tuple(self.a or ()), b=tuple(self.b or ()),
+            betas=tuple(self.beta or (DEFAULT_BETA,)), quantity=self.quantity, measuring=measuring,
+            equivalence=self.equivalence, allow=_split(self.allow), first_falls=self.first_falls,
+        )  # fmt: skip
+
+
+Comparing = Annotated[ComparingOptions, Group(ComparingOptions)]
+
+
 @with_groups
 def compare(
     ctx: typer.Context,
     *,
-    by: By = None,
-    baseline: Baseline = None,
-    a: SideA = None,
-    b: SideB = None,
-    beta: options.Betas = None,
-    quantity: Quantity = "fraction",
-    equivalence: Equivalence = None,
-    allow: Allow = None,
-    first_falls: FirstFalls = False,
+    comparing: Comparing,
     measuring: selecting.MeasuringBy,
     selection: selecting.Selecting,
     output: printing.Printing,
@@ -87,25 +112,49 @@ def compare(
 
     Example: jsdelta query compare --by eps --baseline 8 --beta 0.1
     """
-    from jsdelta_db.config.evaluation import DEFAULT_BETA
-    from jsdelta_db.queries.comparison import Request, compare
+    from jsdelta_db.queries.comparison import compare
 
-    request = Request(
-        by=_split(by), baseline=baseline, a=tuple(a or ()), b=tuple(b or ()),
-        betas=tuple(beta or (DEFAULT_BETA,)), quantity=quantity, measuring=measuring.measuring,
-        equivalence=equivalence, allow=_split(allow), first_falls=first_falls,
-    )  # fmt: skip
+    request = comparing.request(measuring.measuring)
     selection = measuring.narrow(selection)
     with ctx.obj.read_store() as reader:
         found = compare(reader, request, selection)
     _write(found, output)
+    _note_beside(found, selection)
+    if not found.alone:
+        note_nothing(ctx, found.rows, selection)
+
+
+@with_groups
+def plot_compare(
+    ctx: typer.Context,
+    *,
+    comparing: Comparing,
+    measuring: selecting.MeasuringBy,
+    selection: selecting.Selecting,
+    drawing: Drawing,
+) -> None:
+    """Draw the differences of jsdelta query compare, each with its interval and a line at none.
+
+    Example: jsdelta plot compare --by eps --baseline 8 -o compare.pdf
+    """
+    from jsdelta_db.figures.comparison import draw_comparison
+
+    request = comparing.request(measuring.measuring)
+    path, setting = drawing.check("compare")
+    selection = measuring.narrow(selection)
+    with ctx.obj.read_store() as reader:
+        drawn = draw_comparison(reader, request, selection, setting)
+    drawing.save(drawn, path)
+    _note_beside(drawn.table, selection)
+
+
+def _note_beside(found: "Comparison", selection: "Selection") -> None:
+    """Say, on stderr, what stands behind the rows."""
     for group in found.alone:
         note(f"one side alone: {group}")
     note_counted_once(found)
     note_pooled(found.pooled, found.norm)
     note_population(selection)
-    if not found.alone:
-        note_nothing(ctx, found.rows, selection)
 
 
 def _write(found: "Comparison", output: Output) -> None:

@@ -62,6 +62,7 @@ for question in (
 query.app.command("attacks")(attacks.list_attacks)
 for figure in (plot_matrices.pairs, plot_matrices.agreement):
     plot.app.command()(figure)
+plot.app.command("compare")(compare.plot_compare)
 db.app.command()(delete.delete)
 db.app.command()(moving.export)
 db.app.command("import")(moving.import_)

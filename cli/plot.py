@@ -1,27 +1,21 @@
 """``jsdelta plot``: figures from stored rows."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jsdelta_db.errors import NothingToDoError, UsageError
-
 from . import options, selecting
-from .bug_table import BUG_KEYS
 from .commands import App
 from .distributions import split_names
 from .groups import with_groups
 from .output import note_counted_once, note_pooled, note_population, say
 from .plot_options import Drawing, Force
 from .query import By
-from .tables import Row, title_of
 
 if TYPE_CHECKING:
     from jsdelta_db.queries.grouping import Table
     from jsdelta_db.queries.selection import Selection
-    from jsdelta_db.store.reading import Reader
 
 Figure = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="A .png, .svg or .pdf file.")]
 Attack = Annotated[
@@ -41,10 +35,6 @@ Over = Annotated[
 Quantity = Annotated[
     str, typer.Option(metavar="fraction|rate", help="Bugs per success, or per attempted image and target.")
 ]
-
-BELOW_POINTS = tuple(step / 100 for step in range(151))
-LOWEST, HIGHEST, STEPS = 0.005, 1.0, 40  # of a curve over β, in equal steps of its logarithm
-QUANTITIES = {"fraction": "bug_fraction", "rate": "bug_rate"}
 
 app = App(no_args_is_help=True, help="Draw figures.")
 
@@ -70,17 +60,13 @@ def histogram(
     Example: jsdelta plot histogram --by method -o histogram.svg
     """
     from jsdelta_db.config.evaluation import DEFAULT_BETAS
-    from jsdelta_db.plots.histogram import draw_histogram
-    from jsdelta_db.queries.distributions import HISTOGRAM_KEYS, query_histogram
+    from jsdelta_db.figures import curves
 
-    path, betas = drawing.check("histogram"), beta or DEFAULT_BETAS
+    path, setting = drawing.check("histogram")
     with ctx.obj.read_store() as connection:
-        table = query_histogram(connection, bins, betas, add_radius(by), selection)
-        facts = list_facts(connection, selection, table)
-    sheet = drawing.sheet("JSΔ of successful samples", facts)
-    figure = draw_histogram(table, betas, sheet)
-    drawing.save(figure, path, table.rows, [*table.keys, *HISTOGRAM_KEYS])
-    note_table(table, selection)
+        drawn = curves.histogram(connection, selection, split_names(by), beta or DEFAULT_BETAS, bins, setting)
+    drawing.save(drawn, path)
+    note_table(drawn.table, selection)
 
 
 @app.command()
@@ -90,18 +76,13 @@ def ecdf(ctx: typer.Context, *, by: By = None, selection: selecting.Selecting, d
 
     Example: jsdelta plot ecdf -o ecdf.pdf
     """
-    from jsdelta_db.plots.curves import Axis, draw_curves
-    from jsdelta_db.queries.distributions import BELOW_KEYS, query_below
+    from jsdelta_db.figures import curves
 
-    path = drawing.check("ecdf")
+    path, setting = drawing.check("ecdf")
     with ctx.obj.read_store() as connection:
-        table = query_below(connection, BELOW_POINTS, add_radius(by), selection)
-        facts = list_facts(connection, selection, table)
-    axis = Axis("js_delta", "share_below", "JSΔ", "share of successes below")
-    sheet = drawing.sheet("JSΔ of successful samples", facts)
-    figure = draw_curves(table, axis, sheet)
-    drawing.save(figure, path, table.rows, [*table.keys, *BELOW_KEYS])
-    note_table(table, selection)
+        drawn = curves.ecdf(connection, selection, split_names(by), setting)
+    drawing.save(drawn, path)
+    note_table(drawn.table, selection)
 
 
 @app.command()
@@ -111,6 +92,7 @@ def curve(
     *,
     beta: options.Betas = None,
     by: By = None,
+    measuring: selecting.MeasuringBy,
     selection: selecting.Selecting,
     drawing: Drawing,
 ) -> None:
@@ -119,19 +101,16 @@ def curve(
     Example: jsdelta plot curve -o curve.pdf --data curve.csv
     """
     from jsdelta_db.config.evaluation import DEFAULT_BETAS
-    from jsdelta_db.plots.curves import Axis, draw_curves
-    from jsdelta_db.queries.bugs import query_bugs
+    from jsdelta_db.figures import curves
 
-    path, marked = drawing.check("curve"), tuple(beta or DEFAULT_BETAS)
-    steps = (LOWEST * (HIGHEST / LOWEST) ** (step / STEPS) for step in range(STEPS + 1))
-    points = sorted({*(round(point, 6) for point in steps), *marked})
+    path, setting = drawing.check("curve")
+    selection = measuring.narrow(selection)
     with ctx.obj.read_store() as connection:
-        table = query_bugs(connection, points, add_radius(by), selection)
-        facts = list_facts(connection, selection, table)
-    axis = Axis("beta", "bug_fraction", "threshold β", "bugs / successes", is_log=True, marked=marked)
-    figure = draw_curves(table, axis, drawing.sheet("Bug fraction by threshold", facts))
-    drawing.save(figure, path, table.rows, [*table.keys, *BUG_KEYS])
-    note_table(table, selection)
+        drawn = curves.curve(
+            connection, selection, split_names(by), beta or DEFAULT_BETAS, measuring.measuring, setting
+        )
+    drawing.save(drawn, path)
+    note_table(drawn.table, selection)
 
 
 @app.command()
@@ -143,6 +122,7 @@ def sweep(
     quantity: Quantity = "fraction",
     beta: OneBeta = None,
     by: By = None,
+    measuring: selecting.MeasuringBy,
     selection: selecting.Selecting,
     drawing: Drawing,
 ) -> None:
@@ -150,30 +130,18 @@ def sweep(
 
     Example: jsdelta plot sweep --over eps --quantity rate -o sweep.pdf
     """
-    from jsdelta_db.config.checks import check_choice
     from jsdelta_db.config.evaluation import DEFAULT_BETA
-    from jsdelta_db.plots.curves import Axis, draw_curves
-    from jsdelta_db.queries.bugs import query_bugs
+    from jsdelta_db.figures import curves
 
-    path = drawing.check("sweep")
-    check_choice("quantity", quantity, tuple(QUANTITIES))
-    beta = beta or DEFAULT_BETA
+    path, setting = drawing.check("sweep")
+    selection = measuring.narrow(selection)
     with ctx.obj.read_store() as connection:
-        table = query_bugs(connection, [beta], add_radius(by, over), selection)
-        facts = list_facts(connection, selection, table)
-    _check_numbers(table.rows, over)
-    if over == "eps" and not table.norm:
-        raise UsageError("ε of several norms has no common axis; choose with --norm linf")
-    is_levels = over == "eps" and table.norm == "linf"
-    name = "ε in 1/255" if is_levels else "ε" if over == "eps" else title_of(over)
-    below = "successes" if quantity == "fraction" else "attempts"
-    axis = Axis(
-        over, QUANTITIES[quantity], name, f"bugs / {below}", unit=255.0 if is_levels else 1.0, is_full=False
-    )
-    sheet = drawing.sheet(f"Bug {quantity} at β = {beta:g}", facts)
-    figure = draw_curves(table, axis, sheet)
-    drawing.save(figure, path, table.rows, [*table.keys, *BUG_KEYS])
-    note_table(table, selection)
+        drawn = curves.sweep(
+            connection, selection, over, split_names(by), beta or DEFAULT_BETA, quantity,
+            measuring.measuring, setting,
+        )  # fmt: skip
+    drawing.save(drawn, path)
+    note_table(drawn.table, selection)
 
 
 @app.command()
@@ -207,46 +175,8 @@ def samples(
     say(figure)
 
 
-def add_radius(by: list[str] | None, *first: str) -> list[str]:
-    """Return what a figure's rows are divided by: what was asked for, and ε, which makes columns."""
-    from jsdelta_db.queries.distributions import RADIUS
-
-    keys = [*first, *split_names(by)]
-    return [*keys, *(key for key in RADIUS if key not in keys)]
-
-
-def list_facts(connection: "Reader", selection: "Selection", table: "Table") -> list[str]:
-    """Return a figure's subtitle.
-
-    Raises:
-        NothingToDoError: there are no rows to draw.
-    """
-    from jsdelta_db.queries.captions import describe
-    from jsdelta_db.queries.selection import list_evaluations
-
-    if not table.rows:
-        raise NothingToDoError(
-            "no finished attack matches, so there is nothing to draw; run jsdelta attack --eps 3"
-        )
-    return describe(list_evaluations(connection, selection))
-
-
 def note_table(table: "Table", selection: "Selection") -> None:
     """Say beside a figure what its groups pool."""
     note_counted_once(table)
     note_pooled(table.pooled, table.norm)
     note_population(selection)
-
-
-def _check_numbers(rows: Sequence[Row], key: str) -> None:
-    """Check that a key's values can stand along an axis.
-
-    Raises:
-        UsageError: one is no number.
-    """
-    for row in rows:
-        if isinstance(row[key], bool) or not isinstance(row[key], int | float):
-            raise UsageError(
-                f"--over {key} has the value {row[key]!r}, which is no number; add --by {key}, or choose "
-                "attacks and models that have one"
-            )

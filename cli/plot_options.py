@@ -1,6 +1,5 @@
 """Options that the figures share, and what is done with a figure that was drawn."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,12 +9,10 @@ import typer
 from .groups import Group
 from .output import say, write_rows
 from .printing import Format, Output
-from .tables import Row
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from jsdelta_db.plots.panels import Sheet
+    from jsdelta_db.figures.drawn import Drawn, Setting
+    from jsdelta_db.queries.grouping import Table
 
 FigureFile = Annotated[
     Path | None,
@@ -41,8 +38,8 @@ class FigureOptions:
     data: Data = None
     force: Force = False
 
-    def check(self, kind: str) -> Path:
-        """Return the figure's path, after a look at all options, before any work.
+    def check(self, kind: str) -> tuple[Path, "Setting"]:
+        """Return the figure's path and setting, after a look at all options, before any work.
 
         Args:
             kind: of figure, which names the default file.
@@ -50,32 +47,26 @@ class FigureOptions:
         Raises:
             UsageError: one is not valid, or a file is there and --force is not.
         """
+        from jsdelta_db.figures.drawn import Setting
         from jsdelta_db.plots.files import check_data_path, check_figure_path
-        from jsdelta_db.plots.style import parse_width
 
-        parse_width(self.width)
+        setting = Setting(self.title, self.width)
         path = self.output or Path(f"jsdelta-{kind}.png")
         check_figure_path(path, force=self.force)
         if self.data is not None:
             check_data_path(self.data, force=self.force)
-        return path
+        return path, setting
 
-    def sheet(self, title: str, facts: Sequence[str]) -> "Sheet":
-        """Return what stands beside the data."""
-        from jsdelta_db.plots.panels import Sheet
-        from jsdelta_db.plots.style import parse_width
-
-        return Sheet(parse_width(self.width), title if self.title is None else self.title, facts)
-
-    def save(self, figure: "Figure", path: Path, rows: Sequence[Row], keys: Sequence[str]) -> None:
+    def save(self, drawn: "Drawn[Table]", path: Path) -> None:
         """Write the figure and, where asked, the numbers that it shows; name both on stdout."""
         from jsdelta_db.plots.files import save_figure
 
-        save_figure(figure, path)
+        save_figure(drawn.figure, path)
         say(path)
         if self.data is not None:
             form = Format.CSV if self.data.suffix.lower() == ".csv" else Format.JSON
-            write_rows(rows, keys, Output(form, self.data, force=self.force))
+            rows = drawn.table.rows
+            write_rows(rows, list(rows[0]), Output(form, self.data, force=self.force))
             say(self.data)
 
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from jsdelta_db.config.checks import check
 from jsdelta_db.errors import UnknownNameError
 from jsdelta_db.queries.selection import Selection
 
+Some: TypeAlias = str | Sequence[str]
 # Options whose field has another name.
 ALSO = {"attack": "uids"}
 
 
-def as_list(name: str, given: str | Sequence[str]) -> list[str]:
+def as_list(name: str, given: Some) -> list[str]:
     """Return one or several names as a list; commas divide a text.
 
     Raises:
@@ -25,14 +26,23 @@ def as_list(name: str, given: str | Sequence[str]) -> list[str]:
     return list(given)
 
 
-def as_selection(where: str | Sequence[str], given: Mapping[str, Any]) -> Selection:
+def as_conditions(given: Some) -> tuple[str, ...]:
+    """Return one condition or several; commas belong to a condition's list of values."""
+    return (given,) if isinstance(given, str) else tuple(as_list("where", given))
+
+
+def as_betas(given: float | Sequence[float]) -> list[float]:
+    """Return one number or several as a list."""
+    return [given] if isinstance(given, float | int) else list(given)
+
+
+def as_selection(where: Some, given: Mapping[str, Any]) -> Selection:
     """Return the selection of a question.
 
     Raises:
         UnknownNameError: there is no such option.
     """
-    del where
-    options = {each.name: each for each in fields(Selection)}
+    options = {each.name: each for each in fields(Selection) if each.name != "where"}
     known = {"attack" if name == "uids" else name for name in options}
     for name in given:
         if name not in known:
@@ -42,7 +52,7 @@ def as_selection(where: str | Sequence[str], given: Mapping[str, Any]) -> Select
     chosen: dict[str, Any] = {
         name: _as_tuple(value) if name in several else value for name, value in named.items()
     }
-    return Selection(**chosen)
+    return Selection(**chosen, where=as_conditions(where))
 
 
 def _as_tuple(value: object) -> tuple[Any, ...]:

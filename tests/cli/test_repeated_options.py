@@ -28,6 +28,7 @@ REPEATABLE = {
     "library",
     "method",
     "models",
+    "q",
     "norm",
     "objective",
     "surrogates",

@@ -1,7 +1,7 @@
 """Selection: the finished evaluations of a query, and the facts that it groups by."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -51,9 +51,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A filter of evaluations and of their attempts; what is empty leaves a fact open.
-
-    Of several names of one fact any will do; all conditions must hold.
+    """A filter of evaluations and of their attempts: any of several names, and all conditions, must hold.
 
     Attributes:
         ensemble: name or uid prefix of the ensemble whose members are the evaluators.
@@ -236,7 +234,10 @@ def _select(
     conditions = selection.conditions
     found, reason = apply_conditions(rows, conditions, FACTS, find_known(reader, conditions))
     if selection.eps and found:
-        before, found = found, [row for row in found if _is_one_of(row["eps"], selection.eps)]
+        before, found = (
+            found,
+            [row for row in found if any(is_equal(row["eps"], eps) for eps in selection.eps)],
+        )
         if not found:
             wanted = Condition("eps", "=", tuple(format_eps(eps) for eps in selection.eps), "--eps")
             reason = explain(wanted, FACTS["eps"], before)
@@ -253,10 +254,6 @@ def _add_judges(row: Facts, judges: tuple[ModelInfo, ...]) -> None:
     row["judged_method"] = ", ".join(sorted({each.method for each in judges})) or None
 
 
-def _is_one_of(found: float, wanted: Iterable[float]) -> bool:
-    return any(is_equal(found, eps) for eps in wanted)
-
-
 def _resolve_uid(prefix: str, rows: Sequence[Row]) -> str:
     """Return the uid of the one attack or evaluation that a prefix names.
 
@@ -264,7 +261,7 @@ def _resolve_uid(prefix: str, rows: Sequence[Row]) -> str:
         UnknownNameError: none.
         UsageError: several.
     """
-    uids: list[str] = sorted({row[key] for row in rows for key in ("uid", "attack_uid")})
+    uids = sorted({str(row[key]) for row in rows for key in ("uid", "attack_uid")})
     known = dict.fromkeys(row["attack_uid"] for row in rows)
     return get_match("attack", prefix, ((None, uid, uid) for uid in uids), known, shortest=ANY_PREFIX)
 

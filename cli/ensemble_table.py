@@ -5,8 +5,8 @@ from typing import Any
 
 from jsdelta_db.config.eps import format_eps
 
-from .options import Output
 from .output import note, write_rows
+from .printing import Output
 
 
 def write_ensembles(ctx: Any, output: Output, where: Sequence[str] = ()) -> None:  # noqa: ANN401 Typer's

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .options import Output
+from .printing import Output
 from .tables import Row
 
 OLD_NAMES = {"judged_by": "ensemble"}

@@ -7,7 +7,7 @@ import typer
 
 from jsdelta_db.config.checks import OUTPUTS, check_choice
 
-from . import options
+from . import options, printing, selecting
 from .bench import open_bench
 from .commands import App
 from .groups import with_groups
@@ -119,9 +119,7 @@ def add(
 
 @app.command(name="list")
 @with_groups
-def list_all(
-    ctx: typer.Context, *, where: options.WhereListed = None, output: options.PrintingFormat
-) -> None:
+def list_all(ctx: typer.Context, *, where: selecting.WhereListed = None, output: printing.Printing) -> None:
     """List the finished models.
 
     Example: jsdelta models list

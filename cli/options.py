@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +12,14 @@ from typer.models import OptionInfo
 from jsdelta_db.config.checks import DEVICES, DTYPES, check_choice, check_device
 from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
 from jsdelta_db.config.locations import Workspace, resolve_workspace
+from jsdelta_db.config.measures import (
+    check_share,
+)
 
 from .groups import Group
 
 if TYPE_CHECKING:
     from jsdelta_db.pipeline.evaluation.finished import Extras
-    from jsdelta_db.queries.selection import Selection
     from jsdelta_db.store.reading import Reader
 
 
@@ -73,6 +74,21 @@ def threshold(help: str, *names: str) -> OptionInfo:
             ) from None
 
     option: OptionInfo = typer.Option(*names, metavar="BETA", parser=parse, help=help)
+    return option
+
+
+def at_least_0(help: str, name: str) -> OptionInfo:
+    """Return an option for a number from 0."""
+
+    def parse(text: str) -> float:
+        try:
+            return check_share(name, float(text))
+        except ValueError:
+            raise typer.BadParameter(
+                f"{text!r} is not a number: must be a number from 0, such as 0.4"
+            ) from None
+
+    option: OptionInfo = typer.Option(metavar="X", parser=parse, help=help)
     return option
 
 
@@ -158,138 +174,5 @@ Evaluation = Annotated[
     str | None, typer.Option(metavar="UID", help="JSΔ of this evaluation; default: the attack's first.")
 ]
 Betas = Annotated[list[float] | None, threshold("Threshold on JSΔ (repeatable).", "--beta")]
+Beta = Annotated[float | None, threshold("Threshold on JSΔ.", "--beta")]
 BugsBelow = Annotated[float | None, threshold("Only samples with JSΔ below BETA.")]
-
-# Which evaluations and attempts a question is about.
-Where = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where",
-        metavar="KEY=VALUE",
-        help="Only where a recorded fact is so: eps=3, method!=sam, sam_rho>=0.05, steps=20,100 "
-        "(repeatable: all must hold; jsdelta query keys lists them).",
-    ),
-]
-WhereListed = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--where",
-        metavar="KEY=VALUE",
-        help="Only where a column is so, such as dataset=digits or seed<3 (repeatable: all must hold).",
-    ),
-]
-SelectEnsemble = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ensemble", metavar="NAME", help="Only judged by this ensemble: name or uid (repeatable)."
-    ),
-]
-SelectDataset = Annotated[
-    list[str] | None, typer.Option("--dataset", metavar="NAME", help="Only this data set (repeatable).")
-]
-SelectMethod = Annotated[
-    list[str] | None,
-    typer.Option("--method", metavar="NAME", help="Only models trained this way (repeatable)."),
-]
-SelectNorm = Annotated[
-    list[str] | None,
-    typer.Option("--norm", metavar="linf|l2", help="Only attacks in this norm (repeatable)."),
-]
-SelectEps = Annotated[
-    list[str] | None,
-    typer.Option("--eps", metavar="EPS", help="Only this ε: in 1/255, or a plain number in l2 (repeatable)."),
-]
-SelectObjective = Annotated[
-    list[str] | None,
-    typer.Option("--objective", metavar="NAME", help="Only attacks with this objective (repeatable)."),
-]
-SelectLibrary = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--library", metavar="NAME", help="Only samples made by this library, such as jsdelta (repeatable)."
-    ),
-]
-SelectAttack = Annotated[
-    list[str] | None,
-    typer.Option("--attack", metavar="UID", help="Only this attack or evaluation (repeatable)."),
-]
-SelectTemperature = Annotated[
-    list[str] | None,
-    typer.Option("--temperature", metavar="1|fit", help="Only evaluations by this rule (repeatable)."),
-]
-Population = Annotated[
-    str | None,
-    typer.Option(
-        metavar="attacked-correct|all-correct",
-        help="Images that the attacked model classifies correctly, or every evaluator, too.",
-    ),
-]
-
-
-def select(
-    where: Where = None,
-    ensemble: SelectEnsemble = None,
-    dataset: SelectDataset = None,
-    method: SelectMethod = None,
-    norm: SelectNorm = None,
-    eps: SelectEps = None,
-    objective: SelectObjective = None,
-    library: SelectLibrary = None,
-    attack: SelectAttack = None,
-    temperature: SelectTemperature = None,
-    population: Population = None,
-) -> "Selection":
-    """Return the selection that the queries take."""
-    from jsdelta_db.queries.facts.conditions import Condition
-    from jsdelta_db.queries.facts.values import read_sizes
-    from jsdelta_db.queries.selection import ATTACKED_CORRECT, Selection
-
-    selection = Selection(
-        tuple(ensemble or ()), tuple(dataset or ()), tuple(method or ()), uids=tuple(attack or ()),
-        norm=tuple(norm or ()), objective=tuple(objective or ()), library=tuple(library or ()),
-        temperature=tuple(temperature or ()), where=tuple(where or ()),
-        population=ATTACKED_CORRECT if population is None else population,
-    )  # fmt: skip
-    if not eps:
-        return selection
-    for text in eps:
-        read_sizes("--eps", text, norm or ())  # a slip is one before a store is looked for
-    # In the unit of each attack's own norm.
-    return replace(selection, where=(Condition("eps", "=", tuple(eps), "--eps"), *selection.where))
-
-
-Selecting = Annotated["Selection", Group(select)]
-SelectingEvaluations = Annotated["Selection", Group(select, without=("population",))]
-
-
-class Format(StrEnum):
-    """How rows are written."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    JSONL = "jsonl"
-    MARKDOWN = "markdown"
-
-
-Form = Annotated[Format, typer.Option("--format", help="Output format.")]
-OutputFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file.")]
-Header = Annotated[bool, typer.Option("--header/--no-header", help="Column names above the rows.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """How rows are printed, and where: stdout if there is no path."""
-
-    form: Form = Format.TABLE
-    path: OutputFile = None
-    header: Header = True
-
-    @property
-    def is_for_people(self) -> bool:
-        """Whether cells are short and marks explained."""
-        return self.form in (Format.TABLE, Format.MARKDOWN)
-
-
-Printing = Annotated[Output, Group(Output)]
-PrintingFormat = Annotated[Output, Group(Output, without=("path", "header"))]

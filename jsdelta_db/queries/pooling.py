@@ -34,7 +34,7 @@ pick_recorded, pick_attempts = itemgetter(*RECORDED), itemgetter(*OF_ATTEMPTS)
 
 
 def count_once(
-    evaluations: Sequence[EvaluationInfo], keys: Sequence[str], chosen: Collection[str] = ()
+    evaluations: Sequence[EvaluationInfo], keys: Sequence[str], chosen: Collection[str]
 ) -> tuple[tuple[str, ...], list[EvaluationInfo]]:
     """Return keys and evaluations of rows that count no attempt twice.
 
@@ -64,7 +64,7 @@ def count_once(
 
 
 def check_counted_once(
-    evaluations: Sequence[EvaluationInfo], keys: Sequence[str], chosen: Collection[str] = ()
+    evaluations: Sequence[EvaluationInfo], keys: Sequence[str], chosen: Collection[str]
 ) -> list[EvaluationInfo]:
     """Return the evaluations that :func:`count_once` does, for figures, whose panels are what they are.
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from jsdelta_db.config.checks import NORMS
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import TEMPERATURES
+from jsdelta_db.config.measures import check_share
 from jsdelta_db.errors import UnknownNameError
-from jsdelta_db.queries.facts.conditions import Condition, apply_conditions, explain, parse_condition
-from jsdelta_db.queries.facts.keys import FACTS, get_key
+from jsdelta_db.queries.facts.conditions import Condition, apply_conditions, as_condition, explain
+from jsdelta_db.queries.facts.keys import FACTS
 from jsdelta_db.queries.facts.rows import (
     Facts,
     find_known,
@@ -59,11 +60,13 @@ class Selection:
         eps: stored floats.
         uids: evaluations or attacks, by uid prefix.
         population: ``attacked-correct``, or ``all-correct`` for images that every evaluator has right.
+        min_change: smallest change of the attacked model's own output, in units of a real change of class.
+        min_confidence: smallest probability that the attacked model gives the target on the sample.
         where: conditions on facts, such as ``sam_rho>=0.05``.
 
     Raises:
         UnknownNameError: an unknown norm, temperature or population, or a condition on no fact.
-        UsageError: a condition that is none.
+        UsageError: a condition that is none, or a negative change or confidence.
     """
 
     ensemble: Names = ()
@@ -77,6 +80,8 @@ class Selection:
     temperature: Names = ()
     population: str = ATTACKED_CORRECT
     where: str | tuple[Condition | str, ...] = ()
+    min_change: float | None = None
+    min_confidence: float | None = None
 
     def __post_init__(self) -> None:
         for name in SHORTHANDS:
@@ -86,6 +91,10 @@ class Selection:
             for value in (self.population,) if name == "population" else getattr(self, name):
                 if value not in valid:
                     raise UnknownNameError(name, value, valid)
+        for name in ("min_change", "min_confidence"):
+            least = getattr(self, name)
+            if least is not None:
+                check_share(name, least)
         object.__setattr__(self, "where", self._read_where())
 
     @property
@@ -99,19 +108,12 @@ class Selection:
         return frozenset(condition.key for condition in self.conditions)
 
     def _read_where(self) -> tuple[Condition, ...]:
-        return tuple(map(_as_condition, (self.where,) if isinstance(self.where, str) else self.where))
+        return tuple(map(as_condition, (self.where,) if isinstance(self.where, str) else self.where))
 
     def _list_shorthands(self) -> Iterator[Condition]:
         for name, key in SHORTHANDS.items():
             if values := getattr(self, name):
                 yield Condition(key, "=", values, f"--{name}")
-
-
-def _as_condition(given: Condition | str) -> Condition:
-    """Return a condition with the key that its own means."""
-    found = parse_condition(given) if isinstance(given, str) else given
-    key = get_key("--where", found.key)
-    return found if key == found.key else Condition(key, found.operator, found.values, found.option)
 
 
 class ModelInfo(NamedTuple):
@@ -209,7 +211,7 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
 
 
 def explain_nothing(reader: Reader, selection: Selection) -> str:
-    """Return why a selection has no evaluation: the condition that left none; "" where none did."""
+    """Return which condition of a selection left no evaluation; "" if there are some, or none was given."""
     models = _models(reader)
     return _select(reader, selection, models, _evaluators(reader, models))[1]
 

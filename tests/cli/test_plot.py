@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from jsdelta_db.plots.histogram import draw_histogram, text_histogram
+from jsdelta_db.plots.text_histogram import text_histogram
 from jsdelta_db.store.migrate import upgrade
 from tests.cli.calls import call, refused
 

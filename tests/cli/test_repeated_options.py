@@ -28,6 +28,7 @@ REPEATABLE = {
     "norm",
     "objective",
     "surrogates",
+    "values",
     "temperature",
     "where",
     "width",

@@ -23,7 +23,8 @@ from tests.stores import (
 JSON_KEYS = (
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_outside", "n_bugs", "bug_fraction",
     "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high", "interval", "covers",
-    "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
+    "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings", "measure", "n_no_relative",
+    "n_models", "share_models",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from operator import ge, gt, le, lt
 from typing import Any, TypeAlias, TypeVar
 
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.queries.facts.keys import ORDERED, Fact, Kind
+from jsdelta_db.queries.facts.keys import ORDERED, Fact, Kind, get_key
 from jsdelta_db.queries.facts.names import Label, find_label_uids, find_uid, is_call, is_judged_by
 from jsdelta_db.queries.facts.values import (
     NONE,
@@ -74,7 +74,7 @@ class Known:
     labels: Mapping[str, Sequence[Label]] = field(default_factory=dict)
 
 
-def parse_condition(text: str) -> Condition:
+def parse_condition(text: str, option: str = WHERE) -> Condition:
     """Return the condition of a text such as ``eps=3``, ``method!=sam`` or ``sam_rho>=0.05``.
 
     Raises:
@@ -83,10 +83,22 @@ def parse_condition(text: str) -> Condition:
     found = PATTERN.fullmatch(text)
     if found is None:
         raise UsageError(
-            f"{WHERE} {text!r} is not valid: must be KEY=VALUE, or with !=, <, <=, > or >=, such as eps=3"
+            f"{option} {text!r} is not valid: must be KEY=VALUE, or with !=, <, <=, > or >=, such as eps=3"
         )
     key, operator, values = found.groups()
     return Condition(key, "=" if operator == "==" else operator, split_values(values))
+
+
+def as_condition(given: Condition | str) -> Condition:
+    """Return a condition on a fact of an evaluation, by the key that its own means.
+
+    Raises:
+        UnknownNameError: there is no such fact.
+        UsageError: it is no condition.
+    """
+    found = parse_condition(given) if isinstance(given, str) else given
+    key = get_key(WHERE, found.key)
+    return found if key == found.key else Condition(key, found.operator, found.values, found.option)
 
 
 def apply_conditions(

@@ -10,6 +10,7 @@ from .groups import Group, with_groups
 from .output import note, note_counted_once, note_pooled, note_population, write_rows
 from .plot_options import Drawing
 from .printing import Output
+from .query import note_nothing
 from .tables import Row
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ def compare(
         found = compare(reader, request, selection)
     _write(found, output)
     _note_beside(found, selection)
-    if not found.rows and not found.alone:
-        note("no finished attack matches; make one with jsdelta attack --eps 3")
+    if not found.alone:
+        note_nothing(ctx, found.rows, selection)
 
 
 @with_groups

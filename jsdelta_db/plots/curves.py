@@ -11,7 +11,6 @@ from jsdelta_db.plots.panels import (
     add_legend,
     divide,
     draw_sheet,
-    list_lines,
     plan_legend,
 )
 from jsdelta_db.plots.style import BAND_ALPHA, MARK, line_style, styled
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 ALONE, HEIGHT = 4.6, 3.0  # cm: of one panel, and of each of several
 MOST_MARKERS = 8  # along a curve
-MOST_TICKS = 6  # values of x that are all named
+MOST_TICKS = 6  # values of x that are all named, and at which intervals are drawn as lines, too
 CLOSEST = 0.35  # powers of ten between two ticks
 
 
@@ -52,7 +51,7 @@ class Axis(NamedTuple):
 def draw_curves(table: Grouped, axis: Axis, sheet: Sheet) -> "Figure":
     """Draw a line for each group, with its interval as a band."""
     panels = divide(table, has_lines=True, along=axis.x)
-    names = list_lines(panels)
+    names = list(panels[0][0].lines)
     is_named = names != [""]
     shown, columns = plan_legend(names, sheet.width)
     with styled():
@@ -90,6 +89,13 @@ def _draw_line(axes: "Axes", rows: Sequence[Row], axis: Axis, number: int) -> An
             [row[f"{axis.y}_low"] for row in bounded],
             [row[f"{axis.y}_high"] for row in bounded],
             color=style["color"], alpha=BAND_ALPHA, linewidth=0,
+        )  # fmt: skip
+    if 0 < len(bounded) <= MOST_TICKS:  # a band of one point would not be seen
+        axes.vlines(
+            [row[axis.x] * axis.unit for row in bounded],
+            [row[f"{axis.y}_low"] for row in bounded],
+            [row[f"{axis.y}_high"] for row in bounded],
+            color=style["color"], linewidth=0.7,
         )  # fmt: skip
     return line
 

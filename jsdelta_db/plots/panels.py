@@ -1,7 +1,7 @@
 """Panels: rows divided by ε and by other facts, on a sheet of a width in cm, with shared axes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jsdelta_db.config.eps import format_eps
@@ -52,12 +52,12 @@ class Panel:
     Attributes:
         head: its ε.
         side: its other facts; "" without any.
-        lines: rows by the name of their line.
+        lines: rows by the name of their line, the same names in all panels.
     """
 
     head: str
     side: str
-    lines: dict[str, list[Row]] = field(default_factory=dict)
+    lines: dict[str, list[Row]]
 
     @property
     def rows(self) -> list[Row]:
@@ -90,14 +90,26 @@ def divide(
     line_keys = (others[:1] or radius) if has_lines else []
     radius = [key for key in radius if key not in line_keys]
     side_keys = [key for key in others if key not in line_keys]
-    heads = dict.fromkeys(_name(row, radius, norm) for row in rows)
-    sides = dict.fromkeys(_name(row, side_keys, norm) for row in rows)
-    panels = [[Panel(head, side) for head in heads] for side in sides]
+    heads, sides, lines = (_list_names(rows, some, norm) for some in (radius, side_keys, line_keys))
+    panels = [[Panel(head, side, {name: [] for name in lines}) for head in heads] for side in sides]
     places = {(panel.head, panel.side): panel for line in panels for panel in line}
     for row in rows:
         panel = places[_name(row, radius, norm), _name(row, side_keys, norm)]
-        panel.lines.setdefault(_name(row, line_keys, norm), []).append(row)
+        panel.lines[_name(row, line_keys, norm)].append(row)
     return panels
+
+
+def _list_names(rows: Sequence[Row], keys: Sequence[str], norm: str) -> list[str]:
+    """Return the names that some facts make, in the order of the facts."""
+    ordered = sorted(rows, key=lambda row: [_rank(row[key]) for key in keys])
+    return list(dict.fromkeys(_name(row, keys, norm) for row in ordered))
+
+
+def _rank(value: object) -> tuple[int, float, str]:
+    """Return what sorts facts: None first, then numbers, then text."""
+    if value is None:
+        return (0, 0.0, "")
+    return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))
 
 
 def _name(row: Row, keys: Sequence[str], norm: str) -> str:
@@ -204,11 +216,6 @@ def break_line(panels: list[list[Panel]], width: float) -> list[list[Panel]]:
     n_rows = -(-len(line) // most)
     size = -(-len(line) // n_rows)
     return [line[start : start + size] for start in range(0, len(line), size)]
-
-
-def list_lines(panels: list[list[Panel]]) -> list[str]:
-    """Return the names of the lines of all panels, in their order."""
-    return list(dict.fromkeys(name for line in panels for panel in line for name in panel.lines))
 
 
 def plan_legend(names: Sequence[str], width: float) -> tuple[list[str], int]:

@@ -53,7 +53,7 @@ class Deletions:
         self._judging: set[str] = set()
 
     def add(self, evaluation: EvaluationInfo, counts: Counts) -> None:
-        """Add the counts of an evaluation; without an attempt here its models have no part in the group."""
+        """Add the counts of an evaluation; one without an attempt here adds no model either."""
         if not counts.attempted:
             return
         own = np.array([counts.success, counts.attempted, *counts.bugs])

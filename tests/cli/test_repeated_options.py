@@ -13,9 +13,12 @@ OPTIONS = [
     if option.param_type_name == "option" and not option.multiple
 ]
 REPEATABLE = {
+    "a",
+    "allow",
     "arch",
     "arguments",
     "attack",
+    "b",
     "beta",
     "by",
     "dataset",
@@ -25,6 +28,7 @@ REPEATABLE = {
     "library",
     "method",
     "models",
+    "q",
     "norm",
     "objective",
     "surrogates",

@@ -3,7 +3,7 @@
 A unit is an image with the label that is aimed at. In one evaluation each unit is attempted once at most.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import NamedTuple
@@ -41,19 +41,40 @@ class Read(NamedTuple):
 
     Attributes:
         judges: those who judge, which may be some of the evaluation's evaluators.
+        units: where the attempts were made.
         bugs: ``(betas, n)``.
         without: the same without some of the judges; absent where that is not known.
-        values: the measure of each attempt, ``(n,)``.
+        values: the measure of each success, ``(successes,)``.
     """
 
     evaluation: EvaluationInfo
     judges: tuple[ModelInfo, ...]
-    image: Whole
-    target: Whole
+    units: "Places"
     success: Bits
     bugs: Bits
     without: Mapping[Gone, Bits]
     values: Floats
+
+
+class Places(NamedTuple):
+    """Images and labels aimed at, row i of both of one attempt.
+
+    Attributes:
+        images: the number of each image of the evaluation.
+        image, target: the place among these, and the label; narrow, since all attempts of both sides are held
+            at once.
+    """
+
+    images: Whole
+    image: NDArray[np.integer]
+    target: NDArray[np.integer]
+
+    def number(self, images: Whole, n_targets: int) -> Whole:
+        """Return the number of each attempt's unit, -1 of an image that is none of some, which are sorted."""
+        place = np.minimum(np.searchsorted(images, self.images), len(images) - 1)
+        first = np.where(images[place] == self.images, place * n_targets - UNTARGETED, -(1 << 40))
+        numbers: Whole = first[self.image] + self.target
+        return np.maximum(numbers, -1)
 
 
 class Attempts(NamedTuple):
@@ -126,48 +147,71 @@ def read_pairing(
     """
     places = choose_judges(sides)
     reading = _Reading(request, selection, list_gone(sides), places)
-    read = [[_read(reader, each, reading) for each in some] for some in (sides.of_a, sides.of_b)]
-    both = [*read[0], *read[1]]
-    images = np.unique(np.concatenate([each.image for each in both]))
-    n_targets = max(len(each.evaluation.classes) for each in both) - UNTARGETED
-    keys = [[_number(each.image, each.target, images, n_targets) for each in some] for some in read]
-    of_a, of_b = (np.unique(np.concatenate(some)) for some in keys)
-    units = np.intersect1d(of_a, of_b, assume_unique=True)
-    _, image = np.unique(units // n_targets, return_inverse=True)
+    read = list(_read(reader, sides, reading))
+    images = np.unique(np.concatenate([each.units.images for each in read]))
+    n_targets = max(len(each.evaluation.classes) for each in read) - UNTARGETED
+    place, image = _intersect(read[: len(sides.of_a)], read[len(sides.of_a) :], images, n_targets)
     fallen = _Fallen(reader, grid, images, n_targets)
     aligned = [
-        [
-            _align(each, key, units, fallen.of(each.evaluation))
-            for each, key in zip(some, of_side, strict=True)
-        ]
-        for some, of_side in zip(read, keys, strict=True)
+        _align(
+            each, place[each.units.number(images, n_targets)], len(image), place[fallen.of(each.evaluation)]
+        )
+        for each in read
     ]
-    return Pairing(image, aligned[0], aligned[1], reading.lacking, is_cut=bool(places))
+    of_a, of_b = aligned[: len(sides.of_a)], aligned[len(sides.of_a) :]
+    return Pairing(image, of_a, of_b, reading.lacking, is_cut=bool(places))
 
 
-def _read(reader: Reader, evaluation: EvaluationInfo, reading: _Reading) -> Read:
-    """Read one evaluation."""
-    measuring, places = reading.request.measuring, reading.places.get(evaluation.id)
+def _read(reader: Reader, sides: Sides, reading: _Reading) -> Iterator[Read]:
+    """Read the evaluations of both sides."""
+    measuring = reading.request.measuring
     over_models = measuring.interval != OVER_IMAGES
     columns = list_columns(
         reading.selection, replace(measuring, interval=OVER_MODELS if over_models else OVER_IMAGES)
     )
-    names = [*columns, "member_js"] if places else columns
-    (judged,) = read_judged(reader, [evaluation], names)
-    judged, values = measure_selected(judged, reading.selection, measuring.measure)
-    counted = ~np.isnan(values)
-    judged, values = judged.pick(counted), values[counted]
-    if places:
-        judged = keep_judges(judged, places, measuring.measure)
-        values = measure_values(judged, measuring.measure)
-    success = judged.columns["success"]
-    bugs = _below(values, success, reading.request.betas)
-    without = _leave_out(judged, reading) if over_models else {}
-    return Read(
-        evaluation, judged.evaluation.evaluators,
-        evaluation.number_images(judged.columns["sample_index"]).astype(np.int64),
-        judged.columns["requested_target"].astype(np.int64), success, bugs, without, values,
-    )  # fmt: skip
+    names = [*columns, "member_js"] if reading.places else columns
+    for judged in read_judged(reader, sides.both, names):
+        evaluation, measure = judged.evaluation, measuring.measure
+        selected, values = measure_selected(judged, reading.selection, measure)
+        counted = ~np.isnan(values)
+        selected, values = selected.pick(counted), values[counted]
+        if evaluation.id in reading.places:
+            selected = keep_judges(selected, reading.places[evaluation.id], measure)
+            values = measure_values(selected, measure)
+        success = selected.columns["success"]
+        without = _leave_out(selected, reading) if over_models else {}
+        yield Read(
+            evaluation, selected.evaluation.evaluators, _find_places(selected), success,
+            np.stack([success & (values < beta) for beta in reading.request.betas]), without, values[success],
+        )  # fmt: skip
+
+
+def _find_places(judged: Judged) -> Places:
+    index, target = judged.columns["sample_index"], judged.columns["requested_target"]
+    every = np.arange(int(index.max(initial=-1)) + 1)
+    return Places(
+        judged.evaluation.number_images(every).astype(np.int64),
+        index.astype(np.min_scalar_type(len(every))),
+        target.astype(np.int16 if len(judged.evaluation.classes) < np.iinfo(np.int16).max else np.int32),
+    )
+
+
+def _intersect(
+    of_a: Sequence[Read], of_b: Sequence[Read], images: Whole, n_targets: int
+) -> tuple[Whole, Whole]:
+    """Return each unit's place among those that both sides attempted, -1 of others, and that of its image."""
+    present = []
+    for side in (of_a, of_b):
+        units = np.zeros(len(images) * n_targets, bool)
+        for each in side:
+            units[each.units.number(images, n_targets)] = True
+        present.append(units)
+    units = np.flatnonzero(present[0] & present[1])
+    of_image = units // n_targets  # ascending
+    image = np.cumsum(np.diff(of_image, prepend=of_image[:1]) > 0, dtype=np.int64)
+    place = np.full(len(present[0]) + 1, -1)  # the last one is that of no unit
+    place[units] = np.arange(len(units))
+    return place, image
 
 
 def _leave_out(judged: Judged, reading: _Reading) -> dict[Gone, Bits]:
@@ -199,29 +243,26 @@ def _leave_out(judged: Judged, reading: _Reading) -> dict[Gone, Bits]:
     return found
 
 
-def _below(values: Floats, success: Bits, betas: Sequence[float]) -> Bits:
-    return np.stack([success & (values < beta) for beta in betas])
+def _align(read: Read, at: Whole, n_units: int, fallen: Whole) -> Attempts:
+    """Return attempts at the units, without those that had succeeded before.
 
-
-def _number(image: Whole, target: Whole, images: Whole, n_targets: int) -> Whole:
-    """Return the number of each attempt's unit."""
-    return np.asarray(np.searchsorted(images, image) * n_targets + target - UNTARGETED, np.int64)
-
-
-def _align(read: Read, keys: Whole, units: Whole, fallen: Whole) -> Attempts:
-    """Return attempts at the units, without those that had succeeded before."""
-    counts = np.isin(keys, units) & ~np.isin(keys, fallen)
-    place = np.searchsorted(units, keys[counts])
+    Args:
+        at: the place of each attempt's unit, -1 of none; ``fallen`` alike.
+    """
+    counts = at >= 0
+    if len(fallen):
+        counts &= ~np.isin(at, fallen)
+    place = at[counts]
 
     def spread(bits: Bits) -> Bits:
-        found = np.zeros((*bits.shape[:-1], len(units)), bool)
+        found = np.zeros((*bits.shape[:-1], n_units), bool)
         found[..., place] = bits[..., counts]
         return found
 
     return Attempts(
         read.evaluation.attacked, read.judges, spread(np.ones_like(read.success)), spread(read.success),
         spread(read.bugs), {gone: spread(bits) for gone, bits in read.without.items()},
-        read.values[counts & read.success],
+        read.values[counts[read.success]],
     )  # fmt: skip
 
 
@@ -248,9 +289,6 @@ class _Fallen:
     def _successes(self, evaluation: EvaluationInfo) -> Whole:
         if evaluation.attack_id not in self._read:
             (judged,) = read_judged(self._reader, [evaluation], successes_only=True)
-            image = evaluation.number_images(judged.columns["sample_index"]).astype(np.int64)
-            known = np.isin(image, self._images)
-            target = judged.columns["requested_target"].astype(np.int64)
-            found = _number(image[known], target[known], self._images, self._n_targets)
-            self._read[evaluation.attack_id] = found
+            found = _find_places(judged).number(self._images, self._n_targets)
+            self._read[evaluation.attack_id] = found[found >= 0]
         return self._read[evaluation.attack_id]

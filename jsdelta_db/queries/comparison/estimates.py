@@ -36,7 +36,8 @@ class Estimates:
             interval: one of ``INTERVALS``.
         """
         self._pairing, self._pairs, self._beta = pairing, pairs, beta
-        both = (*pairing.a, *pairing.b)
+        # Without an attempt here an attack's models have no part in the difference.
+        both = [each for each in (*pairing.a, *pairing.b) if each.attempted.any()]
         self.models = find_drawn(*_models(both), pairs)
         self.n_models = len({model.sha256 for some in _models(both) for model in some})
         self._over_models = interval != OVER_IMAGES and not pairing.lacking

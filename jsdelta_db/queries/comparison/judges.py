@@ -136,12 +136,18 @@ def _find_different_judges(sides: Sides) -> dict[str, tuple[str, str]]:
             if judges[0] <= judges[1] or judges[1] <= judges[0]:
                 continue
         if judges[0] != judges[1]:
-            names = [list(dict.fromkeys(each.facts[EVALUATORS] for each in some)) for some in (of_a, of_b)]
-            listed = [
-                "; ".join([*some[:MOST_NAMES], *(["…"] if some[MOST_NAMES:] else [])]) for some in names
-            ]
-            found.setdefault(EVALUATORS, (listed[0], listed[1]))
+            found.setdefault(EVALUATORS, _name_judges(of_a, of_b))
     return found
+
+
+def _name_judges(of_a: Evaluations, of_b: Evaluations) -> tuple[str, str]:
+    """Return what the judges of either side are called: by their ensembles where that tells them apart."""
+    key = "judged_by"
+    if {each.facts[key] for each in of_a} & {each.facts[key] for each in of_b}:
+        key = EVALUATORS
+    names = [list(dict.fromkeys(str(each.facts[key]) for each in some)) for some in (of_a, of_b)]
+    a, b = ("; ".join([*some[:MOST_NAMES], *(["…"] if some[MOST_NAMES:] else [])]) for some in names)
+    return a, b
 
 
 def _divide(sides: Sides, pairs: Sequence[Pair]) -> Iterator[tuple[Evaluations, Evaluations]]:

@@ -37,7 +37,8 @@ def find_drawn(
     models = {**attacking, **judging}
     together: dict[str, Gone] = {sha256: frozenset({sha256}) for sha256 in models}
     for pair in pairs:
-        together |= dict.fromkeys((each.sha256 for each in pair), frozenset(each.sha256 for each in pair))
+        found = frozenset(each.sha256 for each in pair) & models.keys()
+        together |= dict.fromkeys(found, found)
     drawn = []
     for gone in dict.fromkeys(together.values()):
         own = [model for sha256, model in models.items() if sha256 in gone]

@@ -37,7 +37,7 @@ def find_drawn(
     models = {**attacking, **judging}
     together: dict[str, Gone] = {sha256: frozenset({sha256}) for sha256 in models}
     for pair in pairs:
-        found = frozenset(each.sha256 for each in pair) & models.keys()
+        found = frozenset(each.sha256 for each in pair if each.sha256 in models)
         together |= dict.fromkeys(found, found)
     drawn = []
     for gone in dict.fromkeys(together.values()):

@@ -99,10 +99,7 @@ def find_pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> d
         # Column by column: with thousands of evaluations this is most of a query's own work.
         recorded = [pick_recorded(each.facts) for each in row]
         columns = dict(zip(RECORDED, zip(*recorded, strict=True), strict=True))
-        evaluators: dict[object, set[object]] = {}
-        for each in row:
-            evaluators.setdefault(each.facts["attacked_sha256"], set()).add(each.facts["evaluators"])
-        if any(len(of_model) > 1 for of_model in evaluators.values()):
+        if _differ_in_judges(row):
             columns["evaluators"] = tuple(each.facts["evaluators"] for each in row)
         attacks = dict.fromkeys(each.attack_uid for each in row)
         if len(set(recorded)) < len(attacks):
@@ -115,6 +112,19 @@ def find_pooled(evaluations: Sequence[EvaluationInfo], keys: Sequence[str]) -> d
             if key not in keys and len(different) > 1:
                 found.setdefault(key, {}).update(different)
     return {key: tuple(values) for key, values in found.items()}
+
+
+def _differ_in_judges(row: Sequence[EvaluationInfo]) -> bool:
+    """Tell whether the judges differ otherwise than in that no attacked model judges itself."""
+    groups: dict[object, list[tuple[str, frozenset[str]]]] = {}
+    for each in row:
+        judges = frozenset(judge.sha256 for judge in each.evaluators)
+        groups.setdefault(each.facts["judged_by_uid"], []).append((each.attacked.sha256, judges))
+    for group in groups.values():
+        everyone = frozenset().union(*(judges for _, judges in group))
+        if any(judges != everyone - {attacked} for attacked, judges in set(group)):
+            return True
+    return False
 
 
 def _list_settings(row: Sequence[EvaluationInfo]) -> dict[str, Values]:

@@ -1,7 +1,7 @@
 """Selection: the finished evaluations of a query, and the facts that it groups by."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -13,13 +13,20 @@ from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import TEMPERATURES
 from jsdelta_db.config.measures import check_share
 from jsdelta_db.errors import UnknownNameError
-from jsdelta_db.queries.facts.conditions import Condition, apply_conditions, explain, parse_condition
-from jsdelta_db.queries.facts.keys import FACTS, get_key
-from jsdelta_db.queries.facts.rows import Facts, find_known, read_rows, tell_apart
+from jsdelta_db.queries.facts.conditions import Condition, apply_conditions, as_condition, explain
+from jsdelta_db.queries.facts.keys import FACTS
+from jsdelta_db.queries.facts.rows import (
+    Facts,
+    find_known,
+    read_classes,
+    read_image_keys,
+    read_rows,
+    tell_apart,
+)
 from jsdelta_db.queries.facts.values import is_equal
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.store.constants import FINISHED
-from jsdelta_db.store.image_keys import INDEX_BITS, SPLITS, Keys, split_keys, unpack_keys
+from jsdelta_db.store.image_keys import INDEX_BITS, SPLITS, Keys, split_keys
 from jsdelta_db.store.naming import ANY_PREFIX, get_match
 from jsdelta_db.store.reading import Reader, fetch, fetch_many
 
@@ -45,9 +52,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A filter of evaluations and of their attempts; what is empty leaves a fact open.
-
-    Of several names of one fact any will do; all conditions must hold.
+    """A filter of evaluations and of their attempts: any of several names, and all conditions, must hold.
 
     Attributes:
         ensemble: name or uid prefix of the ensemble whose members are the evaluators.
@@ -103,19 +108,12 @@ class Selection:
         return frozenset(condition.key for condition in self.conditions)
 
     def _read_where(self) -> tuple[Condition, ...]:
-        return tuple(map(_as_condition, (self.where,) if isinstance(self.where, str) else self.where))
+        return tuple(map(as_condition, (self.where,) if isinstance(self.where, str) else self.where))
 
     def _list_shorthands(self) -> Iterator[Condition]:
         for name, key in SHORTHANDS.items():
             if values := getattr(self, name):
                 yield Condition(key, "=", values, f"--{name}")
-
-
-def _as_condition(given: Condition | str) -> Condition:
-    """Return a condition with the key that its own means."""
-    found = parse_condition(given) if isinstance(given, str) else given
-    key = get_key("--where", found.key)
-    return found if key == found.key else Condition(key, found.operator, found.values, found.option)
 
 
 class ModelInfo(NamedTuple):
@@ -204,8 +202,8 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
     evaluators = _evaluators(reader, models)
     found, _ = _select(reader, selection, models, evaluators)
     tell_apart(found)
-    classes = _classes(reader)
-    keys = _image_keys(reader, {row["attack_id"] for row in found if row["split"] == FILE_SPLIT})
+    classes = read_classes(reader)
+    keys = read_image_keys(reader, {row["attack_id"] for row in found if row["split"] == FILE_SPLIT})
     return [
         _info(row, models[row["attacked_id"]], classes[row["dataset_id"]], keys.get(row["attack_id"]))
         for row in found
@@ -238,7 +236,10 @@ def _select(
     conditions = selection.conditions
     found, reason = apply_conditions(rows, conditions, FACTS, find_known(reader, conditions))
     if selection.eps and found:
-        before, found = found, [row for row in found if _is_one_of(row["eps"], selection.eps)]
+        before, found = (
+            found,
+            [row for row in found if any(is_equal(row["eps"], eps) for eps in selection.eps)],
+        )
         if not found:
             wanted = Condition("eps", "=", tuple(format_eps(eps) for eps in selection.eps), "--eps")
             reason = explain(wanted, FACTS["eps"], before)
@@ -255,10 +256,6 @@ def _add_judges(row: Facts, judges: tuple[ModelInfo, ...]) -> None:
     row["judged_method"] = ", ".join(sorted({each.method for each in judges})) or None
 
 
-def _is_one_of(found: float, wanted: Iterable[float]) -> bool:
-    return any(is_equal(found, eps) for eps in wanted)
-
-
 def _resolve_uid(prefix: str, rows: Sequence[Row]) -> str:
     """Return the uid of the one attack or evaluation that a prefix names.
 
@@ -266,7 +263,7 @@ def _resolve_uid(prefix: str, rows: Sequence[Row]) -> str:
         UnknownNameError: none.
         UsageError: several.
     """
-    uids: list[str] = sorted({row[key] for row in rows for key in ("uid", "attack_uid")})
+    uids = sorted({str(row[key]) for row in rows for key in ("uid", "attack_uid")})
     known = dict.fromkeys(row["attack_uid"] for row in rows)
     return get_match("attack", prefix, ((None, uid, uid) for uid in uids), known, shortest=ANY_PREFIX)
 
@@ -291,22 +288,6 @@ def _evaluators(reader: Reader, models: Mapping[int, ModelInfo]) -> dict[int, tu
     for evaluation_id, model_id in fetch_many(reader, EVALUATORS):
         members.setdefault(evaluation_id, []).append(models[model_id])
     return {evaluation_id: tuple(found) for evaluation_id, found in members.items()}
-
-
-def _classes(reader: Reader) -> dict[int, tuple[str, ...]]:
-    """Return the names of each data set's classes."""
-    found = fetch(reader, "SELECT id, classes FROM dataset")
-    # JSON: text from SQLite, a list from PostgreSQL.
-    return {key: tuple(json.loads(names) if isinstance(names, str) else names) for key, names in found}
-
-
-def _image_keys(reader: Reader, attacks: Collection[int]) -> dict[int, Keys]:
-    """Return the image keys of some attacks on images that came in files."""
-    if not attacks:
-        return {}
-    ids = ", ".join(map(str, sorted(attacks)))
-    sql = f"SELECT id, image_keys FROM attack WHERE image_keys IS NOT NULL AND id IN ({ids})"  # noqa: S608
-    return {attack_id: unpack_keys(packed) for attack_id, packed in fetch_many(reader, sql)}
 
 
 def _info(

@@ -7,7 +7,7 @@ from operator import ge, gt, le, lt
 from typing import Any, TypeAlias, TypeVar
 
 from jsdelta_db.errors import UnknownNameError, UsageError
-from jsdelta_db.queries.facts.keys import ORDERED, Fact, Kind
+from jsdelta_db.queries.facts.keys import ORDERED, Fact, Kind, get_key
 from jsdelta_db.queries.facts.names import Label, find_label_uids, find_uid, is_call, is_judged_by
 from jsdelta_db.queries.facts.values import (
     NONE,
@@ -87,6 +87,18 @@ def parse_condition(text: str, option: str = WHERE) -> Condition:
         )
     key, operator, values = found.groups()
     return Condition(key, "=" if operator == "==" else operator, split_values(values))
+
+
+def as_condition(given: Condition | str) -> Condition:
+    """Return a condition on a fact of an evaluation, by the key that its own means.
+
+    Raises:
+        UnknownNameError: there is no such fact.
+        UsageError: it is no condition.
+    """
+    found = parse_condition(given) if isinstance(given, str) else given
+    key = get_key(WHERE, found.key)
+    return found if key == found.key else Condition(key, found.operator, found.values, found.option)
 
 
 def apply_conditions(

@@ -157,3 +157,22 @@ def test_keys_are_listed_with_the_values_that_occur(recipes, store):
     assert "attack_by" not in rows
     for key, row in rows.items():
         assert len(names(store, f"{key}={row['values']}")) == 4, key
+
+
+@pytest.mark.parametrize(
+    ("judges", "named"),
+    [
+        (((1, 2), (0, 2)), False),  # of one set, but for the attacked model
+        (((2, 3), (2, 3)), False),
+        (((1, 3), (0, 2)), True),
+        (((2,), (3,)), True),
+    ],
+)
+def test_judges_that_differ_are_named_though_no_ensemble_is(judges, named, store):
+    """A row over two attacked models names their evaluators unless each has all of one set but itself."""
+    bench = Bench(store)
+    bench.add_model("other")
+    for attacked, those in enumerate(judges):
+        bench.evaluate(bench.attack(ROWS, attacked), ROWS, evaluators=those, ensemble=None)
+    pooled = ask(store, by=["eps"]).pooled
+    assert set(pooled) == ({"attacked", "evaluators"} if named else {"attacked"})

@@ -25,8 +25,8 @@ def refused(reason: object, there_is: str = "") -> UsageError:
         there_is: the columns or tables that could be meant.
     """
     first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-    advice = f"there is: {there_is}" if there_is else "must be one SELECT; see jsdelta query sql --help"
-    return UsageError(f"the statement was refused: {first}: {advice}")
+    advice = f"there is: {there_is}" if there_is else "must be one SELECT"
+    return UsageError(f"the statement was refused: {first}: {advice}; see jsdelta query sql --help")
 
 
 def find_parameters(statement: str) -> list[str]:

@@ -119,7 +119,7 @@ TYPED = [
     (["query", "bugs", "--beta", "x"], "'x' is not a number: must be a number above 0"),
     (["query", "bugs", "--format", "xml"], "'table', 'csv', 'json', 'jsonl', 'markdown'"),
     (["plot", "histogram", "--beta", "0"], "β = 0 is out of range"),
-    (["plot", "histogram", "-o", "figure.gif"], "ends in '.gif': must be .png or .svg"),
+    (["plot", "histogram", "-o", "figure.gif"], "ends in '.gif': must be .png, .svg or .pdf"),
     (["train", "--seed", "x"], "'x' is not valid: must be a whole number from 0"),
     (["train", "--seed", "1.5"], "'1.5' is not valid: must be a whole number from 0"),
     (["train", "--seed", "-1"], "-1 is out of range: must be a whole number from 0"),

@@ -128,13 +128,14 @@ def test_attack_judged_twice_is_said(four, capsys):
     assert {"ensemble", "judged_by"}.isdisjoint(rows[0])
 
 
-def test_a_histogram_of_attempts_judged_twice_is_refused(four, tmp_path, capsys):
-    """A figure has no column to tell judgements apart: it asks for a choice instead of drawing them twice."""
+def test_a_histogram_of_attempts_judged_twice_has_a_row_for_each_judgement(four, tmp_path, capsys):
+    """No panel counts an attempt twice: judgements get panels of their own, and a line says so."""
     place = str(tmp_path / "twice.png")
     code, out, err = call(capsys, four, "plot", "histogram", "-o", place)
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "they differ in judged_by (digits, four); choose with --ensemble" in err
-    assert call(capsys, four, "plot", "histogram", "-o", place, "--ensemble", "four")[0] == 0
+    assert (code, out) == (0, f"{place}\n")
+    assert "also by judged_by: the same attempts were judged" in err
+    one = call(capsys, four, "plot", "histogram", "-o", place, "--ensemble", "four", "--force")
+    assert (one[0], "also by" in one[2]) == (0, False)
 
 
 def test_nothing_is_pooled_by_default(tiny, capsys):

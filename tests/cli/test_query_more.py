@@ -210,7 +210,7 @@ def test_population_is_named_and_narrows(tiny, tmp_path, capsys):
     )
     assert code == 0
     assert "population: all-correct" in err
-    assert f"{row['n_success']} successful" in figure.read_text()
+    assert f"n = {row['n_success']}" in figure.read_text()
 
 
 @pytest.mark.parametrize("name", ["bugs", "transfer"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from jsdelta_db.config.measures import Measuring
 from jsdelta_db.errors import StoreError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.maintenance.repair import repair
@@ -70,8 +71,12 @@ def _problems(connection, tmp_path) -> list[str]:
 def _ask(connection) -> list:
     """Ask the questions that read columns in their different ways."""
     betas, right = [0.1, 0.9, 1.9], Selection(population=ALL_CORRECT)
-    by = (["eps"], ["label-pair"])
-    return [query_bugs(connection, betas, keys, which).rows for keys in by for which in (Selection(), right)]
+    by, over_images = (["eps"], ["label-pair"]), Measuring(interval="images")
+    return [
+        query_bugs(connection, betas, keys, which, measuring=over_images).rows
+        for keys in by
+        for which in (Selection(), right)
+    ]
 
 
 @pytest.mark.parametrize(("table", "column"), PLACES)

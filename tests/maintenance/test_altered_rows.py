@@ -11,12 +11,14 @@ from jsdelta_db.errors import StoreError
 from jsdelta_db.maintenance.check import find_problems
 from jsdelta_db.maintenance.repair import repair
 from jsdelta_db.queries.bugs import query_bugs
-from jsdelta_db.queries.selection import ALL_CORRECT, Selection
+from jsdelta_db.queries.columns import read_segments
+from jsdelta_db.queries.selection import ALL_CORRECT, Selection, list_evaluations
 from jsdelta_db.records import ImageMeans
 from jsdelta_db.store.altered import count_without_digest
 from jsdelta_db.store.baselines import read_model_baselines, write_model_baselines
 from jsdelta_db.store.creating import open_for_writing
 from jsdelta_db.store.schema import Base
+from jsdelta_db.store.segments import BLOBS
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.workbench.workbench import open_workbench
 from tests.exchange.judged_again import write_judged
@@ -71,6 +73,8 @@ def _ask(connection) -> list:
     """Ask the questions that read columns in their different ways."""
     betas, right = [0.1, 0.9, 1.9], Selection(population=ALL_CORRECT)
     by = (["eps"], ["label-pair"])
+    for _ in read_segments(connection, list_evaluations(connection), BLOBS):  # other questions read the rest
+        pass
     return [query_bugs(connection, betas, keys, which).rows for keys in by for which in (Selection(), right)]
 
 

@@ -61,3 +61,8 @@ def mean_js(log_p: Tensor, log_q: Tensor) -> float:
 def log_mean_probs(log_p: Tensor) -> Tensor:
     """Return the log of the members' mean probabilities: ``(members, …, classes)`` → ``(…, classes)``."""
     return log_p.logsumexp(0) - math.log(len(log_p))
+
+
+def log_mean_without(log_p: Tensor, left_out: int) -> Tensor:
+    """Return the log of the mean probabilities of all members but one."""
+    return log_mean_probs(torch.cat([log_p[:left_out], log_p[left_out + 1 :]]))

@@ -322,7 +322,7 @@ def test_evaluation_baselines_are_stored_once(store, evaluation):
         ).all()
         total = session.scalar(select(func.count()).where(columns.evaluation_id == evaluation.id))
     assert [tuple(row)[1:] for row in rows] == [
-        (0, 1, 0.5, 0.45, 0.01, 900, 30),
-        (0, 2, 0.4, 0.3, None, 30, 1),
+        (0, 1, 0.5, 0.45, 0.01, 900, 30, np.array([0.4, 0.5], "<f8").tobytes()),
+        (0, 2, 0.4, 0.3, None, 30, 1, None),
     ]
     assert total == 2

@@ -37,7 +37,13 @@ def diagnose(workspace: Workspace) -> list[Row]:
     rows += [_package(name) for name in PACKAGES]
     rows += _computing()
     rows.append(_row("workspace", "ok" if workspace.root.is_dir() else "missing", str(workspace.root)))
-    rows += [_store(workspace), _files(workspace), *_columns(workspace), *_unfinished(workspace), _tracker(workspace)]
+    rows += [
+        _store(workspace),
+        _files(workspace),
+        *_columns(workspace),
+        *_unfinished(workspace),
+        _tracker(workspace),
+    ]
     return rows + [_data(workspace.data_dir, name, file) for name, file in DATA_FILES.items()]
 
 
@@ -130,7 +136,9 @@ def _columns(workspace: Workspace) -> Iterator[Row]:
     except JsdeltaError:
         return
     if n:
-        what = f"{n} evaluation(s) of an earlier version lack those of other measures, which are read from rows"
+        what = (
+            f"{n} evaluation(s) of an earlier version lack those of other measures, which are read from rows"
+        )
         yield _row("columns", "missing", f"{what}; run jsdelta doctor --repair")
 
 

@@ -143,14 +143,16 @@ def _restore(bench: Workbench) -> Iterator[str]:
 
 
 def _rebuild_segments(bench: Workbench) -> list[str]:
-    """Rebuild from the rows the column segments that are missing, differ from them, or are an older version's.
+    """Rebuild from rows the column segments that are missing, differ, or are an older version's.
 
     Those of altered rows stay: they are what was stored.
     """
     with bench.store.reading() as connection:
         wrong = dict(list_differing(connection))
-        older = select(Evaluation.id, Evaluation.uid).where(Evaluation.id.in_(list_without_columns(connection)))
-        wrong |= {evaluation_id: uid for evaluation_id, uid in connection.execute(older)}
+        older = select(Evaluation.id, Evaluation.uid).where(
+            Evaluation.id.in_(list_without_columns(connection))
+        )
+        wrong.update((row.id, row.uid) for row in connection.execute(older))
         altered: set[int] = set()
         if wrong:
             altered = {evaluation_id for evaluation_id, _ in list_altered(connection, SCORES)}

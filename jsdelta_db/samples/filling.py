@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +146,7 @@ def _fill_chunk(bench: Workbench, judged: _Judged, chunk: StoredChunk) -> bool:
     evaluation_id = judged.evaluation.id
     of_row = (Score.sample_index == bindparam("i")) & (Score.requested_target == bindparam("t"))
     statement = update(Score).where(Score.evaluation_id == evaluation_id, of_row)
-    filled = {"n_right_adv": bindparam("n"), "js_of_mean_without": bindparam("packed")}
+    filled: dict[str, Any] = {"n_right_adv": bindparam("n"), "js_of_mean_without": bindparam("packed")}
     with bench.store.transaction() as session:
         stored = session.get_one(EvaluationChunk, (evaluation_id, chunk.position))
         if stored.digest != chunk.digest:
@@ -159,9 +160,11 @@ def _packed_without(judged: _Judged, arrays: Arrays) -> list[bytes | None]:
     """Return ``js_of_mean_without`` of a chunk as it is stored."""
     if judged.clean_logits:
         rows = judged.dataset.splits[judged.split].rows_of(arrays["sample_index"])
-        clean = np.stack([logits[rows] for logits in judged.clean_logits])
+        clean: NDArray[np.float32] = np.stack([logits[rows] for logits in judged.clean_logits])
     else:
         clean = arrays["clean_logits"]
-    scaled = (log_probs(logits / judged.temperatures) for logits in (clean, arrays["logits"]))
-    values = js_of_mean_without(*scaled)
+    adversarial: NDArray[np.float32] = arrays["logits"]
+    values = js_of_mean_without(
+        log_probs(clean / judged.temperatures), log_probs(adversarial / judged.temperatures)
+    )
     return list(pack(values)) if values.shape[1] else [None] * len(values)

@@ -1,4 +1,4 @@
-"""Packed columns: one value for each evaluator in one blob a row, little-endian float32; null in rows without."""
+"""Packed columns: a value for each evaluator in one blob a row, as little-endian float32, or null."""
 
 from collections.abc import Sequence
 
@@ -32,9 +32,7 @@ def unpack(values: Sequence[bytes | None]) -> NDArray[np.float32]:
 def join_unpacked(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return parts of a column one after the other: NaN, too, where a whole part has no values."""
     width = max((part.shape[1] for part in parts), default=0)
-    wide = [
-        part if part.shape[1] == width else np.full((len(part), width), np.nan, FLOAT) for part in parts
-    ]
+    wide = [part if part.shape[1] == width else np.full((len(part), width), np.nan, FLOAT) for part in parts]
     return np.concatenate([np.empty((0, width), FLOAT), *wide])
 
 

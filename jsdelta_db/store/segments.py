@@ -42,8 +42,8 @@ MARGIN, TINY = 1e-12, 1e-300  # by which a threshold in SQL may be off, relative
 Whole = NDArray[np.unsignedinteger]
 WIDTHS = {width: np.dtype(f"<u{width}") for width in (1, 2, 4, 8)}
 DOUBLE = np.dtype("<f8")
-# Of blobs that are not whole numbers; float32 where no threshold decides, and as evaluators' values are stored.
-FLOATS = {
+# Of blobs that are no whole numbers; float32 where no threshold decides, and of evaluators as in rows.
+FLOATS: dict[str, np.dtype[Any]] = {
     "js_delta": DOUBLE, "js_of_mean": DOUBLE, "js_attacked": DOUBLE, "confidence": FLOAT,
     **dict.fromkeys(BY_EVALUATOR, FLOAT),
 }  # fmt: skip
@@ -176,7 +176,9 @@ def make_segments(reader: Reader, *, evaluation_id: int, attack_id: int, n_class
     attempts, packed = _read(reader, evaluation_id, attack_id, names, BY_EVALUATOR)
     js_delta, success = attempts["js_delta"], attempts["success"]
     undefined = np.isnan(js_delta)
-    order = np.lexsort((attempts["requested_target"], attempts["sample_index"], js_delta, undefined, -success))
+    order = np.lexsort(
+        (attempts["requested_target"], attempts["sample_index"], js_delta, undefined, -success)
+    )
     attempts["label_pair"] = attempts["source_label"] * n_classes + attempts["target_label"]
     columns = {name: _column(name, attempts.get(name, packed.get(name)), order) for name in BLOBS}
     js_delta, kind = js_delta[order], (DIVIDED * success + undefined)[order]
@@ -280,7 +282,7 @@ def _loaded(name: str, blob: bytes, n: int) -> NDArray[Any]:
     """Return a stored column of ``n`` attempts."""
     if name not in FLOATS:
         return np.frombuffer(blob, WIDTHS[len(blob) // n])
-    values = np.frombuffer(blob, FLOATS[name])
+    values: NDArray[Any] = np.frombuffer(blob, FLOATS[name])
     return values.reshape(n, -1) if name in BY_EVALUATOR else values
 
 

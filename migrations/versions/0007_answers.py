@@ -1,9 +1,11 @@
 """Answers: what other measures, deletions of evaluators and outcomes are computed from.
 
-All new columns are null in rows from before: ``jsdelta doctor --repair`` fills what it can. No row is written.
+New columns are null in rows from before: ``jsdelta doctor --repair`` fills what it can. No row is rewritten.
 
 Revision: 0007, after 0006.
 """
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,12 +16,12 @@ branch_labels = None
 depends_on = None
 
 SMALL = sa.SmallInteger().with_variant(sa.Integer(), "sqlite")
-BLOB = sa.LargeBinary()
+BLOB: sa.types.TypeEngine[bytes] = sa.LargeBinary()
 OF_SEGMENT = (
     "n_at_target", "n_at_target_adv", "n_right_adv", "confidence", "js_of_mean", "js_attacked", "member_js",
     "js_of_mean_without",
 )  # fmt: skip
-COLUMNS = (
+COLUMNS: tuple[tuple[str, str, sa.types.TypeEngine[Any]], ...] = (
     ("score", "n_right_adv", SMALL),
     ("score", "js_of_mean_without", BLOB),
     ("evaluation_baseline", "rho_of_mean_without", BLOB),

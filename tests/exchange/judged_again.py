@@ -71,5 +71,16 @@ def _scores(attempts: Attempts) -> Scores:
     share, ones = np.linspace(0.0, 1.0, n), np.ones(n, np.int64)
     member_js = share[:, None].astype(np.float32)
     return Scores(
-        attempts, share, share, 2 * share, share, ones, ones, ones, ones, member_js, member_js, member_js[None]
+        attempts,
+        share,
+        share,
+        2 * share,
+        share,
+        ones,
+        ones,
+        ones,
+        ones,
+        member_js,
+        member_js,
+        member_js[None],
     )

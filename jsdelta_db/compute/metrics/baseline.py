@@ -84,7 +84,8 @@ def combine_baselines(
             np.mean([member[pair].high for member in members], axis=0),
             members[0][pair].n_drawn,
         ).as_baseline(
-            means[pair].rho, tuple(_rho_without(of_members, each, labels, pair, is_drawn) for each in left_out)
+            means[pair].rho,
+            tuple(_rho_without(of_members, each, labels, pair, is_drawn) for each in left_out),
         )
         for pair in pairs
     }

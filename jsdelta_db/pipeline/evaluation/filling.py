@@ -60,7 +60,9 @@ def _find_lacking(
     """Return the label pairs without a baseline of the attacked model, and those of the evaluators."""
     rows = session.execute(
         select(
-            EvaluationBaseline.label_low, EvaluationBaseline.label_high, EvaluationBaseline.rho_of_mean_without
+            EvaluationBaseline.label_low,
+            EvaluationBaseline.label_high,
+            EvaluationBaseline.rho_of_mean_without,
         ).where(EvaluationBaseline.evaluation_id == evaluation.id)
     ).all()
     pairs = {(low, high) for low, high, _ in rows}

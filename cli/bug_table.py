@@ -4,9 +4,12 @@ from typing import TYPE_CHECKING
 
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.config.locations import Workspace
+from jsdelta_db.config.measures import JS_DELTA
 
-from .options import Output
+from .key_names import add_old_names
 from .output import note, note_intervals, write_rows
+from .printing import Output
+from .tables import format_cell
 
 if TYPE_CHECKING:
     from jsdelta_db.queries.grouping import Table
@@ -14,19 +17,58 @@ if TYPE_CHECKING:
 BUG_KEYS = (
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_outside", "n_bugs",
     "bug_fraction", "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high",
-    "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
+    "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings", "measure",
+    "n_no_relative", "n_models", "share_models",
 )  # fmt: skip
 
 
 def write_bugs(table: "Table", output: Output) -> None:
     """Write the rows of ``query bugs`` and, for people, explain the marks."""
-    facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline", "n_outside"} - {"eps"}
-    # People are told only where there are some: our own attacks stay within ε.
-    is_idle = output.is_for_people and not any(row["n_outside"] for row in table.rows)
-    keys = [key for key in BUG_KEYS if key != "n_outside" or not is_idle]
-    write_rows(table.rows, [*table.keys, *keys], output, facts=facts, norm=table.norm)
+    facts = {*table.keys, "n_attempted", "n_skipped", "n_no_baseline", "n_outside", "measure"} - {"eps"}
+    keys = [key for key in BUG_KEYS if not output.is_for_people or not _is_idle(table, key)]
+    rows, named = add_old_names(table.rows, [*table.keys, *keys], output)
+    write_rows(rows, named, output, facts=facts, norm=table.norm)
     few = "fewer than 30 images with a success, or than 5 with a bug or with a non-bug"
     note_intervals(table.rows, output, few)
+
+
+def write_sensitivity(table: "Table", output: Output) -> None:
+    """Write the rows of ``query sensitivity`` and, for people, what they say together."""
+    from jsdelta_db.queries.sensitivity import SENSITIVITY_KEYS
+
+    facts = {*table.keys, "n_attempted", "n_no_baseline", "n_no_relative"} - {"eps"}
+    folded = {"n_attempted", "n_no_baseline", "reading", "change_reading"} if output.is_for_people else set()
+    keys = [*table.keys, *(key for key in SENSITIVITY_KEYS if key not in folded)]
+    write_rows(table.rows, keys, output, facts=facts, norm=table.norm)
+    few = "fewer than 30 images with a success, or than 5 with a bug or with a non-bug"
+    note_intervals(table.rows, output, few)
+    if output.is_for_people:
+        readings = {}
+        for row in table.rows:
+            facts_of_row = ", ".join(f"{key} {format_cell(row, key, table.norm)}" for key in table.keys)
+            readings[facts_of_row] = row["reading"], row["change_reading"]
+        for name, (reading, change) in readings.items():
+            note(f"{name}: {_say_reading(reading)}{'' if change is None else _say_change(change)}")
+
+
+def _say_reading(reading: str) -> str:
+    return {
+        "robust": "bugs on one side of half under every measure",
+        "not settled": "whether bugs are more or less than half is not settled",
+    }.get(reading, "whether bugs are more or less than half depends on the measure")
+
+
+def _say_change(change: str) -> str:
+    if change in ("falls", "rises"):
+        return f"; their share {change} from the ε before under every measure"
+    return "; whether their share rises or falls from the ε before depends on the measure"
+
+
+def _is_idle(table: "Table", key: str) -> bool:
+    """Tell whether a column says nothing to people: our own attacks, for example, stay within ε."""
+    if key == "measure":
+        return all(row[key] == JS_DELTA for row in table.rows)
+    return key in ("n_outside", "n_no_relative") and not any(row[key] for row in table.rows)
 
 
 def print_summary(workspace: Workspace, evaluations: tuple[str, ...]) -> "Table":

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import typer
 
-from . import options
+from . import options, printing
 from .commands import App
 from .groups import with_groups
 from .output import write_rows
@@ -19,7 +19,7 @@ def config() -> None:
 
 @app.command()
 @with_groups
-def show(ctx: typer.Context, *, data_dir: options.DataDir = None, output: options.Printing) -> None:
+def show(ctx: typer.Context, *, data_dir: options.DataDir = None, output: printing.Printing) -> None:
     """Show each setting, its value and where it comes from: a flag, an environment variable, the default.
 
     Passwords are hidden; nothing is opened or made.

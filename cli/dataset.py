@@ -8,7 +8,7 @@ import typer
 from jsdelta_db.config.eps import parse_eps
 from jsdelta_db.errors import UsageError
 
-from . import options
+from . import options, printing, selecting
 from .bench import open_bench
 from .commands import App
 from .groups import with_groups
@@ -177,16 +177,20 @@ def build(
 
 @app.command(name="list")
 @with_groups
-def list_all(ctx: typer.Context, output: options.PrintingFormat) -> None:
+def list_all(ctx: typer.Context, *, where: selecting.WhereListed = None, output: printing.Printing) -> None:
     """List the data sets in the store.
 
     Example: jsdelta dataset list
     """
     from jsdelta_db.queries.datasets import DATASET_KEYS, query_datasets
+    from jsdelta_db.queries.facts.listed import filter_rows
 
     with ctx.obj.read_store() as connection:
-        rows = query_datasets(connection)
+        found = query_datasets(connection)
+    rows, reason = filter_rows(found, DATASET_KEYS, where or ())
     write_rows(rows, DATASET_KEYS, output)
+    if reason:
+        note(reason)
 
 
 @app.command()
@@ -197,7 +201,7 @@ def show(
     name: Name,
     figure: Figure = None,
     limit: Limit = 10,
-    output: options.PrintingFormat,
+    output: printing.PrintingFormat,
     data_dir: options.DataDir = None,
 ) -> None:
     """Show how a data set was made and, with -o, its images beside their origins.

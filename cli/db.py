@@ -2,7 +2,7 @@
 
 import typer
 
-from . import options
+from . import printing
 from .commands import App
 from .groups import with_groups
 from .output import note, say, write_rows
@@ -61,7 +61,7 @@ def check(ctx: typer.Context) -> None:
 
 @app.command()
 @with_groups
-def stats(ctx: typer.Context, output: options.PrintingFormat) -> None:
+def stats(ctx: typer.Context, output: printing.Printing) -> None:
     """Count rows and bytes by table, and runs by state.
 
     Example: jsdelta db stats
@@ -84,3 +84,17 @@ def stats(ctx: typer.Context, output: options.PrintingFormat) -> None:
     note(f"{show_url(parse_url(url))}: {size / 1e6:.1f} MB")
     if not sizes:
         note("this build of SQLite cannot measure a table (dbstat), only the whole file")
+
+
+@app.command()
+@with_groups
+def schema(ctx: typer.Context, output: printing.Printing) -> None:
+    """List the tables and views with their columns, for jsdelta query sql.
+
+    Example: jsdelta db schema
+    """
+    from jsdelta_db.queries.catalogue import CATALOGUE_KEYS, query_catalogue
+
+    with ctx.obj.read_store() as connection:
+        rows = query_catalogue(connection)
+    write_rows(rows, CATALOGUE_KEYS, output)

@@ -6,7 +6,7 @@ import typer
 
 from jsdelta_db.config.locations import Workspace
 
-from . import options
+from . import options, printing
 from .bench import open_bench
 from .groups import with_groups
 from .output import note, write_rows
@@ -27,7 +27,7 @@ def doctor(
     *,
     data_dir: options.DataDir = None,
     repair: Repair = False,
-    output: options.PrintingFormat,
+    output: printing.Printing,
 ) -> None:
     """Check versions, device, store, MLflow and data folders; exit 1 if something is broken.
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from . import options, printing, selecting
 from .bench import open_bench
 from .commands import App
 from .ensemble_table import write_ensembles
@@ -54,17 +54,17 @@ def add(
 
 @app.command(name="list")
 @with_groups
-def list_all(ctx: typer.Context, output: options.Printing) -> None:
+def list_all(ctx: typer.Context, *, where: selecting.WhereListed = None, output: printing.Printing) -> None:
     """List the finished ensembles; the same rows as jsdelta query ensembles.
 
     Example: jsdelta ensembles list
     """
-    write_ensembles(ctx, output)
+    write_ensembles(ctx, output, where or ())
 
 
 @app.command()
 @with_groups
-def show(ctx: typer.Context, *, name: Reference, output: options.Printing) -> None:
+def show(ctx: typer.Context, *, name: Reference, output: printing.Printing) -> None:
     """Show the members of an ensemble, in their order.
 
     Example: jsdelta ensembles show digits

@@ -14,16 +14,20 @@ from jsdelta_db.runtime.redaction import redact
 
 from . import (
     attack,
+    attacks,
+    compare,
     config,
     dataset,
     db,
     delete,
+    distributions,
     doctor,
     ensembles,
     export,
     models,
     moving,
     plot,
+    plot_matrices,
     query,
     quickstart,
     recipes,
@@ -47,12 +51,24 @@ app = App(
 for command in (quickstart.quickstart, train.train, score.score, ui.ui, doctor.doctor):
     app.command()(command)
 attack.app.command()(export.export)
-query.app.command()(sql.sql)
+for question in (
+    compare.compare,
+    distributions.pairs,
+    distributions.histogram,
+    distributions.quantiles,
+    sql.sql,
+):
+    query.app.command()(question)
+query.app.command("attacks")(attacks.list_attacks)
+for figure in (plot_matrices.pairs, plot_matrices.agreement):
+    plot.app.command()(figure)
+plot.app.command("compare")(compare.plot_compare)
 db.app.command()(delete.delete)
 db.app.command()(moving.export)
 db.app.command("import")(moving.import_)
 for name, group in (
     ("attack", attack.app),
+    ("attacks", attacks.app),
     ("models", models.app),
     ("ensembles", ensembles.app),
     ("dataset", dataset.app),

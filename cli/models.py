@@ -7,7 +7,7 @@ import typer
 
 from jsdelta_db.config.checks import OUTPUTS, check_choice
 
-from . import options
+from . import options, printing, selecting
 from .bench import open_bench
 from .commands import App
 from .groups import with_groups
@@ -119,13 +119,17 @@ def add(
 
 @app.command(name="list")
 @with_groups
-def list_all(ctx: typer.Context, output: options.PrintingFormat) -> None:
+def list_all(ctx: typer.Context, *, where: selecting.WhereListed = None, output: printing.Printing) -> None:
     """List the finished models.
 
     Example: jsdelta models list
     """
+    from jsdelta_db.queries.facts.listed import filter_rows
     from jsdelta_db.queries.models import MODEL_KEYS, query_models
 
     with ctx.obj.read_store() as connection:
-        rows = query_models(connection)
+        found = query_models(connection)
+    rows, reason = filter_rows(found, MODEL_KEYS, where or (), uid="model")
     write_rows(rows, MODEL_KEYS, output)
+    if reason:
+        note(reason)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from . import printing
 from .groups import with_groups
 from .output import note, say, write_rows
 from .progress import TerminalProgress
@@ -55,7 +55,7 @@ def import_(
     source: Source,
     files: ImportFiles = True,
     files_from: FilesFrom = None,
-    output: options.PrintingFormat,
+    output: printing.Printing,
 ) -> None:
     """Add the runs of another store or an export to this store, whose own stay unchanged.
 

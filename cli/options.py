@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,15 +10,16 @@ import typer
 from typer.models import OptionInfo
 
 from jsdelta_db.config.checks import DEVICES, DTYPES, check_choice, check_device
-from jsdelta_db.config.eps import parse_eps
 from jsdelta_db.config.evaluation import EvaluationConfig, check_beta
 from jsdelta_db.config.locations import Workspace, resolve_workspace
+from jsdelta_db.config.measures import (
+    check_share,
+)
 
 from .groups import Group
 
 if TYPE_CHECKING:
     from jsdelta_db.pipeline.evaluation.finished import Extras
-    from jsdelta_db.queries.selection import Selection
     from jsdelta_db.store.reading import Reader
 
 
@@ -74,6 +74,21 @@ def threshold(help: str, *names: str) -> OptionInfo:
             ) from None
 
     option: OptionInfo = typer.Option(*names, metavar="BETA", parser=parse, help=help)
+    return option
+
+
+def at_least_0(help: str, name: str) -> OptionInfo:
+    """Return an option for a number from 0."""
+
+    def parse(text: str) -> float:
+        try:
+            return check_share(name, float(text))
+        except ValueError:
+            raise typer.BadParameter(
+                f"{text!r} is not a number: must be a number from 0, such as 0.4"
+            ) from None
+
+    option: OptionInfo = typer.Option(metavar="X", parser=parse, help=help)
     return option
 
 
@@ -159,100 +174,5 @@ Evaluation = Annotated[
     str | None, typer.Option(metavar="UID", help="JSΔ of this evaluation; default: the attack's first.")
 ]
 Betas = Annotated[list[float] | None, threshold("Threshold on JSΔ (repeatable).", "--beta")]
+Beta = Annotated[float | None, threshold("Threshold on JSΔ.", "--beta")]
 BugsBelow = Annotated[float | None, threshold("Only samples with JSΔ below BETA.")]
-
-# Which evaluations and attempts a question is about.
-SelectDataset = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Only this data set.")]
-SelectMethod = Annotated[
-    str | None, typer.Option("--method", metavar="NAME", help="Only models trained this way.")
-]
-SelectNorm = Annotated[
-    str | None, typer.Option("--norm", metavar="linf|l2", help="Only attacks in this norm.")
-]
-SelectEps = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--eps", metavar="EPS", help="Only this ε: in 1/255, or a plain number with --norm l2 (repeatable)."
-    ),
-]
-SelectObjective = Annotated[
-    str | None, typer.Option("--objective", metavar="NAME", help="Only attacks with this objective.")
-]
-SelectLibrary = Annotated[
-    str | None,
-    typer.Option("--library", metavar="NAME", help="Only samples made by this library, such as jsdelta."),
-]
-SelectAttack = Annotated[
-    list[str] | None,
-    typer.Option("--attack", metavar="UID", help="Only this attack or evaluation (repeatable)."),
-]
-SelectTemperature = Annotated[
-    str | None, typer.Option("--temperature", metavar="1|fit", help="Only evaluations by this rule.")
-]
-Population = Annotated[
-    str | None,
-    typer.Option(
-        metavar="attacked-correct|all-correct",
-        help="Images that the attacked model classifies correctly, or every evaluator, too.",
-    ),
-]
-
-
-def select(
-    ensemble: Ensemble = None,
-    dataset: SelectDataset = None,
-    method: SelectMethod = None,
-    norm: SelectNorm = None,
-    eps: SelectEps = None,
-    objective: SelectObjective = None,
-    library: SelectLibrary = None,
-    attack: SelectAttack = None,
-    temperature: SelectTemperature = None,
-    population: Population = None,
-) -> "Selection":
-    """Return the selection that the queries take."""
-    from jsdelta_db.queries.selection import ATTACKED_CORRECT, Selection
-
-    selection = Selection(
-        ensemble, dataset, method, uids=tuple(attack or ()), norm=norm, objective=objective, library=library,
-        temperature=temperature, population=ATTACKED_CORRECT if population is None else population,
-    )  # fmt: skip
-    # ε is in the unit of the norm, which is valid by now.
-    return replace(selection, eps=tuple(parse_eps(text, norm or "linf") for text in eps or ()))
-
-
-Selecting = Annotated["Selection", Group(select)]
-SelectingEvaluations = Annotated["Selection", Group(select, without=("population",))]
-
-
-class Format(StrEnum):
-    """How rows are written."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    JSONL = "jsonl"
-    MARKDOWN = "markdown"
-
-
-Form = Annotated[Format, typer.Option("--format", help="Output format.")]
-OutputFile = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file.")]
-Header = Annotated[bool, typer.Option("--header/--no-header", help="Column names above the rows.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """How rows are printed, and where: stdout if there is no path."""
-
-    form: Form = Format.TABLE
-    path: OutputFile = None
-    header: Header = True
-
-    @property
-    def is_for_people(self) -> bool:
-        """Whether cells are short and marks explained."""
-        return self.form in (Format.TABLE, Format.MARKDOWN)
-
-
-Printing = Annotated[Output, Group(Output)]
-PrintingFormat = Annotated[Output, Group(Output, without=("path", "header"))]

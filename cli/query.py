@@ -5,24 +5,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options
-from .bug_table import write_bugs
+from . import options, printing, selecting
+from .bug_table import write_bugs, write_sensitivity
 from .commands import App
 from .ensemble_table import write_ensembles
 from .groups import with_groups
-from .options import Output
+from .key_names import add_old_names
 from .output import note, note_counted_once, note_intervals, note_pooled, note_population, write_rows
+from .printing import Output
 from .tables import SHORT_UID, Row
 
 if TYPE_CHECKING:
     from jsdelta_db.queries.grouping import Table
+    from jsdelta_db.queries.selection import Selection
 
 MOST_NAMED = 5  # uids in one note
+MOST_VALUES = 6  # of a key, for people
 
 By = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="KEY,KEY…", help="Group by these, such as eps,method,attacked,label-pair (repeatable)."
+        metavar="KEY,KEY…",
+        help="Group by these facts, such as eps,method,sam_rho,label-pair (repeatable; see query keys).",
     ),
 ]
 BugsBelow = Annotated[float | None, options.threshold("Only successes with JSΔ below this.")]
@@ -53,10 +57,13 @@ def bugs(
     beta: options.Betas = None,
     by: By = None,
     limit: MostGroups = 0,
-    selection: options.Selecting,
-    output: options.Printing,
+    measuring: selecting.MeasuringBy,
+    selection: selecting.Selecting,
+    output: printing.Printing,
 ) -> None:
-    """Count the bugs: successful samples whose JSΔ is below β.
+    """Count the bugs: successful samples whose JSΔ, or another measure, is below β.
+
+    JSON and CSV have judged_by also as ensemble, its old name, until the next release.
 
     Example: jsdelta query bugs --beta 0.01
     """
@@ -65,9 +72,11 @@ def bugs(
     from jsdelta_db.queries.selection import count_unfinished
 
     keys = [key.strip() for text in by or () for key in text.split(",")]
+    selection = measuring.narrow(selection)
     with ctx.obj.read_store() as connection:
         unfinished = count_unfinished(connection)
-        table = query_bugs(connection, beta or DEFAULT_BETAS, keys, selection, limit)
+        betas = beta or DEFAULT_BETAS
+        table = query_bugs(connection, betas, keys, selection, limit, measuring.measuring)
     write_bugs(table, output)
     if table.n_more:
         note(f"{table.n_more:,} more groups, with fewer bugs; --limit 0 lists all")
@@ -76,7 +85,38 @@ def bugs(
     note_population(selection)
     if unfinished:
         note(f"left out: {unfinished} unfinished; the same jsdelta attack as before resumes them")
-    _note_nothing(table.rows)
+    note_nothing(ctx, table.rows, selection)
+
+
+@app.command()
+@with_groups
+def sensitivity(
+    ctx: typer.Context,
+    *,
+    beta: options.Beta = None,
+    by: By = None,
+    measuring: selecting.MeasuringByAll,
+    selection: selecting.Selecting,
+    output: printing.Printing,
+) -> None:
+    """Ask one question under every measure: does its answer hang on the measure?
+
+    Each measure at the same β, and at the matched one, which as many successes of all groups lie below.
+
+    Example: jsdelta query sensitivity --beta 0.1
+    """
+    from jsdelta_db.config.evaluation import DEFAULT_BETA
+    from jsdelta_db.queries.sensitivity import query_sensitivity
+
+    keys = [key.strip() for text in by or () for key in text.split(",")]
+    selection = measuring.narrow(selection)
+    with ctx.obj.read_store() as connection:
+        table = query_sensitivity(connection, beta or DEFAULT_BETA, keys, selection, measuring.interval)
+    write_sensitivity(table, output)
+    note_counted_once(table)
+    note_pooled(table.pooled, table.norm)
+    note_population(selection)
+    note_nothing(ctx, table.rows, selection)
 
 
 @app.command()
@@ -90,8 +130,8 @@ def samples(
     target: Target = None,
     sort: Sort = "js_delta",
     limit: Limit = 20,
-    selection: options.Selecting,
-    output: options.Printing,
+    selection: selecting.Selecting,
+    output: printing.Printing,
 ) -> None:
     """List samples, one row per attempt: the successful ones with the smallest JSΔ first.
 
@@ -107,7 +147,7 @@ def samples(
     note_population(selection)
     if more:
         note(f"{more:,} more; --limit 0 lists all")
-    if not rows:
+    if not rows and not _explain_nothing(ctx, selection):
         note("no sample matches; jsdelta query bugs shows what there is, --all adds failed attempts")
 
 
@@ -117,8 +157,8 @@ def stability(
     ctx: typer.Context,
     *,
     beta: options.Betas = None,
-    selection: options.Selecting,
-    output: options.Printing,
+    selection: selecting.Selecting,
+    output: printing.Printing,
 ) -> None:
     """Compare the stability of bugs and features: the share of noise draws that leave the attack successful.
 
@@ -137,12 +177,12 @@ def stability(
     note_intervals(found.table.rows, output, few)
     _note_missing("stability", "attack", found.unmeasured)
     if not found.unmeasured:
-        _note_nothing(found.table.rows)
+        note_nothing(ctx, found.table.rows, selection)
 
 
 @app.command()
 @with_groups
-def transfer(ctx: typer.Context, selection: options.Selecting, output: options.Printing) -> None:
+def transfer(ctx: typer.Context, selection: selecting.Selecting, output: printing.Printing) -> None:
     """Show how much of the attacked model's change the evaluators share, and how many end at the target.
 
     Example: jsdelta query transfer --eps 8
@@ -154,12 +194,14 @@ def transfer(ctx: typer.Context, selection: options.Selecting, output: options.P
     _write_table(table, TRANSFER_KEYS, output)
     note_population(selection)
     note_intervals(table.rows, output, "fewer than 30 images with a success")
-    _note_nothing(table.rows)
+    note_nothing(ctx, table.rows, selection)
 
 
 @app.command()
 @with_groups
-def controls(ctx: typer.Context, selection: options.SelectingEvaluations, output: options.Printing) -> None:
+def controls(
+    ctx: typer.Context, selection: selecting.SelectingEvaluations, output: printing.Printing
+) -> None:
     """Show JSΔ on pairs with a known answer, and whether the evaluators may judge: pass, fail, or shown.
 
     Algebraic identities, which test the code alone, stand apart, below.
@@ -175,13 +217,13 @@ def controls(ctx: typer.Context, selection: options.SelectingEvaluations, output
         note(line)
     _note_missing("controls", "evaluation", found.without)
     if not found.without:
-        _note_nothing(found.rows)
+        note_nothing(ctx, found.rows, selection)
 
 
 @app.command()
 @with_groups
 def assumptions(
-    ctx: typer.Context, selection: options.SelectingEvaluations, output: options.Printing
+    ctx: typer.Context, selection: selecting.SelectingEvaluations, output: printing.Printing
 ) -> None:
     """Show whether the evaluators agree on clean images and are invariant to label-preserving changes.
 
@@ -196,24 +238,40 @@ def assumptions(
         note(line)
     _note_missing("controls", "evaluation", found.without)
     if not found.without:
-        _note_nothing(found.rows)
+        note_nothing(ctx, found.rows, selection)
 
 
 @app.command()
 @with_groups
-def ensembles(ctx: typer.Context, output: options.Printing) -> None:
+def ensembles(ctx: typer.Context, *, where: selecting.WhereListed = None, output: printing.Printing) -> None:
     """Compare the ensembles: accuracy, robust accuracy under the data set's one attack, and agreement.
 
     Means over the members; agreement: the share of clean images on which two members predict the same label.
 
     Example: jsdelta query ensembles
     """
-    write_ensembles(ctx, output)
+    write_ensembles(ctx, output, where or ())
+
+
+@app.command()
+@with_groups
+def keys(ctx: typer.Context, selection: selecting.SelectingEvaluations, output: printing.Printing) -> None:
+    """List the facts that --where and --by take, with the values that occur.
+
+    Example: jsdelta query keys --where method=standard
+    """
+    from jsdelta_db.queries.occurring import KEY_KEYS, query_keys
+
+    with ctx.obj.read_store() as connection:
+        rows = query_keys(connection, selection, MOST_VALUES if output.is_for_people else 0)
+    write_rows(rows, KEY_KEYS, output)
+    note_nothing(ctx, rows, selection)
 
 
 def _write_table(table: "Table", counted: Sequence[str], output: Output, facts: Collection[str] = ()) -> None:
     above = {*table.keys, *facts} - {"eps"}
-    write_rows(table.rows, [*table.keys, *counted], output, facts=above, norm=table.norm)
+    rows, keys = add_old_names(table.rows, [*table.keys, *counted], output)
+    write_rows(rows, keys, output, facts=above, norm=table.norm)
 
 
 def _note_missing(option: str, of: str, uids: Sequence[str]) -> None:
@@ -226,6 +284,18 @@ def _note_missing(option: str, of: str, uids: Sequence[str]) -> None:
         )
 
 
-def _note_nothing(rows: Sequence[Row]) -> None:
-    if not rows:
+def note_nothing(ctx: typer.Context, rows: Sequence[Row], selection: "Selection") -> None:
+    """Say why nothing matches, where nothing does."""
+    if not rows and not _explain_nothing(ctx, selection):
         note("no finished attack matches; make one with jsdelta attack --eps 3")
+
+
+def _explain_nothing(ctx: typer.Context, selection: "Selection") -> bool:
+    """Say, on stderr, which condition left nothing; return whether one did."""
+    from jsdelta_db.queries.selection import explain_nothing
+
+    with ctx.obj.read_store() as connection:
+        reason = explain_nothing(connection, selection)
+    if reason:
+        note(reason)
+    return bool(reason)

@@ -25,9 +25,14 @@ def quickstart(ctx: typer.Context) -> None:
     from jsdelta_db.config.recipes import get_recipe
     from jsdelta_db.pipeline.train import train_ensemble
     from jsdelta_db.plots.files import save_figure
-    from jsdelta_db.plots.histogram import draw_histogram, text_histogram
+    from jsdelta_db.plots.histogram import draw_histogram
+    from jsdelta_db.plots.panels import Sheet
+    from jsdelta_db.plots.style import WIDTHS
+    from jsdelta_db.plots.text_histogram import text_histogram
     from jsdelta_db.queries.bugs import js_delta_by_eps
-    from jsdelta_db.queries.selection import Selection
+    from jsdelta_db.queries.captions import describe
+    from jsdelta_db.queries.distributions import RADIUS, query_histogram
+    from jsdelta_db.queries.selection import Selection, list_evaluations
 
     workspace = ctx.obj.workspace()
     note("1/3  training five models on handwritten digits")
@@ -40,9 +45,13 @@ def quickstart(ctx: typer.Context) -> None:
     typer.echo(err=True)
     print_summary(workspace, evaluations)
     with ctx.obj.read_store() as connection:
-        js_delta = js_delta_by_eps(connection, Selection(uids=evaluations))
+        selection = Selection(uids=evaluations)
+        js_delta = js_delta_by_eps(connection, selection)
+        table = query_histogram(connection, betas=DEFAULT_BETAS, by=RADIUS, selection=selection)
+        facts = describe(list_evaluations(connection, selection))
     figure = workspace.root / "jsdelta-quickstart.png"
-    save_figure(draw_histogram(js_delta, DEFAULT_BETAS), figure)
+    sheet = Sheet(WIDTHS["page"], "Did features move, or was it a blind spot?", facts)
+    save_figure(draw_histogram(table, DEFAULT_BETAS, sheet), figure)
     typer.echo("\nJSΔ of the successful samples, share by range:\n")
     columns = shutil.get_terminal_size().columns  # 80 where there is no terminal
     typer.echo("\n".join(text_histogram(js_delta, columns)))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from . import printing
 from .commands import App
 from .groups import with_groups
 from .output import write_rows
@@ -19,7 +19,7 @@ def recipes() -> None:
 
 @app.command("list")
 @with_groups
-def list_command(output: options.PrintingFormat) -> None:
+def list_command(output: printing.Printing) -> None:
     """List the recipes.
 
     Example: jsdelta recipes list

@@ -1,10 +1,13 @@
 """``jsdelta query sql``: one statement of the user."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from . import options
+from jsdelta_db.errors import UsageError
+
+from . import printing
 from .groups import with_groups
 from .output import write_plain
 
@@ -23,23 +26,62 @@ def parse_timeout(text: str) -> float:
 
 
 Statement = Annotated[str, typer.Argument(metavar="'SELECT …'", help="One statement that reads.")]
+Values = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-p", "--parameter", metavar="NAME=VALUE", help="Value of :NAME in the statement (repeatable)."
+    ),
+]
 Timeout = Annotated[
     float, typer.Option(metavar="SECONDS", parser=parse_timeout, help="Stop the statement after this.")
 ]
 
 
+def parse_values(pairs: Sequence[str]) -> dict[str, int | float | str]:
+    """Read ``name=value``; what reads like a number is one.
+
+    Raises:
+        UsageError: one is no such pair, or a name is given twice.
+    """
+    values: dict[str, int | float | str] = {}
+    for pair in pairs:
+        name, found, text = pair.partition("=")
+        if not found or not name.isidentifier():
+            raise UsageError(f"-p {pair!r} is not valid: must be NAME=VALUE, such as -p eps=0.03")
+        if name in values:
+            raise UsageError(f"-p {name} is given twice; give it once")
+        values[name] = _as_number(text)
+    return values
+
+
+def _as_number(text: str) -> int | float | str:
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
 @with_groups
 def sql(
-    ctx: typer.Context, *, statement: Statement, timeout: Timeout = 30.0, output: options.Printing
+    ctx: typer.Context,
+    *,
+    statement: Statement,
+    values: Values = None,
+    timeout: Timeout = 30.0,
+    output: printing.Printing,
 ) -> None:
     """Run one SQL SELECT, read-only; BLOBs are shown in hex.
 
     The view sample_scores has a row per scored attempt: dataset, method, model, attack,
-    norm, eps, source_label, target_label, success, js_delta and more.
+    norm, eps, source_label, target_label, success, js_delta and more; jsdelta db schema lists
+    all. SQLite also has median(x) and quantile(x, q); on PostgreSQL write
+    percentile_cont(q) WITHIN GROUP (ORDER BY x).
 
     Example: jsdelta query sql "SELECT eps, avg(js_delta) FROM sample_scores WHERE success = 1 GROUP BY eps"
     """
     from jsdelta_db.queries.sql import query_sql
 
-    found = query_sql(ctx.obj.workspace().db_url, statement, timeout)
+    found = query_sql(ctx.obj.workspace().db_url, statement, timeout, parse_values(values or ()))
     write_plain(found.columns, found.rows, output)

@@ -16,18 +16,37 @@ Row = dict[str, Any]
 TITLES = {
     "n_attempted": "attempted", "n_skipped": "skipped", "n_success": "successes", "n_bugs": "bugs",
     "n_images": "images", "n_outside": "beyond eps",
-    "n_no_baseline": "without baseline", "bug_fraction": "bugs / successes", "bug_rate": "bugs / attempted",
+    "n_no_baseline": "without baseline", "n_no_relative": "without change",
+    "bug_fraction": "bugs / successes", "bug_rate": "bugs / attempted",
     "n_features": "features", "matched_difference": "at equal confidence",
     "n_transferred_any": "to any", "transferred_any": "to any / successes",
     "n_transferred_all": "to all", "transferred_all": "to all / successes",
     "n_already": "there already", "already": "there already / successes",
 }  # fmt: skip
-FOLDED = {"interval", "covers", "n_images_bug", "n_images_non_bug", "too_few", "warnings"}  # behind a mark
+FOLDED = {
+    "interval",
+    "covers",
+    "n_images_bug",
+    "n_images_non_bug",
+    "too_few",
+    "warnings",
+    "n_models",
+    "share_models",
+}  # behind a mark
 UIDS = ("attack", "evaluation")
 SHORT_UID = 8  # characters: enough for --attack
 MARKED = ("bug_fraction", "transfer_ratio", "difference")  # where too few samples are marked
 DIGITS = "0123456789–-"  # with which the cells of a column begin that is aligned to the right
 GAP = "  "  # between columns
+# What TeX reads as a command; letters of any script are for LuaTeX and XeTeX, or inputenc.
+TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+        "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+        "–": "--", "ε": r"$\varepsilon$", "ρ": r"$\rho$", "β": r"$\beta$", "Δ": r"$\Delta$",
+        **{special: "\\" + special for special in "{}$&#_%"},
+    }
+)  # fmt: skip
 
 
 def render_markdown(titles: Sequence[str], cells: Sequence[Sequence[str]], header: bool) -> str:
@@ -36,6 +55,25 @@ def render_markdown(titles: Sequence[str], cells: Sequence[Sequence[str]], heade
     return "".join(
         f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in [*lines, *cells]
     )
+
+
+def render_latex(titles: Sequence[str], cells: Sequence[Sequence[str]], header: bool) -> str:
+    """Return a LaTeX table for booktabs; columns of numbers are aligned to the right."""
+    columns = list(zip(titles, *cells, strict=True))
+    sides = "".join("r" if _is_numeric(column[1:]) else "l" for column in columns)
+    lines = [_tex_line(line) for line in cells]
+    head = [_tex_line(titles), r"\midrule"] if header else []
+    rules = (rf"\begin{{tabular}}{{{sides}}}", r"\toprule", *head, *lines, r"\bottomrule", r"\end{tabular}")
+    return "\n".join(rules) + "\n"
+
+
+def _tex_line(cells: Sequence[str]) -> str:
+    # A line that begins with a bracket would be read as an argument of the one before.
+    return " & ".join(cell.translate(TEX).replace("[", "{[}").replace("]", "{]}") for cell in cells) + r" \\"
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    return all(cell[:1] in DIGITS for cell in cells)
 
 
 def render_table(titles: Sequence[str], cells: Sequence[Sequence[str]], header: bool) -> str:
@@ -48,7 +86,7 @@ def render_table(titles: Sequence[str], cells: Sequence[Sequence[str]], header: 
     widths = [max(map(_width, column if header else column[1:]), default=0) for column in columns]
     if sys.stdout.isatty():
         widths = _fit(widths, get_terminal_size().columns)
-    numeric = [all(cell[:1] in DIGITS for cell in column[1:]) for column in columns]
+    numeric = [_is_numeric(column[1:]) for column in columns]
     text = []
     for number, line in enumerate(lines):
         is_bold = header and number == 0 and sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -114,7 +152,7 @@ def format_cell(row: Row, key: str, norm: str) -> str:
         return format_eps(value, row.get("norm", norm))
     if value is not None and f"{key}_low" in row:
         low, high = row[f"{key}_low"], row[f"{key}_high"]
-        bounds = "–" if low is None else f"{low:.3f}, {high:.3f}"
+        bounds = "–" if low is None else f"{low:.3f}, " + ("–" if high is None else f"{high:.3f}")
         mark = " *" if row.get("too_few") and key in MARKED else ""
         return f"{value:.3f} [{bounds}]{mark}"
     if value is not None and key in UIDS:

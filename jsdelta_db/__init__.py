@@ -1,31 +1,38 @@
 """jsdelta: tell adversarial bugs from non-robust features, and store the record.
 
-The verbs of a notebook::
+A notebook works in a workspace::
 
-    import jsdelta_db as jsdelta
+    import jsdelta_db
 
-    with jsdelta.open_workspace("digits") as workspace:
-        jsdelta.train(workspace, "digits")
-        done = jsdelta.attack(workspace, eps=[3 / 255, 8 / 255])
+    ws = jsdelta_db.open_workspace("digits")
+    ws.train("digits")
+    ws.attack(eps=[3 / 255, 8 / 255])
+    ws.bugs(beta=0.1).to_pandas()
 
 Importing this package loads neither torch nor MLflow; the heavy parts load where they are used. To read the
 code, begin with ``pipeline/``: it walks one sample from the data set to its row.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jsdelta_db.config.attack_by import AttackBy
-    from jsdelta_db.pipeline.evaluation.finished import Judged
-    from jsdelta_db.pipeline.train import TrainedEnsemble
+    from jsdelta_db.notebook.verbs import attack, score, train
+    from jsdelta_db.notebook.workspace import Workspace
     from jsdelta_db.pipeline.verdict import Verdict, judge
     from jsdelta_db.runtime.progress import Progress
-    from jsdelta_db.workbench.workbench import Workbench
 
-__all__ = ["Verdict", "attack", "judge", "open_workspace", "score", "train"]
+__all__ = ["Verdict", "Workspace", "attack", "judge", "open_workspace", "score", "train"]
+
+# Loaded when asked for: judging needs torch, and even the version costs a command 50 ms.
+LAZY = {
+    "Verdict": "jsdelta_db.pipeline.verdict",
+    "judge": "jsdelta_db.pipeline.verdict",
+    "Workspace": "jsdelta_db.notebook.workspace",
+    "attack": "jsdelta_db.notebook.verbs",
+    "score": "jsdelta_db.notebook.verbs",
+    "train": "jsdelta_db.notebook.verbs",
+}
 
 
 def open_workspace(
@@ -34,12 +41,15 @@ def open_workspace(
     data_dir: str | Path | None = None,
     progress: "Progress | None" = None,
     trust_code: bool = False,
-) -> "AbstractContextManager[Workbench]":
-    """Open a workspace for work; a store that is missing is made.
+) -> "Workspace":
+    """Return a workspace: its methods train, attack, score and ask.
+
+    Nothing is made until something is trained. In a ``with`` block the workspace stays open for work from one
+    call to the next; outside, each call opens it.
 
     Example::
 
-        with jsdelta_db.open_workspace("my-runs") as workspace: ...
+        ws = jsdelta_db.open_workspace("my-runs")
 
     Args:
         folder: of the store and MLflow's files; ``JSDELTA_HOME`` or the current one if None.
@@ -49,167 +59,29 @@ def open_workspace(
             without it.
 
     Raises:
-        UsageError, StoreError: the folder or the store cannot be used.
+        UsageError: the folder is not one.
     """
     from jsdelta_db.config.locations import as_path, resolve_workspace
+    from jsdelta_db.notebook.workspace import Workspace
     from jsdelta_db.runtime.progress import Warnings
-    from jsdelta_db.workbench.workbench import open_workbench
 
-    place = resolve_workspace(as_path("folder", folder), as_path("data_dir", data_dir))
-    return open_workbench(place, progress or Warnings(), trusts_code=trust_code)
-
-
-def train(
-    workspace: "Workbench",
-    recipe: str = "digits",
-    *,
-    seed: int = 0,
-    members: int | None = None,
-    name: str | None = None,
-    jobs: int = 1,
-    download: bool = False,
-) -> "TrainedEnsemble":
-    """Train members of one recipe with seeds ``seed``, ``seed`` + 1, …; finished ones are reused.
-
-    Example::
-
-        ensemble = jsdelta_db.train(workspace, "digits", members=5)
-
-    Args:
-        recipe: name (``jsdelta recipes list``), or a file that ends in ``.toml``.
-        members: how many; the recipe's own number if None.
-        name: of the ensemble; the recipe's if None.
-        jobs: how many members to train at a time.
-        download: fetch a data set that is missing.
-
-    Raises:
-        JsdeltaError: a name is not valid, data is missing, or a member cannot be trained.
-    """
-    from jsdelta_db.config.checks import check, is_whole
-    from jsdelta_db.config.recipes import get_recipe
-    from jsdelta_db.pipeline.train import train_ensemble
-    from jsdelta_db.workbench.workbench import check_open
-
-    check_open(workspace)
-    check("recipe", recipe, isinstance(recipe, str), "a recipe's name, or a file that ends in .toml")
-    check("name", name, name is None or isinstance(name, str), "a name")
-    for field, value, least in (("seed", seed, 0), ("members", members, 1), ("jobs", jobs, 1)):
-        ok = (field == "members" and value is None) or is_whole(value, least)
-        check(field, value, ok, f"a whole number from {least}")
-    chosen = get_recipe(recipe).override(members)
-    return train_ensemble(workspace, chosen, seed=seed, name=name, download=download, jobs=jobs)
-
-
-def attack(
-    workspace: "Workbench",
-    eps: float | Sequence[float],
-    *,
-    ensemble: str | None = None,
-    attacked: str | int = "first",
-    evaluators: str | Sequence[str] = (),
-    surrogates: str | Sequence[str] = (),
-    fn: Callable[..., Any] | str | None = None,
-    arguments: Mapping[str, Any] | None = None,
-    accept_eps: bool = False,
-    **settings: Any,  # noqa: ANN401 AttackConfig's fields
-) -> "Judged":
-    """Attack members of an ensemble at every ε; the others judge the samples.
-
-    Example::
-
-        done = jsdelta_db.attack(workspace, eps=[3 / 255, 8 / 255], targets="all")
-
-    Args:
-        eps: radii in pixel units of [0, 1], in the norm.
-        ensemble, attacked, evaluators, surrogates: see
-            :class:`jsdelta_db.pipeline.evaluation.roles.RoleRequest`.
-        fn: an attack in place of ours: ``(model, x, label, target_label, eps, norm, **arguments)`` → images,
-            or a name such as ``torchattacks:PGD``. What is no function of a file needs a ``version`` among
-            its arguments.
-        arguments: of ``fn``.
-        accept_eps: count samples beyond ε like others.
-        settings: of :class:`jsdelta_db.config.attack.AttackConfig`, such as ``steps`` or ``norm``.
-
-    Raises:
-        JsdeltaError: a name or a setting is not valid, or nothing could be attacked.
-    """
-    from jsdelta_db.config.attack import AttackConfig
-    from jsdelta_db.config.checks import check_settings
-    from jsdelta_db.config.eps import as_radii
-    from jsdelta_db.pipeline.attack import attack_and_score
-    from jsdelta_db.pipeline.evaluation.roles import RoleRequest
-    from jsdelta_db.workbench.workbench import check_open
-
-    check_open(workspace)
-    request = RoleRequest.from_caller(ensemble, attacked, evaluators, surrogates)
-    check_settings(AttackConfig, settings, without=("eps", "attack_by"))
-    by = _find_attack(fn, arguments or {}, accept_eps)
-    configs = [AttackConfig(eps=each, attack_by=by, **settings) for each in as_radii(eps)]
-    return attack_and_score(workspace, configs, request)
-
-
-def _find_attack(
-    fn: Callable[..., Any] | str | None, arguments: Mapping[str, Any], accept_eps: bool
-) -> "AttackBy | None":
-    """Return what takes the place of our steps; None if nothing does."""
-    from jsdelta_db.config.checks import check
-
-    check("accept_eps", accept_eps, isinstance(accept_eps, bool), "True or False")
-    if fn is None:
-        check("arguments", arguments, not arguments, "left out: they are of fn")
-        check("accept_eps", accept_eps, not accept_eps, "left out: it is for fn")
-        return None
-    from jsdelta_db.compute.attacks.callables import find_attack, wrap_function
-
-    if isinstance(fn, str):
-        return find_attack(fn, arguments, accept_eps=accept_eps)
-    return wrap_function(fn, arguments, accept_eps=accept_eps)
-
-
-def score(
-    workspace: "Workbench",
-    attacks: str | Sequence[str],
-    evaluators: str | Sequence[str] = (),
-    *,
-    temperature: str = "1",
-    device: str = "auto",
-) -> "Judged":
-    """Let other evaluators, or the same by other rules, judge stored samples again.
-
-    Example::
-
-        jsdelta_db.score(workspace, done.attacks[0], ["digits:1,2"])
-
-    Args:
-        attacks: uids or unique prefixes.
-        evaluators: references; those of each attack's first evaluation if empty.
-        temperature: ``1``, or ``fit`` for one per evaluator.
-
-    Raises:
-        JsdeltaError: a name is not valid, or the samples are not stored.
-    """
-    from jsdelta_db.config.checks import check, check_device
-    from jsdelta_db.config.evaluation import EvaluationConfig
-    from jsdelta_db.pipeline.evaluation.roles import as_references
-    from jsdelta_db.pipeline.score import score_stored
-    from jsdelta_db.workbench.workbench import check_open
-
-    check_open(workspace)
-    uids, judges = as_references("attacks", attacks), as_references("evaluators", evaluators)
-    check("attacks", attacks, bool(uids), "one uid or more")
-    check_device(device)
-    rules = EvaluationConfig(str(temperature))
-    return score_stored(workspace, uids, judges, rules=rules, device=device)
+    location = resolve_workspace(as_path("folder", folder), as_path("data_dir", data_dir))
+    return Workspace(location, progress or Warnings(), trusts_code=trust_code)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 a class, a function or a string
-    """Load when asked: judging needs torch, and even the version costs a command 50 ms."""
-    if name in ("Verdict", "judge"):
-        from jsdelta_db.pipeline import verdict
+    """Load a name of the face when it is asked for."""
+    if name in LAZY:
+        from importlib import import_module
 
-        return getattr(verdict, name)
+        return getattr(import_module(LAZY[name]), name)
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from jsdelta_db.runtime.version import installed_version
 
     return installed_version()
+
+
+def __dir__() -> list[str]:
+    """Name what a notebook calls."""
+    return [*__all__, "__version__"]

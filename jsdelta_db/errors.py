@@ -52,11 +52,20 @@ class UnknownNameError(UsageError):
         names = list(known)
         more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
         choices = ", ".join(names[:MOST_NAMES]) + more or "none"
-        super().__init__(f"unknown {what} {name!r}; there is: {choices}{'; ' + hint if hint else ''}")
+        meant = _guess(name, names)
+        super().__init__(f"unknown {what} {name!r}; there is: {choices}{meant}{'; ' + hint if hint else ''}")
 
     def __reduce__(self) -> tuple[type[UsageError], tuple[str, str]]:
         """Arrive from another process as a usage error with the same line."""
         return UsageError, (str(self), self.key)
+
+
+def _guess(name: str, known: list[str]) -> str:
+    """Return the question whether the name most like an unknown one is meant; "" where none is like it."""
+    from difflib import get_close_matches  # only where something is wrong
+
+    like = get_close_matches(name, known, n=1)
+    return f"; did you mean {like[0]!r}?" if like else ""
 
 
 class CodeError(UsageError):

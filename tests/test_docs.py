@@ -1,4 +1,4 @@
-"""The worked example in the docs: its blocks, run in order, do what the page says."""
+"""The pages of the docs: their blocks, run in order, do what the page says."""
 
 import re
 import runpy
@@ -9,7 +9,7 @@ from jsdelta_db.config.locations import resolve_workspace
 from tests.cli.calls import call
 from tests.reading import ask
 
-PAGE = Path(__file__).parents[1] / "docs" / "your-own-data.md"
+PAGES = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -19,7 +19,7 @@ def test_your_own_data_from_the_first_image_to_the_histogram(tmp_path, mlflow_te
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mlflow.db").write_bytes(mlflow_template.read_bytes())
     workspace, said = resolve_workspace(tmp_path), []
-    for language, file, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
+    for language, file, text in BLOCK.findall((PAGES / "your-own-data.md").read_text(encoding="utf-8")):
         if file:
             Path(file).write_text(text, encoding="utf-8")
             if file.startswith("make_"):
@@ -41,3 +41,20 @@ def test_your_own_data_from_the_first_image_to_the_histogram(tmp_path, mlflow_te
     assert len(said) == 5
     assert "cross" in said[3]
     assert Path("shapes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_python_from_training_to_a_verdict(tmp_path, mlflow_template, monkeypatch):
+    """Every block of the page runs, one after the other, in one Python."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits-runs").mkdir()
+    (tmp_path / "digits-runs" / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+    names: dict[str, object] = {}
+    blocks = BLOCK.findall((PAGES / "python.md").read_text(encoding="utf-8"))
+    for _, _, text in blocks:
+        exec(text, names)
+    assert len(blocks) == 4
+    workspace = resolve_workspace(tmp_path / "digits-runs")
+    assert ask(workspace, "SELECT library, count(*) FROM attack GROUP BY library") == [
+        ("jsdelta", 4),
+        ("noise", 1),
+    ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,9 @@ from jsdelta_db.store.reading import fetch, reading
 from jsdelta_db.store.session import open_store
 from jsdelta_db.workbench.workbench import open_workbench
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 VERDICTS = """
 SELECT sample.sample_index, sample.requested_target, sample.success, score.js_delta
 FROM score
@@ -32,7 +36,7 @@ WHERE evaluation.uid = :uid
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Verdict:
     """An ensemble's verdict on samples, row i for sample i as it was given.
 
@@ -59,6 +63,26 @@ class Verdict:
         judged = self.success & ~np.isnan(self.js_delta)
         return float(self.is_bug(beta)[judged].mean()) if judged.any() else float("nan")
 
+    def __repr__(self) -> str:
+        """Say in one line what came out, at the default β."""
+        judged = int((self.success & ~np.isnan(self.js_delta)).sum())
+        return (
+            f"<Verdict {self.evaluation[:8]}: {len(self.success)} samples, {int(self.success.sum())} "
+            f"successes, {int(self.is_bug().sum())} of {judged} bugs at beta {DEFAULT_BETA:g}>"
+        )
+
+    def to_arrow(self) -> "pa.Table":
+        """Return a table with a row for each sample, in the order given; a missing JSΔ is null."""
+        import pyarrow as pa
+
+        return pa.table(
+            {
+                "was_right": self.was_right,
+                "success": self.success,
+                "js_delta": pa.array(self.js_delta, from_pandas=True),
+            }
+        )
+
 
 def judge(
     x: ArrayLike,
@@ -78,6 +102,9 @@ def judge(
 ) -> Verdict:
     """Store samples that were made elsewhere, let an ensemble judge them, and return its verdict.
 
+    This writes: the samples, their scores and an MLflow run become part of the workspace, and queries count
+    them (``--library`` tells them apart). The same arrays given again are found, not stored twice.
+
     Example::
 
         verdict = jsdelta_db.judge(x, x_adv, label, target, ensemble="digits", attacked=0)
@@ -85,13 +112,16 @@ def judge(
 
     Args:
         x, x_adv: images ``(n, c, h, w)`` or ``(n, h, w, c)``, both uint8 or both floating in
-            [0, 1].
+            [0, 1]; NumPy arrays, nested lists, or torch tensors on any device, with or without gradients.
         label, target_label: whole numbers ``(n,)`` or one-hot; no targets for untargeted samples.
         ensemble: name or uid; the newest finished one if None.
         attacked: the model that they were made against: ``first``, a member's seed or a model.
         evaluators: references, or one that names a whole set; the ensemble's other members if empty.
         library: that made them, such as ``torchattacks==3.5.1``.
+        norm: in which their size is measured, ``linf`` or ``l2``; the largest one is stored as ε.
+        temperature: of the evaluators' softmax: ``1``, or ``fit`` for one per evaluator.
         workspace: folder of the store; the current one (or ``JSDELTA_HOME``) if None.
+        data_dir: folder of the data sets; ``JSDELTA_DATA_DIR`` or ``data`` in the workspace if None.
         trust_code: run code (``module:callable``) that models of the store name.
 
     Warns:

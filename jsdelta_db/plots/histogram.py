@@ -1,83 +1,91 @@
-"""Histogram of JSΔ: one panel per ε, thresholds marked; as a figure or as lines of text."""
+"""Histogram figure: the JSΔ of successful samples, a panel for each ε and group, thresholds marked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from jsdelta_db.config.eps import format_eps
-from jsdelta_db.config.evaluation import DEFAULT_BETAS
-from jsdelta_db.records import SEEN_SPLITS
+from jsdelta_db.plots.panels import (
+    NARROWEST_PANEL,
+    Grouped,
+    Panel,
+    Row,
+    Sheet,
+    break_line,
+    divide,
+    draw_sheet,
+)
+from jsdelta_db.plots.style import BAND_ALPHA, FILL, FILL_OPEN, MARK, QUIET, SMALL, styled
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-JsDeltaByEps = Mapping[tuple[str, float, str], NDArray[np.float64]]  # by norm, ε and split
-
-BIN_WIDTH = 0.025
-TEXT_BINS = np.array([0.0, 0.01, 0.05, 0.10, 0.2, 0.4, 0.6, 0.8, 1.0, np.inf])
-LINE_STYLES = (":", "--", "-")
+HEIGHT = 2.1  # cm, of a panel
+THRESHOLDS = (":", "--", "-.", "-")
 
 
-def draw_histogram(js_delta: JsDeltaByEps, betas: Sequence[float] = DEFAULT_BETAS) -> "Figure":
-    """Draw the JSΔ of successful samples, one panel per ε, each threshold a line with its share."""
-    from matplotlib.figure import Figure  # without pyplot: no global state, no display
-
-    # JSΔ has no upper bound: the axis reaches the largest value, nothing is clipped.
-    largest = max((float(values.max()) for values in js_delta.values() if len(values)), default=1.0)
-    bins = np.arange(0.0, max(1.2, largest) + BIN_WIDTH, BIN_WIDTH)
-    figure = Figure(figsize=(8.0, 1.3 + 1.35 * len(js_delta)), layout="constrained")
-    panels = figure.subplots(len(js_delta), 1, sharex=True, squeeze=False)[:, 0]
-    for panel, ((norm, eps, split), values) in zip(panels, js_delta.items(), strict=True):
-        shares = np.full(len(values), 1.0 / max(1, len(values)))
-        panel.hist(values, bins=bins, weights=shares, color="#4878a8")
-        for beta, style in zip(betas, _styles(len(betas)), strict=True):
-            below = f"{(values < beta).mean():.0%}" if len(values) else "–"
-            panel.axvline(
-                beta, color="#c44e52", linestyle=style, linewidth=1.1, label=f"{below} below β = {beta:g}"
-            )
-        title = f"{norm}, ε = {format_eps(eps, norm)}{mark_split(split)}: {len(values):,} successful"
-        panel.set_title(title, fontsize=9, loc="left")
-        panel.set_ylabel("share", fontsize=8)
-        panel.tick_params(labelsize=8)
-        panel.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[-1].set_xlabel("JSΔ (0: no evaluator noticed, 1: as large as a real change of class)", fontsize=9)
-    figure.suptitle("Did features move, or was it a blind spot?", fontsize=10)
+def draw_histogram(table: Grouped, betas: Sequence[float], sheet: Sheet) -> "Figure":
+    """Draw the rows of ``query histogram``; a bar's area is its share, and the last bar has no upper end."""
+    panels = divide(table)
+    lows = sorted({row["js_delta_from"] for row in table.rows})
+    width = max((high - low for low, high in pairwise(lows)), default=lows[-1] or 1.0)
+    last = _find_last(table.rows, lows, width)
+    with styled():
+        names = ("JSΔ", f"share per {width:.3g}")
+        figure, drawn = draw_sheet(sheet, panels, HEIGHT, names=names)
+        is_narrow = sheet.width / max(map(len, break_line(panels, sheet.width))) < NARROWEST_PANEL
+        for panel, axes in drawn:
+            _draw_bars(axes, panel, width, last)
+            _mark(axes, panel, betas, is_narrow=is_narrow)
+        drawn[0][1].set_xlim(0.0, last + 2 * width)
+        drawn[0][1].set_ylim(bottom=0.0)
     return figure
 
 
-def mark_split(split: str) -> str:
-    """Return what a title adds where models have seen the images, or are measured on them."""
-    return f", {split} split" if split in SEEN_SPLITS else ""
+def _find_last(rows: Sequence[Row], lows: Sequence[float], width: float) -> float:
+    """Return where the axis ends: at 1, or behind the last bin that anything lies in."""
+    used = max((row["js_delta_from"] for row in rows if row["n"]), default=0.0)
+    return min(lows[-1], max(1.0, float(used) + width))
 
 
-def _styles(count: int) -> list[str]:
-    return [LINE_STYLES[i % len(LINE_STYLES)] for i in range(count)]
+def _draw_bars(axes: "Axes", panel: Panel, width: float, last: float) -> None:
+    """Draw the bars, with their intervals as a band."""
+    rows = [row for row in panel.rows if row["share"] is not None]
+    closed = [row for row in rows if row["js_delta_to"] is not None and row["js_delta_from"] < last]
+    if closed:
+        edges = [row["js_delta_from"] for row in closed] + [closed[-1]["js_delta_to"]]
+        axes.stairs([_scale(row, row["share"], width) for row in closed], edges, fill=True, color=FILL)
+        bounds = [
+            [_scale(row, row[key] if row["n"] else 0.0, width) for row in closed]
+            for key in ("share_low", "share_high")
+            if all(row["share_low"] is not None or not row["n"] for row in closed)
+        ]
+        if bounds:
+            low, high = ([*values, values[-1]] for values in bounds)
+            axes.fill_between(edges, low, high, step="post", color="black", alpha=BAND_ALPHA, linewidth=0)
+    beyond = sum(row["n"] for row in rows if row["js_delta_to"] is None or row["js_delta_from"] >= last)
+    if beyond:
+        share = beyond / rows[0]["n_success"]
+        axes.bar(last, share, 2 * width, align="edge", color=FILL_OPEN, hatch="////", linewidth=0.3)
 
 
-def text_histogram(js_delta: JsDeltaByEps, columns: int = 80) -> list[str]:
-    """Return the histogram as lines: a row per range of JSΔ, a column per ε, bars by share.
-
-    Args:
-        js_delta: JSΔ by norm, ε and split.
-        columns: of the terminal; the bars fill it.
-    """
-    width = max(10, min(24, (columns - 13) // max(1, len(js_delta)) - 2))
-    heads = [f"ε = {format_eps(eps, norm)}{mark_split(split)}" for norm, eps, split in js_delta]
-    lines = [f"{'JSΔ':>11}  " + "  ".join(head.ljust(width) for head in heads)]
-    counts = [np.histogram(values, TEXT_BINS)[0] / max(1, len(values)) for values in js_delta.values()]
-    for row, (low, high) in enumerate(pairwise(TEXT_BINS)):
-        label = f"{low:.2f}–{high:.2f}" if np.isfinite(high) else f"over {low:.2f}"
-        cells = [_bar(share[row], width - 5) + f" {share[row]:>4.0%}" for share in counts]
-        lines.append(f"{label:>11}  " + "  ".join(cell.ljust(width) for cell in cells))
-    return [line.rstrip() for line in lines]
+def _scale(row: Row, value: float, width: float) -> float:
+    return float(value) * width / float(row["js_delta_to"] - row["js_delta_from"])
 
 
-def _bar(share: float, width: int) -> str:
-    """Return a bar in eighths of a character."""
-    eighths = round(share * width * 8)
-    full, part = divmod(eighths, 8)
-    return ("█" * full + " ▏▎▍▌▋▊▉"[part].strip()).ljust(width)
+def _mark(axes: "Axes", panel: Panel, betas: Sequence[float], *, is_narrow: bool) -> None:
+    """Mark each threshold, and write the share of bugs below it; in a narrow panel of the largest alone."""
+    rows = panel.rows
+    n_success = rows[0]["n_success"] if rows else 0
+    said = [f"n={n_success:,}" if is_narrow else f"n = {n_success:,}"]
+    for number, beta in enumerate(sorted(betas)):
+        style = THRESHOLDS[number % len(THRESHOLDS)]
+        axes.axvline(beta, color=MARK, linestyle=style, linewidth=0.5 if is_narrow else 0.8)
+        below = sum(row["n"] for row in rows if row["js_delta_from"] < beta)
+        if n_success and (beta == max(betas) or not is_narrow):
+            said.append(f"{below / n_success:.0%} {'<' if is_narrow else 'below β ='} {beta:g}")
+    text = axes.text(
+        1.0, 1.0, "\n".join(said), transform=axes.transAxes, ha="right", va="top", fontsize=SMALL,
+        color=QUIET, linespacing=1.1,
+    )  # fmt: skip
+    text.set_in_layout(False)

@@ -125,12 +125,13 @@ def _mean_robust(
 def _mean_agreement(members: Sequence[Member], agreements: dict[tuple[int, str], float]) -> float | None:
     keys = [(model_id, uid) for model_id, uid, _, _ in members]
     pairs = [(one, other) for position, one in enumerate(keys) for other in keys[position + 1 :]]
-    return _mean([_agreement(one, other, agreements) for one, other in pairs])
+    return _mean([find_agreement(one, other, agreements) for one, other in pairs])
 
 
-def _agreement(
+def find_agreement(
     one: tuple[int, str], other: tuple[int, str], agreements: dict[tuple[int, str], float]
 ) -> float | None:
+    """Return the stored agreement of two models, given by id and uid; None without one."""
     # Earlier versions stored the row with the model of the lower id.
     keys = (agreement_key(one, other), (one[0], AGREEMENT + other[1]), (other[0], AGREEMENT + one[1]))
     return next((agreements[key] for key in keys if key in agreements), None)

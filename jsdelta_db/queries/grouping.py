@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.errors import UnknownNameError, UsageError
+from jsdelta_db.queries.facts.keys import HYPERPARAMETERS, RECORDED, find_key
 from jsdelta_db.queries.selection import (
     ALL_CORRECT,
     ATTACKED_CORRECT,
     CONFIGURATION_KEYS,
     DEFAULT_KEYS,
-    FACT_KEYS,
     EvaluationInfo,
     Row,
 )
@@ -23,7 +23,8 @@ from jsdelta_db.store.reading import Reader
 from jsdelta_db.store.segments import read_attempts
 
 LABEL_KEYS = ("source_label", "target_label")
-BY_CHOICES = (*FACT_KEYS, "label-pair", "source-label", "target-label")
+OF_LABELS = {"label_pair": LABEL_KEYS, "source_label": LABEL_KEYS[:1], "target_label": LABEL_KEYS[1:]}
+BY_CHOICES = (*RECORDED, "label-pair", "source-label", "target-label", *HYPERPARAMETERS)
 # By name, each ``(n,)``, row i of all of them one attempt; NaN where the store has no value.
 Columns = Mapping[str, NDArray[np.float64]]
 Part = tuple[EvaluationInfo, Columns]
@@ -116,9 +117,11 @@ def resolve_keys(by: Sequence[str], evaluations: Sequence[EvaluationInfo]) -> tu
     """
     keys: list[str] = []
     for name in by:
-        if name not in BY_CHOICES:
+        key = find_key(name)
+        labels = OF_LABELS.get(name.replace("-", "_"), ())
+        if key is None and not labels:
             raise UnknownNameError("--by", name, BY_CHOICES)
-        keys += LABEL_KEYS if name == "label-pair" else (name.replace("-label", "_label"),)
+        keys += labels if key is None else (key,)
     if len(set(keys)) < len(keys):
         raise UsageError(f"--by {','.join(by)} names a grouping twice; give each once")
     if not keys:

@@ -1,27 +1,36 @@
 """Selection: the finished evaluations of a query, and the facts that it groups by."""
 
 import json
-import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jsdelta_db.config.attack import OBJECTIVES
-from jsdelta_db.config.attack_by import as_facts
 from jsdelta_db.config.checks import NORMS
+from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import TEMPERATURES
+from jsdelta_db.config.measures import check_share
 from jsdelta_db.errors import UnknownNameError
+from jsdelta_db.queries.facts.conditions import Condition, apply_conditions, as_condition, explain
+from jsdelta_db.queries.facts.keys import FACTS
+from jsdelta_db.queries.facts.rows import (
+    Facts,
+    find_known,
+    read_classes,
+    read_image_keys,
+    read_rows,
+    tell_apart,
+)
+from jsdelta_db.queries.facts.values import is_equal
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.store.constants import FINISHED
-from jsdelta_db.store.image_keys import INDEX_BITS, SPLITS, Keys, split_keys, unpack_keys
-from jsdelta_db.store.naming import ANY_PREFIX, ambiguous, get_match, match_ensembles
+from jsdelta_db.store.image_keys import INDEX_BITS, SPLITS, Keys, split_keys
+from jsdelta_db.store.naming import ANY_PREFIX, get_match
 from jsdelta_db.store.reading import Reader, fetch, fetch_many
 
-DEFAULT_KEYS = ("dataset", "ensemble", "attacked", "norm", "eps")
+DEFAULT_KEYS = ("dataset", "attacked_ensemble", "attacked", "judged_by", "norm", "eps")
 # Facts in which attacks of equal default keys may differ; a column wherever they do.
 CONFIGURATION_KEYS = (
     "method", "trained_on", "arch", "targets", "steps", "relative_step_size", "random_start", "restarts",
@@ -31,14 +40,19 @@ CONFIGURATION_KEYS = (
 FACT_KEYS = (*DEFAULT_KEYS, *CONFIGURATION_KEYS, "prepared_as", "evaluators", "attack")
 ATTACKED_CORRECT, ALL_CORRECT = POPULATIONS = ("attacked-correct", "all-correct")
 SET_BITS = INDEX_BITS + 2  # of an image's number, beneath the data set's
-EPS_TOLERANCE = 1e-5  # relative: float rounding, and the digits that a table shows
+# The options that stand for a condition on one fact, by its key.
+SHORTHANDS = {
+    "norm": "norm", "temperature": "temperature", "dataset": "dataset", "method": "method",
+    "objective": "objective", "library": "library", "ensemble": "judged_by",
+}  # fmt: skip
 
+Names: TypeAlias = str | tuple[str, ...] | None
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A filter of evaluations and of their attempts; None leaves a fact open.
+    """A filter of evaluations and of their attempts: any of several names, and all conditions, must hold.
 
     Attributes:
         ensemble: name or uid prefix of the ensemble whose members are the evaluators.
@@ -46,27 +60,60 @@ class Selection:
         eps: stored floats.
         uids: evaluations or attacks, by uid prefix.
         population: ``attacked-correct``, or ``all-correct`` for images that every evaluator has right.
+        min_change: smallest change of the attacked model's own output, in units of a real change of class.
+        min_confidence: smallest probability that the attacked model gives the target on the sample.
+        where: conditions on facts, such as ``sam_rho>=0.05``.
 
     Raises:
-        UnknownNameError: an unknown norm, temperature or population.
+        UnknownNameError: an unknown norm, temperature or population, or a condition on no fact.
+        UsageError: a condition that is none, or a negative change or confidence.
     """
 
-    ensemble: str | None = None
-    dataset: str | None = None
-    method: str | None = None
+    ensemble: Names = ()
+    dataset: Names = ()
+    method: Names = ()
     eps: tuple[float, ...] = ()
     uids: tuple[str, ...] = ()
-    norm: str | None = None
-    objective: str | None = None
-    library: str | None = None
-    temperature: str | None = None
+    norm: Names = ()
+    objective: Names = ()
+    library: Names = ()
+    temperature: Names = ()
     population: str = ATTACKED_CORRECT
+    where: str | tuple[Condition | str, ...] = ()
+    min_change: float | None = None
+    min_confidence: float | None = None
 
     def __post_init__(self) -> None:
+        for name in SHORTHANDS:
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given or ()))
         for name, valid in (("norm", NORMS), ("temperature", TEMPERATURES), ("population", POPULATIONS)):
-            value = getattr(self, name)
-            if value is not None and value not in valid:
-                raise UnknownNameError(name, value, valid)
+            for value in (self.population,) if name == "population" else getattr(self, name):
+                if value not in valid:
+                    raise UnknownNameError(name, value, valid)
+        for name in ("min_change", "min_confidence"):
+            least = getattr(self, name)
+            if least is not None:
+                check_share(name, least)
+        object.__setattr__(self, "where", self._read_where())
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """All conditions on facts, those of the named options first."""
+        return (*self._list_shorthands(), *self._read_where())
+
+    @property
+    def named_facts(self) -> frozenset[str]:
+        """The facts that conditions name."""
+        return frozenset(condition.key for condition in self.conditions)
+
+    def _read_where(self) -> tuple[Condition, ...]:
+        return tuple(map(as_condition, (self.where,) if isinstance(self.where, str) else self.where))
+
+    def _list_shorthands(self) -> Iterator[Condition]:
+        for name, key in SHORTHANDS.items():
+            if values := getattr(self, name):
+                yield Condition(key, "=", values, f"--{name}")
 
 
 class ModelInfo(NamedTuple):
@@ -85,6 +132,11 @@ class ModelInfo(NamedTuple):
     method: str
     seed: int
     name: str | None
+
+    @property
+    def title(self) -> str:
+        """Its name, or its seed."""
+        return str(self.seed) if self.name is None else self.name
 
     @property
     def label(self) -> str:
@@ -136,42 +188,7 @@ class EvaluationInfo(NamedTuple):
         return np.asarray(np.where(keys < 0, keys, keys + (dataset_id << SET_BITS)))
 
 
-FACTS = {
-    "id": "evaluation.id", "uid": "evaluation.uid", "attack_id": "attack.id", "attack_uid": "attack.uid",
-    "dataset_id": "attack.dataset_id", "attacked_id": "model.id", "attacked_uid": "model.uid",
-    "n_skipped": "attack.n_skipped", "n_attempts": "attack.n_attempts",
-    "step_size": "attack.step_size", "ensemble_uid": "ensemble.uid", "model_name": "model.name",
-    "sharpness": "model.sharpness", "dataset": "dataset.name", "ensemble": "ensemble.name",
-    "attacked": "model.seed", "norm": "attack.norm", "eps": "attack.eps", "method": "model.method",
-    "arch": "model.architecture", "targets": "attack.target_rule", "steps": "attack.steps",
-    "random_start": "attack.random_start", "restarts": "attack.restarts", "objective": "attack.objective",
-    "stop": "attack.stop", "attack_seed": "attack.seed", "images": "attack.images", "split": "attack.split",
-    "device": "attack.requested_device", "dtype": "attack.dtype", "prepared_as": "attack.prepared_as",
-    "library": "attack.library",
-    "temperature": "evaluation.temperature_rule", "baseline": "evaluation.baseline_rule",
-    "trained_on": "trained.name", "attacked_sha256": "attack.attacked_sha256", "used_device": "attack.device",
-    "n_images": "attack.n_images", "attack_by": "attack.attack_by",
-}  # fmt: skip
-FINISHED_EVALUATIONS = f"""
-SELECT {", ".join(FACTS.values())}
-FROM evaluation
-JOIN attack ON attack.id = evaluation.attack_id
-JOIN model ON model.id = attack.attacked_model_id
-JOIN dataset ON dataset.id = attack.dataset_id
-JOIN dataset AS trained ON trained.id = model.dataset_id
-LEFT JOIN ensemble ON ensemble.id = evaluation.ensemble_id
-WHERE evaluation.status = '{FINISHED}'
-ORDER BY evaluation.id
-"""  # noqa: S608 a constant
-SURROGATES = "SELECT attack_id, model_id FROM attack_surrogate ORDER BY attack_id, position"
 EVALUATORS = "SELECT evaluation_id, model_id FROM evaluation_member ORDER BY evaluation_id, position"
-# A query for the names of a fact, and names that are valid though no row has them yet.
-NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "dataset": ("SELECT DISTINCT name FROM dataset ORDER BY name", ()),
-    "method": ("SELECT DISTINCT method FROM model ORDER BY method", ()),
-    "objective": ("SELECT DISTINCT objective FROM attack ORDER BY objective", OBJECTIVES),
-    "library": ("SELECT DISTINCT library FROM attack ORDER BY library", ()),
-}
 
 
 def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list[EvaluationInfo]:
@@ -179,40 +196,24 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
 
     Raises:
         UnknownNameError: a name or uid that the store does not have.
-        UsageError: a uid prefix of several.
+        UsageError: a uid prefix of several, or a value of another kind than its key's.
     """
-    found = [dict(zip(FACTS, row, strict=True)) for row in fetch_many(reader, FINISHED_EVALUATIONS)]
-    surrogates: dict[int, tuple[int, ...]] = {}
-    for attack_id, model_id in fetch_many(reader, SURROGATES):
-        surrogates[attack_id] = (*surrogates.get(attack_id, ()), model_id)
-    _check_names(reader, selection)
-    found = _select(found, selection)
-    if selection.ensemble is not None:
-        ensembles = _find_ensembles(reader, selection.ensemble)
-        found = [row for row in found if row["ensemble_uid"] in ensembles]
-    if selection.uids:
-        named = {_resolve_uid(prefix, found) for prefix in selection.uids}
-        found = [row for row in found if named & {row["uid"], row["attack_uid"]}]
-    for row in found:
-        row["attacked"] = row["attacked"] if row["model_name"] is None else row["model_name"]
-    _tell_apart(found, "ensemble", "ensemble_uid", ())
-    _tell_apart(found, "attacked", "attacked_uid", ("dataset", "ensemble", "method", "arch"))
-    for row in found:
-        row["surrogates"] = surrogates.get(row["attack_id"], ())
     models = _models(reader)
     evaluators = _evaluators(reader, models)
-    classes = _classes(reader)
-    keys = _image_keys(reader, {row["attack_id"] for row in found if row["split"] == FILE_SPLIT})
+    found, _ = _select(reader, selection, models, evaluators)
+    tell_apart(found)
+    classes = read_classes(reader)
+    keys = read_image_keys(reader, {row["attack_id"] for row in found if row["split"] == FILE_SPLIT})
     return [
-        _info(
-            row,
-            models[row["attacked_id"]],
-            evaluators.get(row["id"], ()),
-            classes[row["dataset_id"]],
-            keys.get(row["attack_id"]),
-        )
+        _info(row, models[row["attacked_id"]], classes[row["dataset_id"]], keys.get(row["attack_id"]))
         for row in found
     ]
+
+
+def explain_nothing(reader: Reader, selection: Selection) -> str:
+    """Return which condition of a selection left no evaluation; "" if there are some, or none was given."""
+    models = _models(reader)
+    return _select(reader, selection, models, _evaluators(reader, models))[1]
 
 
 def count_unfinished(reader: Reader) -> int:
@@ -221,50 +222,38 @@ def count_unfinished(reader: Reader) -> int:
     return int(count)
 
 
-def _select(rows: list[Row], selection: Selection) -> list[Row]:
-    """Return the rows of the selected norm, temperature, names and ε."""
-    for name in ("norm", "temperature", *NAMES):
-        wanted = getattr(selection, name)
-        if wanted is not None:
-            rows = [row for row in rows if row[name] == wanted]
-    if selection.eps:
-        rows = [row for row in rows if _is_one_of(row["eps"], selection.eps)]
-    return rows
+def _select(
+    reader: Reader,
+    selection: Selection,
+    models: Mapping[int, ModelInfo],
+    evaluators: Mapping[int, tuple[ModelInfo, ...]],
+) -> tuple[list[Facts], str]:
+    """Return the rows of a selection and, where there are none, the reason."""
+    rows = read_rows(reader)
+    for row in rows:
+        row["attacked_recipe"] = models[row["attacked_id"]].recipe
+        _add_judges(row, evaluators.get(row["id"], ()))
+    conditions = selection.conditions
+    found, reason = apply_conditions(rows, conditions, FACTS, find_known(reader, conditions))
+    if selection.eps and found:
+        before, found = (
+            found,
+            [row for row in found if any(is_equal(row["eps"], eps) for eps in selection.eps)],
+        )
+        if not found:
+            wanted = Condition("eps", "=", tuple(format_eps(eps) for eps in selection.eps), "--eps")
+            reason = explain(wanted, FACTS["eps"], before)
+    if selection.uids:
+        named = {_resolve_uid(prefix, found) for prefix in selection.uids}
+        found = [row for row in found if named & {row["uid"], row["attack_uid"]}]
+    return found, reason
 
 
-def _is_one_of(found: float, wanted: Iterable[float]) -> bool:
-    return any(math.isclose(found, eps, rel_tol=EPS_TOLERANCE) for eps in wanted)
-
-
-def _find_ensembles(reader: Reader, reference: str) -> set[str]:
-    """Return the uids of the ensembles of a name, which need not be unique, or of one uid prefix.
-
-    Raises:
-        UnknownNameError: there is none.
-        UsageError: a prefix of several uids.
-    """
-    ensembles = fetch(reader, "SELECT name, uid FROM ensemble ORDER BY name")
-    named = [(name, uid, (name, uid)) for name, uid in ensembles]
-    found = match_ensembles(reference, named, shortest=ANY_PREFIX)
-    if not found:
-        raise UnknownNameError("ensemble", reference, dict.fromkeys(name for name, _ in ensembles))
-    if len(found) > 1 and found[0][0] != reference:
-        raise ambiguous("ensemble", reference, (uid for _, uid in found))
-    return {uid for _, uid in found}
-
-
-def _check_names(reader: Reader, selection: Selection) -> None:
-    """Check that the store knows the selected names: an empty answer would read like "no bugs".
-
-    Raises:
-        UnknownNameError: lists the known names.
-    """
-    for what, (sql, valid) in NAMES.items():
-        wanted = getattr(selection, what)
-        if wanted is not None:
-            known = dict.fromkeys((*valid, *(name for (name,) in fetch(reader, sql))))
-            if wanted not in known:
-                raise UnknownNameError(what, wanted, known)
+def _add_judges(row: Facts, judges: tuple[ModelInfo, ...]) -> None:
+    """Add who judges."""
+    row["judges"], row["n_evaluators"] = judges, len(judges)
+    row["evaluators"] = " ".join(each.label for each in judges)
+    row["judged_method"] = ", ".join(sorted({each.method for each in judges})) or None
 
 
 def _resolve_uid(prefix: str, rows: Sequence[Row]) -> str:
@@ -274,7 +263,7 @@ def _resolve_uid(prefix: str, rows: Sequence[Row]) -> str:
         UnknownNameError: none.
         UsageError: several.
     """
-    uids: list[str] = sorted({row[key] for row in rows for key in ("uid", "attack_uid")})
+    uids = sorted({str(row[key]) for row in rows for key in ("uid", "attack_uid")})
     known = dict.fromkeys(row["attack_uid"] for row in rows)
     return get_match("attack", prefix, ((None, uid, uid) for uid in uids), known, shortest=ANY_PREFIX)
 
@@ -301,52 +290,13 @@ def _evaluators(reader: Reader, models: Mapping[int, ModelInfo]) -> dict[int, tu
     return {evaluation_id: tuple(found) for evaluation_id, found in members.items()}
 
 
-def _tell_apart(rows: Iterable[Row], name: str, uid: str, within: tuple[str, ...]) -> None:
-    """Add the start of the uid to names that several rows of different uids share."""
-    uids: dict[Any, set[str]] = {}
-    pick = itemgetter(name, *within)
-    keys = [(row, pick(row)) for row in rows]
-    for row, key in keys:
-        uids.setdefault(key, set()).add(row[uid])
-    for row, key in keys:
-        if len(uids[key]) > 1:
-            row[name] = f"{row[name]}@{row[uid][:8]}"
-
-
-def _classes(reader: Reader) -> dict[int, tuple[str, ...]]:
-    """Return the names of each data set's classes."""
-    found = fetch(reader, "SELECT id, classes FROM dataset")
-    # JSON: text from SQLite, a list from PostgreSQL.
-    return {key: tuple(json.loads(names) if isinstance(names, str) else names) for key, names in found}
-
-
-def _image_keys(reader: Reader, attacks: Collection[int]) -> dict[int, Keys]:
-    """Return the image keys of some attacks on images that came in files."""
-    if not attacks:
-        return {}
-    ids = ", ".join(map(str, sorted(attacks)))
-    sql = f"SELECT id, image_keys FROM attack WHERE image_keys IS NOT NULL AND id IN ({ids})"  # noqa: S608
-    return {attack_id: unpack_keys(packed) for attack_id, packed in fetch_many(reader, sql)}
-
-
 def _info(
-    row: Row,
-    attacked: ModelInfo,
-    evaluators: tuple[ModelInfo, ...],
-    classes: tuple[str, ...],
-    image_keys: Keys | None,
+    row: Facts, attacked: ModelInfo, classes: tuple[str, ...], image_keys: Keys | None
 ) -> EvaluationInfo:
-    # Samples made elsewhere have no steps.
-    relative = row["step_size"] * row["steps"] / row["eps"] if row["steps"] else None
-    row["relative_step_size"] = None if relative is None else round(relative, 6)
-    row["random_start"] = bool(row["random_start"])
-    row["attack_by"], row["accept_eps"] = as_facts(row["attack_by"], row["attack_uid"])
-    row["evaluators"], row["attack"] = " ".join(each.label for each in evaluators), row["attack_uid"]
-    row["n_evaluators"] = len(evaluators)
     own_images = row["attack_id"] if row["split"] == FILE_SPLIT else 0
     return EvaluationInfo(
         id=row["id"], uid=row["uid"], attack_id=row["attack_id"], attack_uid=row["attack_uid"],
-        attacked=attacked, evaluators=evaluators, image_set=(row["dataset_id"], row["split"], own_images),
+        attacked=attacked, evaluators=row["judges"], image_set=(row["dataset_id"], row["split"], own_images),
         image_keys=image_keys, classes=classes, n_skipped=row["n_skipped"], n_attempts=row["n_attempts"],
         sharpness=row["sharpness"], facts=row,
     )  # fmt: skip

@@ -5,16 +5,19 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jsdelta_db.config.locations import sqlite_file
 from jsdelta_db.errors import StoreError
-from jsdelta_db.queries.sql_statement import check_start, refused, stopped
+from jsdelta_db.queries.catalogue import explain_missing, query_catalogue
+from jsdelta_db.queries.sql_functions import add_functions
+from jsdelta_db.queries.sql_statement import check_parameters, check_start, refused, stopped
 from jsdelta_db.store.reading import reading
 from jsdelta_db.store.sqlite import TRY_SECONDS
 
@@ -33,7 +36,15 @@ class Result:
     rows: list[tuple[Any, ...]]
 
 
-def query_sql(url: str, statement: str, timeout: float) -> Result:
+Values = Mapping[str, int | float | str]
+
+
+def query_sql(
+    url: str,
+    statement: str,
+    timeout: float,
+    values: Values = MappingProxyType({}),
+) -> Result:
     """Run one reading statement.
 
     SQLite: a connection opened read-only, whose authorizer permits only reading. PostgreSQL: a
@@ -41,30 +52,35 @@ def query_sql(url: str, statement: str, timeout: float) -> Result:
 
     Args:
         timeout: seconds until it is stopped.
+        values: of its parameters, ``:name``.
 
     Raises:
         UsageError: it is not one statement that reads, or the database refuses it.
         StoreError: it took too long, or the store cannot be read.
     """
     check_start(statement)
+    check_parameters(statement, values)
     with reading(url) as reader:
         path = sqlite_file(url)
         if path is None:
             from jsdelta_db.queries.sql_postgresql import run
 
-            columns, rows = run(reader, statement, timeout)  # type: ignore[arg-type]
+            columns, rows = run(reader, statement, timeout, values)  # type: ignore[arg-type]
         else:
             # The reader stays open beside it: only a connection that may write removes the -wal file.
-            columns, rows = _run(path, statement, timeout)
+            columns, rows = _run(path, statement, timeout, values)
     return Result(tuple(columns), [tuple(map(_plain, row)) for row in rows])
 
 
-def _run(path: Path, statement: str, timeout: float) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+def _run(
+    path: Path, statement: str, timeout: float, values: Values
+) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
     deadline = time.monotonic() + timeout
-    with closing(_connect(path)) as connection, _translating(timeout):
+    with closing(_connect(path)) as connection, _translating(connection, statement, timeout):
+        add_functions(connection)
         connection.set_authorizer(_authorize)
         connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_CHECKS)
-        cursor = connection.execute(statement)
+        cursor = connection.execute(statement, dict(values))
         rows = cursor.fetchall()
         return [column[0] for column in cursor.description or ()], rows
 
@@ -98,7 +114,7 @@ def _authorize(action: int, first: str | None, second: str | None, *_: str | Non
 
 
 @contextmanager
-def _translating(timeout: float) -> Iterator[None]:
+def _translating(connection: sqlite3.Connection, statement: str, timeout: float) -> Iterator[None]:
     """Raise SQLite's errors in the statement, and its timeout, as errors of ours."""
     try:
         yield
@@ -109,7 +125,10 @@ def _translating(timeout: float) -> Iterator[None]:
         if code == sqlite3.SQLITE_INTERRUPT:
             raise stopped(timeout) from None
         if code in OF_THE_STATEMENT:
-            raise refused(error) from None
+            connection.set_authorizer(None)
+            raise refused(
+                error, explain_missing(str(error), statement, query_catalogue(connection))
+            ) from None
         raise
 
 

@@ -1,26 +1,28 @@
 """Tallies: attempts counted by image, and by label where asked, for bug fractions and their intervals."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jsdelta_db.queries.columns import Counted
+from jsdelta_db.queries.deletions import Deletions
 from jsdelta_db.queries.grouping import LABEL_KEYS
 from jsdelta_db.queries.selection import ALL_CORRECT, EvaluationInfo
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.store.image_counts import sum_counts
 from jsdelta_db.store.segments import Segment, Whole
 
-SUCCESS, FAILURE, UNDEFINED, BUGS = range(4)  # rows of counts; from BUGS on one for each β
+# Rows of counts; from BUGS on one for each β.
+SUCCESS, FAILURE, UNDEFINED, NO_RELATIVE, BUGS = range(5)
 OUTCOMES = ("success", "failure")
 MOST_CELLS = 1 << 23  # counted in one array (64 MB); more are sorted instead
 
 Counts = NDArray[np.float64]
-Part = tuple[EvaluationInfo, Sequence[Segment]]
 Piece = tuple[Whole, Whole]  # image numbers and label pairs
+Part = tuple[EvaluationInfo, list[list[Piece]]]  # the pieces of each row of the counts
 # An evaluation of the set, ``sample_index`` of its images, and their counts ``(rows, images)``.
 CountsOfImages = tuple[EvaluationInfo, NDArray[np.int64], Counts]
 
@@ -33,12 +35,16 @@ class Tally:
         success, failure: attempts that have a JSΔ, ``(images,)``.
         bugs: the successes below each β, ``(betas, images)``.
         n_undefined: attempts without a JSΔ.
+        n_no_relative: attempts on which the attacked model changed too little to divide by.
+        deletions: counts without each model in turn; None where intervals are over images alone.
     """
 
     success: Counts
     failure: Counts
     bugs: Counts
     n_undefined: int
+    n_no_relative: int = 0
+    deletions: Deletions | None = field(default=None, compare=False)
 
     @property
     def attempted(self) -> Counts:
@@ -93,9 +99,7 @@ def _add_up_set(parts: Sequence[Counted], betas: Sequence[float]) -> Counts:
     return np.stack([np.pad(row, (0, n_images - len(row))) for row in rows]).astype(np.float64)
 
 
-def tally(
-    parts: Sequence[Part], betas: Sequence[float], population: str, label_keys: Sequence[str]
-) -> dict[tuple[str, ...], Tally]:
+def tally(parts: Sequence[Part], label_keys: Sequence[str]) -> dict[tuple[str, ...], Tally]:
     """Count the attempts of some evaluations, divided by label where asked.
 
     Args:
@@ -110,26 +114,26 @@ def tally(
     found: dict[tuple[str, ...], list[CountsOfImages]] = {}
     for alike in by_set.values():
         classes = alike[0][0].classes
-        for labels, index, counts in _count_set(alike, betas, population, label_keys, len(classes)):
+        for labels, index, counts in _count_set(alike, label_keys, len(classes)):
             names = tuple(classes[label] for label in labels)
             found.setdefault(names, []).append((alike[0][0], index, counts))
     tallies = {}
     for names, of_sets in found.items():
         counts = _merge_images(of_sets)
-        n_undefined = int(counts[UNDEFINED].sum())
-        tallies[names] = Tally(counts[SUCCESS], counts[FAILURE], counts[BUGS:], n_undefined)
+        n_undefined, n_no_relative = (int(counts[row].sum()) for row in (UNDEFINED, NO_RELATIVE))
+        tallies[names] = Tally(counts[SUCCESS], counts[FAILURE], counts[BUGS:], n_undefined, n_no_relative)
     return tallies
 
 
 def _count_set(
-    parts: Sequence[Part],
-    betas: Sequence[float],
-    population: str,
-    label_keys: Sequence[str],
-    n_classes: int,
+    parts: Sequence[Part], label_keys: Sequence[str], n_classes: int
 ) -> Iterator[tuple[tuple[int, ...], NDArray[np.int64], Counts]]:
     """Yield labels, ``sample_index`` and counts by image of evaluations on one set of images."""
-    gathered = _gather(parts, betas, population, with_labels=bool(label_keys))
+    none = np.zeros(0, dtype=np.uint8)
+    gathered = [
+        [(none, none), *(piece for of_part in of_row for piece in of_part)]
+        for of_row in zip(*(rows for _, rows in parts), strict=True)
+    ]
     rows = [(np.concatenate([i for i, _ in some]), np.concatenate([p for _, p in some])) for some in gathered]
     n_images = 1 + max(int(image.max(initial=0)) for image, _ in rows)
     if not label_keys:
@@ -149,36 +153,40 @@ def _count_set(
         yield tuple(int(labels[key][some[0]]) for key in label_keys), index, by_image
 
 
-def _gather(
-    parts: Sequence[Part], betas: Sequence[float], population: str, *, with_labels: bool
+def gather(
+    evaluation: EvaluationInfo,
+    segments: Sequence[Segment],
+    betas: Sequence[float],
+    population: str,
+    *,
+    with_labels: bool,
 ) -> list[list[Piece]]:
     """Return image numbers and label pairs piece by piece, for each row of the counts."""
     none = np.zeros(0, dtype=np.uint8)
-    rows: list[list[Piece]] = [[(none, none)] for _ in range(BUGS + len(betas))]
-    for evaluation, segments in parts:
-        for segment in segments:
-            index, pair = segment.sample_index, segment.label_pair if with_labels else none
-            assert index is not None
-            assert pair is not None
-            n = segment.n
+    rows: list[list[Piece]] = [[] for _ in range(BUGS + len(betas))]
+    for segment in segments:
+        index, pair = segment.sample_index, segment.label_pair if with_labels else none
+        assert index is not None
+        assert pair is not None
+        n = segment.n
+        if population == ALL_CORRECT:
+            assert segment.n_right is not None
+            right = np.equal(segment.n_right, evaluation.n_evaluators)
+            places = np.concatenate([[0], np.cumsum(right)])  # of the first k, how many remain
+            index, pair = index[right], pair[right] if with_labels else none
+            n = places[-1]
+        if segment.low is None:
+            rows[UNDEFINED].append((index, pair))
+            continue
+        rows[SUCCESS if segment.success else FAILURE].append((index, pair))
+        if not segment.success:
+            continue
+        for row, beta in enumerate(betas, BUGS):
+            first = segment.count_below(beta)
             if population == ALL_CORRECT:
-                assert segment.n_right is not None
-                right = np.equal(segment.n_right, evaluation.n_evaluators)
-                places = np.concatenate([[0], np.cumsum(right)])  # of the first k, how many remain
-                index, pair = index[right], pair[right] if with_labels else none
-                n = places[-1]
-            if segment.low is None:
-                rows[UNDEFINED].append((index, pair))
-                continue
-            rows[SUCCESS if segment.success else FAILURE].append((index, pair))
-            if not segment.success:
-                continue
-            for row, beta in enumerate(betas, BUGS):
-                first = segment.count_below(beta)
-                if population == ALL_CORRECT:
-                    first = places[first]
-                if first:
-                    rows[row].append((index, pair) if first == n else (index[:first], pair[:first]))
+                first = places[first]
+            if first:
+                rows[row].append((index, pair) if first == n else (index[:first], pair[:first]))
     return rows
 
 

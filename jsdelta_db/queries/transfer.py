@@ -15,7 +15,8 @@ from jsdelta_db.queries.grouping import (
     resolve_keys,
 )
 from jsdelta_db.queries.selection import Row, Selection, list_evaluations
-from jsdelta_db.queries.statistics import TOO_FEW_IMAGES, ratio_of_means, shares_of_rows
+from jsdelta_db.queries.statistics import ratio_of_means, shares_of_rows
+from jsdelta_db.queries.statistics.fractions import TOO_FEW_IMAGES
 from jsdelta_db.store.reading import Reader
 
 TRANSFER_KEYS = (

@@ -31,6 +31,25 @@ def write_output(path: Path, content: bytes) -> None:
         ) from error
 
 
+def check_free(path: Path, *, force: bool = False) -> None:
+    """Check, before any work, that no file would be lost where ``--output`` points.
+
+    Args:
+        force: whether the user agrees that it is replaced.
+
+    Raises:
+        UsageError: there is a file.
+    """
+    if force or _is_open_elsewhere(path):
+        return
+    try:
+        is_there = path.is_file()
+    except OSError:  # what cannot be looked at is refused when it is written
+        return
+    if is_there:
+        raise UsageError(f"--output {str(path)!r} is there already: add --force to replace it")
+
+
 @contextmanager
 def replace_output(folder: Path, mode: int = 0o777) -> Iterator[Path]:
     """Yield an empty folder that takes the place of ``--output`` if the block ends well.

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError
-from jsdelta_db.plots.histogram import mark_split
 from jsdelta_db.plots.samples import Opinion, SamplePicture
+from jsdelta_db.plots.text_histogram import mark_split
 from jsdelta_db.records import FILE_SPLIT
 from jsdelta_db.samples.choice import SampleChoice, find_stored_attack, spread
 from jsdelta_db.samples.stored_attack import StoredAttack, StoredOpinion, StoredRows

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jsdelta_db.config.checks import check_device
 from jsdelta_db.config.locations import Workspace
-from jsdelta_db.errors import StoreError, UsageError
+from jsdelta_db.errors import StoreError
 from jsdelta_db.runtime.leases import UNRETURNED
 from jsdelta_db.runtime.memory import ADVICE, explaining_memory
 from jsdelta_db.runtime.patience import Limit, LimitedCalls, NoAnswerError
@@ -83,19 +83,6 @@ class Workbench:
     def locate(self, uri: str) -> Path:
         """Return the place of a file that a row names."""
         return self.workspace.root / uri
-
-
-def check_open(workspace: object) -> None:
-    """Check that a caller hands over an open workspace, not its name.
-
-    Raises:
-        UsageError: says how one is opened.
-    """
-    if not isinstance(workspace, Workbench):
-        raise UsageError(
-            f"workspace {workspace!r} is not an open one: must come from "
-            "with jsdelta_db.open_workspace(folder) as workspace"
-        )
 
 
 @contextmanager

@@ -5,7 +5,8 @@ import json
 from cli.main import run
 from jsdelta_db.config.locations import Workspace
 
-DEFAULT_KEYS = ["dataset", "ensemble", "attacked", "norm", "eps"]
+# Of machines' formats: judged_by also goes by its old name, ensemble.
+DEFAULT_KEYS = ["dataset", "attacked_ensemble", "attacked", "judged_by", "ensemble", "norm", "eps"]
 
 
 def call(capsys, workspace, *arguments):

@@ -253,7 +253,7 @@ ASKED = [
     (["query", "bugs", "--dataset", "nope"], 2, "unknown dataset 'nope'; there is: digits"),
     (["query", "bugs", "--method", "nope"], 2, "unknown method 'nope'; there is: standard"),
     (["query", "bugs", "--attack", "nope"], 2, "unknown attack 'nope'; there is:"),
-    (["query", "bugs", "--by", "colour"], 2, "unknown --by 'colour'; there is: dataset, ensemble"),
+    (["query", "bugs", "--by", "colour"], 2, "unknown --by 'colour'; there is: dataset, attacked_ensemble"),
     (["query", "bugs", "--by", "eps,eps"], 2, "names a grouping twice"),
     (["query", "bugs", "--eps", "0"], 2, "--eps '0' is out of range"),
     (["query", "bugs", "-o", "no/such/folder/bugs.csv"], 2, "cannot be written: No such file or directory"),

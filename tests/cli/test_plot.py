@@ -1,5 +1,6 @@
 """``jsdelta plot``: histogram and samples, and the histogram drawn in text."""
 
+import json
 import re
 import struct
 from xml.etree import ElementTree
@@ -7,27 +8,29 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from jsdelta_db.plots.histogram import draw_histogram, text_histogram
+from jsdelta_db.plots.panels import divide
+from jsdelta_db.plots.text_histogram import text_histogram
+from jsdelta_db.queries.grouping import Table
 from jsdelta_db.store.migrate import upgrade
-from tests.cli.calls import call, refused
+from tests.cli.calls import call, query_json, refused, words
 
 
 def test_png_is_an_image(tiny, tmp_path, capsys):
-    """A .png is a PNG of readable size, one panel per ε, and its path is what stdout says."""
+    """A .png is a PNG as wide as was asked for, and its path is what stdout says."""
     sizes = {}
-    for name, arguments in {"one.png": ["--eps", "3"], "two.png": []}.items():
-        figure = tmp_path / name
-        code, out, _ = call(capsys, tiny, "plot", "histogram", "-o", str(figure), *arguments)
+    for width in ("column", "page"):
+        figure = tmp_path / f"{width}.png"
+        code, out, _ = call(capsys, tiny, "plot", "histogram", "-o", str(figure), "--width", width)
         content = figure.read_bytes()
         assert (code, out) == (0, f"{figure}\n")
         assert content.startswith(b"\x89PNG\r\n\x1a\n")
-        sizes[name] = struct.unpack(">II", content[16:24])
-    assert sizes["two.png"][0] == sizes["one.png"][0] >= 800
-    assert sizes["two.png"][1] > sizes["one.png"][1] >= 300
+        sizes[width] = struct.unpack(">II", content[16:24])
+    assert [size[0] for size in sizes.values()] == pytest.approx([8 / 2.54 * 300, 17 / 2.54 * 300], abs=1)
+    assert min(size[1] for size in sizes.values()) >= 300
 
 
 def test_svg_is_xml_with_the_thresholds(tiny, tmp_path, capsys):
-    """A .svg is an image with a line for each --beta asked for."""
+    """A .svg is an image with a line for each --beta asked for, and says what was attacked."""
     figure = tmp_path / "figure.SVG"
     code, _, _ = call(
         capsys, tiny, "plot", "histogram", "-o", str(figure), "--eps", "8", "--beta", "0.2", "--beta", "0.3"
@@ -35,10 +38,67 @@ def test_svg_is_xml_with_the_thresholds(tiny, tmp_path, capsys):
     assert code == 0
     assert ElementTree.fromstring(figure.read_text()).tag.endswith("}svg")
     comments = figure.read_text()
-    assert "below β = 0.2" in comments
-    assert "below β = 0.3" in comments
+    for part in (
+        "below β = 0.2",
+        "below β = 0.3",
+        "ε = 8/255",
+        "linf PGD, 10 steps",
+        "digits · 1 cnn-small",
+    ):
+        assert part in comments
     assert "β = 0.01" not in comments
-    assert "ε = 8/255" in comments
+
+
+@pytest.mark.parametrize("kind", ["ecdf", "curve", "sweep", "pairs", "agreement"])
+def test_each_figure_with_its_numbers(kind, tiny, tmp_path, capsys):
+    """Each kind is drawn, with a title, and writes the numbers that it shows beside it."""
+    figure, numbers = tmp_path / "figure.svg", tmp_path / "numbers.json"
+    arguments = ["-o", str(figure), "--data", str(numbers), "--title", "My $own$"]
+    code, out, err = call(capsys, tiny, "plot", kind, *arguments)
+    assert (code, out) == (0, f"{figure}\n{numbers}\n"), err
+    assert "My $own$" in figure.read_text()
+    rows = json.loads(numbers.read_text())
+    keys = {
+        "ecdf": {"eps", "js_delta", "share_below"}, "curve": {"eps", "beta", "bug_fraction"},
+        "sweep": {"eps", "beta", "bug_fraction", "bug_rate_low"}, "agreement": {"model", "other", "agreement"},
+        "pairs": {"eps", "source_label", "target_label", "bug_fraction_high"},
+    }  # fmt: skip
+    assert keys[kind] <= set(rows[0])
+    refused(capsys, tiny, 2, "exists; add --force", "plot", kind, *arguments)
+    assert call(capsys, tiny, "plot", kind, *arguments, "--force")[0] == 0
+
+
+def test_numbers_are_those_of_the_question(tiny, tmp_path, capsys):
+    """A figure's numbers are the rows of the query it draws."""
+    numbers = tmp_path / "numbers.json"
+    code, _, err = call(
+        capsys, tiny, "plot", "sweep", "--beta", "0.2", "-o", str(tmp_path / "s.pdf"), "--data", str(numbers)
+    )
+    assert code == 0, err
+    rows, _ = query_json(capsys, tiny, "bugs", "--beta", "0.2", "--by", "eps,norm")
+    shown = ("eps", "n_success", "n_bugs", "bug_fraction", "bug_fraction_low", "bug_fraction_high")
+    found = json.loads(numbers.read_text())
+    assert [[row[key] for key in shown] for row in found] == [[row[key] for key in shown] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["ecdf", "--width", "huge"], "'huge' is not a width: must be column"),
+        (["ecdf", "--data", "numbers.xlsx"], "must be .csv or .json"),
+        (["sweep", "--over", "method"], "which is no number"),
+        (["sweep", "--quantity", "share"], "share"),
+        (["curve", "--by", "colour"], "colour"),
+        (["pairs", "--by", "label-pair"], "leave it out"),
+        (["agreement", "--ensemble", "nobodys"], "nobodys"),
+    ],
+    ids=words,
+)
+def test_figures_bad_input(arguments, fragment, tiny, tmp_path, monkeypatch, capsys):
+    """Each bad value gets one line that says what is valid; no figure is made."""
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, tiny, 2, fragment, "plot", *arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_default_file_is_in_the_current_folder(tiny, tmp_path, monkeypatch, capsys):
@@ -52,8 +112,8 @@ def test_the_default_file_is_in_the_current_folder(tiny, tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("name", "fragment"),
     [
-        ("figure.pdf", "ends in '.pdf': must be .png or .svg"),
-        ("figure", "ends in nothing: must be .png or .svg"),
+        ("figure.jpg", "ends in '.jpg': must be .png, .svg or .pdf"),
+        ("figure", "ends in nothing: must be .png, .svg or .pdf"),
         ("missing/figure.png", "does not exist; make it first"),
     ],
 )
@@ -129,7 +189,9 @@ def test_samples_are_spread_and_filtered(tiny, tmp_path, capsys):
     figure = tmp_path / "figure.svg"
     everything = []
     for option in ([], ["--bugs", "0.5"], ["--features", "0.5"]):
-        code, _, err = call(capsys, tiny, "plot", "samples", "--limit", "5", "-o", str(figure), *option)
+        code, _, err = call(
+            capsys, tiny, "plot", "samples", "--limit", "5", "-o", str(figure), "--force", *option
+        )
         assert code == 0, err
         everything.append(shown_js_delta(figure))
     spread, bugs, features = everything
@@ -141,7 +203,9 @@ def test_samples_of_one_label(tiny, tmp_path, capsys):
     """--source and --target keep samples of these labels."""
     figure = tmp_path / "figure.svg"
     for option in ("--source", "--target"):
-        code, _, err = call(capsys, tiny, "plot", "samples", option, "3", "--limit", "4", "-o", str(figure))
+        code, _, err = call(
+            capsys, tiny, "plot", "samples", option, "3", "--limit", "4", "-o", str(figure), "--force"
+        )
         assert code == 0, err
         pairs = re.findall(
             r"<!-- (\d) -->.*?<!-- image \d+ -->.*?<!-- (\d) -->", figure.read_text(), re.DOTALL
@@ -175,7 +239,7 @@ def test_samples_need_neither_model_nor_mlflow(tiny_copy, tmp_path, capsys):
         (["--attack", "ffffffff"], 2, "unknown attack 'ffffffff'"),
         (["--evaluation", "ffffffff"], 2, "names 0 evaluations"),
         (["--bugs", "1e-12"], 1, "has no such samples"),
-        (["-o", "figure.jpg"], 2, "must be .png or .svg"),
+        (["-o", "figure.jpg"], 2, "must be .png, .svg or .pdf"),
     ],
 )
 def test_samples_bad_input(arguments, code, fragment, tiny, tmp_path, monkeypatch, capsys):
@@ -186,11 +250,10 @@ def test_samples_bad_input(arguments, code, fragment, tiny, tmp_path, monkeypatc
 
 
 def test_histograms_name_a_split_that_models_have_seen():
-    """In the head of its column and the title of its panel; of the attack split, and of a file, nothing."""
+    """In the head of its column of text, and beside a figure's panels; of the attack split, and of a file, nothing."""
     values = {("linf", 8 / 255, split): np.array([0.5]) for split in ("attack", "baseline", "file", "train")}
     heads = [head.strip() for head in text_histogram(values)[0].split("ε")[1:]]
     assert heads == ["= 8/255", "= 8/255, baseline split", "= 8/255", "= 8/255, train split"]
-    titles = [panel.get_title("left") for panel in draw_histogram(values).axes]
-    marked = "linf, ε = 8/255, {} split: 1 successful".format
-    plain = "linf, ε = 8/255: 1 successful"
-    assert titles == [plain, marked("baseline"), plain, marked("train")]
+    rows = [{"split": split, "norm": "linf", "eps": 8 / 255} for split in ("train", "baseline")]
+    panels = divide(Table(("split", "norm", "eps"), rows, {}, "linf"))
+    assert [line[0].side for line in panels] == ["baseline split", "train split"]

@@ -18,7 +18,8 @@ from tests.reading import ask
 COUNTED = [
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_outside", "n_bugs",
     "bug_fraction", "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high",
-    "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
+    "interval", "covers", "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings", "measure",
+    "n_no_relative", "n_models", "share_models",
 ]  # fmt: skip
 
 
@@ -122,9 +123,9 @@ def test_many_pooled_values_are_counted(capsys):
 def test_attack_judged_twice_is_said(four, capsys):
     """Where an attack was judged twice, or on fewer images, a line says how it counts once."""
     code, _, err = call(capsys, four, "query", "bugs", "--by", "eps", "--format", "json")
-    assert (code, err.count("also by ensemble: the same attempts")) == (0, 1)
+    assert (code, err.count("also by judged_by: the same attempts")) == (0, 1)
     rows = query(capsys, four, "--by", "eps", "--ensemble", "digits", "--beta", "0.1")
-    assert {"ensemble"}.isdisjoint(rows[0])
+    assert {"ensemble", "judged_by"}.isdisjoint(rows[0])
 
 
 def test_a_histogram_of_attempts_judged_twice_is_refused(four, tmp_path, capsys):
@@ -132,7 +133,7 @@ def test_a_histogram_of_attempts_judged_twice_is_refused(four, tmp_path, capsys)
     place = str(tmp_path / "twice.png")
     code, out, err = call(capsys, four, "plot", "histogram", "-o", place)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "they differ in ensemble (digits, four); choose with --ensemble" in err
+    assert "they differ in judged_by (digits, four); choose with --ensemble" in err
     assert call(capsys, four, "plot", "histogram", "-o", place, "--ensemble", "four")[0] == 0
 
 

@@ -222,7 +222,7 @@ def test_mixed_evaluators_and_added_models(name, form, parse, tiny_copy, capsys)
     code, out, _ = call(capsys, tiny_copy, "query", name, "--format", form)
     rows = parse(out)
     assert code == 0
-    assert {row["ensemble"] for row in rows} == {"–", "digits"}
+    assert {row["judged by"] for row in rows} == {"–", "digits"}
     assert {row["attacked"] for row in rows} == {"mine"}
     rows, _ = query_json(capsys, tiny_copy, name)
     assert {row["ensemble"] for row in rows} == {None, "digits"}

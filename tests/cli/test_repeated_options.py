@@ -13,15 +13,28 @@ OPTIONS = [
     if option.param_type_name == "option" and not option.multiple
 ]
 REPEATABLE = {
+    "a",
+    "allow",
     "arch",
     "arguments",
     "attack",
+    "b",
     "beta",
     "by",
+    "dataset",
+    "ensemble",
     "eps",
     "evaluators",
+    "library",
+    "method",
     "models",
+    "q",
+    "norm",
+    "objective",
     "surrogates",
+    "values",
+    "temperature",
+    "where",
     "width",
 }
 

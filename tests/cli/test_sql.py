@@ -4,6 +4,7 @@ import csv
 import io
 import json
 
+import numpy as np
 import pytest
 
 from tests.cli.calls import call, parse_markdown, parse_table, refused
@@ -81,3 +82,42 @@ def test_help_names_the_view(tiny, capsys):
     """Where to begin is said: the view that reads like the question."""
     _, out, _ = call(capsys, tiny, "query", "sql", "--help")
     assert "sample_scores" in out
+
+
+def test_parameters_are_bound(tiny, capsys):
+    """:name takes -p name=value: a number if it reads like one; none is missing, none too many."""
+    ask = "SELECT count(*) AS n FROM attack WHERE eps > :eps AND norm = :norm AND ':x' <> 'a'"
+    out = sql(capsys, tiny, ask, "-p", "eps=0.02", "-p", "norm=linf", "--format", "json")
+    assert json.loads(out) == [{"n": 1}]
+    refused(capsys, tiny, 2, "has :norm, which has no value", "query", "sql", ask, "-p", "eps=1")
+    refused(capsys, tiny, 2, "-p y: the statement has no :y; its parameters are: none",
+            "query", "sql", "SELECT 1", "-p", "y=1")  # fmt: skip
+    for wrong in ("y", "=1", "a-b=1"):
+        refused(capsys, tiny, 2, "must be NAME=VALUE", "query", "sql", "SELECT :y", "-p", wrong)
+    refused(capsys, tiny, 2, "-p y is given twice", "query", "sql", "SELECT :y", "-p", "y=1", "-p", "y=2")
+
+
+def test_median_and_quantile_are_those_of_numpy(tiny, capsys):
+    """Interpolated between two values; NULLs do not count, and none at all is NULL."""
+    values = "(SELECT 1 AS x UNION ALL SELECT 4 UNION ALL SELECT NULL UNION ALL SELECT 2 UNION ALL SELECT 9)"
+    asked = f"SELECT median(x) AS m, quantile(x, 0.9) AS q FROM {values}"
+    (row,) = json.loads(sql(capsys, tiny, asked, "--format", "json"))
+    assert row == {"m": np.median([1, 4, 2, 9]), "q": pytest.approx(np.quantile([1, 4, 2, 9], 0.9))}
+    out = sql(capsys, tiny, "SELECT median(js_delta) AS m FROM score WHERE 0", "--format", "json")
+    assert json.loads(out) == [{"m": None}]
+    refused(capsys, tiny, 2, "the statement was refused", "query", "sql", "SELECT quantile(1, 2)")
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_what_is_missing_is_answered_with_what_there_is(engine, tiny, request, monkeypatch, capsys):
+    """An unknown column names those of its table, an unknown table the tables; both engines bind values."""
+    if engine == "postgresql":
+        monkeypatch.setenv("JSDELTA_DB_URL", request.getfixturevalue("postgres_url"))
+        assert call(capsys, tiny, "db", "upgrade")[0] == 0
+    line = refused(capsys, tiny, 2, "nope", "query", "sql", "SELECT nope FROM sample_scores")
+    assert "there is: columns of sample_scores: dataset, method" in line
+    assert "tables: " in refused(capsys, tiny, 2, "nope", "query", "sql", "SELECT 1 FROM nope")
+    out = sql(capsys, tiny, "SELECT '10%' AS share, :x AS x", "-p", "x=a:b%", "--format", "json")
+    assert json.loads(out) == [{"share": "10%", "x": "a:b%"}]
+    listed = json.loads(call(capsys, tiny, "db", "schema", "--format", "json")[1])
+    assert {"kind": "view", "table": "sample_scores", "column": "dataset"}.items() <= listed[0].items()

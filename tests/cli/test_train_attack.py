@@ -119,11 +119,11 @@ def test_the_newest_ensemble_is_attacked_by_default(tiny_copy, capsys):
     """Without --ensemble the newest finished one is attacked; --ensemble takes a name or a uid."""
     call(capsys, tiny_copy, "train", "--members", "2", "--epochs", "3", "--seed", "1", "--name", "pair")
     code, out, _ = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8")
-    assert (code, {row["ensemble"] for row in parse_table(out)}) == (0, {"pair"})
+    assert (code, {row["judged by"] for row in parse_table(out)}) == (0, {"pair"})
     ((uid,),) = ask(tiny_copy, "SELECT uid FROM ensemble WHERE name = 'digits'")
     for reference in ("digits", uid[:8]):
         code, out, err = call(capsys, tiny_copy, *TINY_ATTACK, "--eps", "8", "--ensemble", reference)
-        assert (code, {row["ensemble"] for row in parse_table(out)}) == (0, {"digits"})
+        assert (code, {row["judged by"] for row in parse_table(out)}) == (0, {"digits"})
         assert "nothing was done again" in err
 
 

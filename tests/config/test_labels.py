@@ -15,5 +15,7 @@ def test_labels_are_read_by_name_before_number():
 @pytest.mark.parametrize("text", ["2", "-1", "²", "", "Cat"])
 def test_an_unknown_label_lists_what_there_is(text):
     """Neither a name nor a number in range: the option, the rules it also takes, and every label."""
-    with pytest.raises(UnknownNameError, match=r"unknown --targets .*; there is: random, cat, dog$"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown --targets .*; there is: random, cat, dog(; did you|$)"
+    ):
         parse_label("--targets", text, ("cat", "dog"), rules=("random",))

@@ -60,7 +60,7 @@ def test_an_ensemble_of_the_same_members_can_be_attacked_and_queried(tiny_copy):
             (first,) = query_bugs(
                 connection, [0.1], selection=Selection(ensemble="digits", eps=(8 / 255,))
             ).rows
-    assert {**of_twin, "ensemble": "digits"} == first
+    assert {**of_twin, "attacked_ensemble": "digits", "judged_by": "digits"} == first
 
 
 def test_attacks_that_differ_in_the_device_asked_for_are_not_pooled(tiny_copy):

@@ -1,5 +1,6 @@
 """A store to ask: evaluations written by hand."""
 
+from jsdelta_db.config.measures import Measuring
 from jsdelta_db.queries.bugs import query_bugs
 from jsdelta_db.queries.selection import Selection
 from jsdelta_db.store.session import Store
@@ -69,7 +70,7 @@ class Bench:
         return self.evaluate(self.attack(rows, attacked, **facts), rows, others)
 
 
-def ask(store: Store, betas=(0.1,), by=(), selection: Selection = Selection()):  # noqa: B008 frozen
+def ask(store: Store, betas=(0.1,), by=(), selection: Selection = Selection(), interval: str = "images"):  # noqa: B008 frozen
     """Return the table of ``query bugs``."""
     with store.reading() as connection:
-        return query_bugs(connection, betas, by, selection)
+        return query_bugs(connection, betas, by, selection, measuring=Measuring(interval=interval))

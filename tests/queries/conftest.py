@@ -4,8 +4,10 @@ import shutil
 
 import pytest
 
+from jsdelta_db.pipeline.evaluation.roles import RoleRequest
 from jsdelta_db.store.creating import open_for_writing
 from tests.queries.bench import ROWS, Bench
+from tests.workspaces import copy_files, tiny_attacks, workspace_at
 
 
 @pytest.fixture
@@ -28,3 +30,23 @@ def two_ensembles(store):
         bench.ensemble.name: (bench, [bench.judge(ROWS, eps=level / 255) for level in (3, 8)])
         for bench in benches
     }
+
+
+@pytest.fixture(scope="session")
+def each_other(four, made_once):
+    """A workspace on digits whose four members were each attacked, two targets an image, and judge each other."""
+
+    def make(folder) -> None:
+        from jsdelta_db.pipeline.attack import attack_and_score
+        from jsdelta_db.workbench.workbench import open_workbench
+
+        copy_files(four.root, folder)
+        attacks = [
+            each
+            for target in ("next", "least-likely")
+            for each in tiny_attacks(5, 8, images=40, targets=target)
+        ]
+        with open_workbench(workspace_at(folder)) as bench:
+            attack_and_score(bench, attacks, RoleRequest(ensemble="four", attacked="all"))
+
+    return workspace_at(made_once("each-other", make))

@@ -23,7 +23,8 @@ from tests.stores import (
 JSON_KEYS = (
     "beta", "n_attempted", "n_skipped", "n_success", "n_no_baseline", "n_outside", "n_bugs", "bug_fraction",
     "bug_fraction_low", "bug_fraction_high", "bug_rate", "bug_rate_low", "bug_rate_high", "interval", "covers",
-    "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings",
+    "n_images", "n_images_bug", "n_images_non_bug", "too_few", "warnings", "measure", "n_no_relative",
+    "n_models", "share_models",
 )  # fmt: skip
 
 
@@ -60,12 +61,15 @@ def test_bugs_are_successes_strictly_below_beta(beta, bugs, filled):
 def test_row_has_the_promised_keys(filled):
     """The keys of a row are the group's, then the counts, in the documented order."""
     table = ask(filled)
-    assert table.keys == DEFAULT_KEYS == ("dataset", "ensemble", "attacked", "norm", "eps")
+    assert (
+        table.keys == DEFAULT_KEYS == ("dataset", "attacked_ensemble", "attacked", "judged_by", "norm", "eps")
+    )
     assert tuple(table.rows[0]) == (*DEFAULT_KEYS, *JSON_KEYS)
     assert {key: table.rows[0][key] for key in DEFAULT_KEYS} == {
         "dataset": "toy",
-        "ensemble": "toy",
+        "attacked_ensemble": "toy",
         "attacked": 0,
+        "judged_by": "toy",
         "norm": "linf",
         "eps": 3 / 255,
     }
@@ -231,13 +235,13 @@ def test_explicit_grouping_names_what_is_pooled(store):
     assert ask(store, by=["attacked", "steps"]).pooled == {}
 
 
-@pytest.mark.parametrize("by", ["eps", "attack", "attacked", "ensemble"])
+@pytest.mark.parametrize("by", ["eps", "attack", "attacked", "judged_by"])
 @pytest.mark.parametrize(
     ("first", "second", "key"),
     [
         ({}, {"evaluators": (2,)}, "evaluators"),
         ({}, {"temperature_rule": "fit"}, "temperature"),
-        ({}, {"ensemble": None, "evaluators": (2,)}, "ensemble"),
+        ({}, {"ensemble": None, "evaluators": (2,)}, "judged_by"),
     ],
 )
 def test_attack_judged_twice_has_a_row_for_each_judgement(by, first, second, key, store):
@@ -389,7 +393,7 @@ def test_what_gradient_steps_ran_on_can_be_grouped_by(store):
     assert "prepared_as" not in ask(store).keys
 
 
-@pytest.mark.parametrize("by", [["nonsense"], ["eps", "source_label"], [""]])
+@pytest.mark.parametrize("by", [["nonsense"], ["eps", "source_lable"], [""]])
 def test_unknown_grouping_lists_the_known_ones(by, store):
     """An unknown --by names what there is."""
     with pytest.raises(UnknownNameError, match=r"--by.*ensemble.*label-pair"):

@@ -23,7 +23,7 @@ from tests.stores import add_model
 def test_selection_by_facts(facts, expected, two_ensembles, store):
     """A query looks only at what it was asked about."""
     rows = ask(store, selection=Selection(**facts)).rows
-    assert sorted((row["ensemble"], round(row["eps"] * 255)) for row in rows) == expected
+    assert sorted((row["judged_by"], round(row["eps"] * 255)) for row in rows) == expected
 
 
 def test_selection_by_uid(two_ensembles, store):
@@ -60,12 +60,12 @@ def test_ensembles_of_one_name_are_told_apart(store):
     benches = [Bench(store, ensemble="same") for _ in range(2)]
     for bench in benches:
         bench.judge(ROWS)
-    names = [row["ensemble"] for row in ask(store).rows]
+    names = [row["judged_by"] for row in ask(store).rows]
     assert sorted(names) == sorted(f"same@{bench.ensemble.uid[:8]}" for bench in benches)
 
 
 def test_added_models_go_by_their_names(store):
-    """An added model is shown by its name, as attacked model and as evaluator, and sorts after the seeds."""
+    """An added model is shown by its name, as attacked model and as evaluator; of no ensemble, it comes first."""
     bench = Bench(store)
     place = bench.add_model("mine")
     bench.judge(ROWS, 1)
@@ -73,8 +73,8 @@ def test_added_models_go_by_their_names(store):
     bench.evaluate(bench.attack(ROWS, 0), ROWS, evaluators=(place, 2))
     table = ask(store)
     assert table.keys == DEFAULT_KEYS
-    assert [row["attacked"] for row in table.rows] == [0, 1, "mine"]
-    (mixed,) = ask(store, by=["attacked", "evaluators"]).rows[:1]
+    assert [row["attacked"] for row in table.rows] == ["mine", 0, 1]
+    (mixed,) = ask(store, by=["attacked", "evaluators"]).rows[:1]  # numbers before names
     assert mixed["evaluators"].split()[0] == "mine"
     assert mixed["evaluators"].split()[1].startswith("2@")
 
@@ -102,8 +102,8 @@ def test_sets_of_several_ensembles_have_no_ensemble(store):
     bench.evaluate(attack, ROWS, ensemble=None)
     table = ask(store)
     assert table.keys == DEFAULT_KEYS
-    assert [row["ensemble"] for row in table.rows] == [None, "toy"]
-    assert [row["ensemble"] for row in ask(store, selection=Selection(ensemble="toy")).rows] == ["toy"]
+    assert [row["judged_by"] for row in table.rows] == [None, "toy"]
+    assert [row["judged_by"] for row in ask(store, selection=Selection(ensemble="toy")).rows] == ["toy"]
 
 
 FOREIGN = {
@@ -215,4 +215,4 @@ def test_an_ensemble_is_selected_by_name_or_by_one_uid(reference, names, alike):
             ask(alike, selection=Selection(ensemble=reference))
         return
     rows = ask(alike, selection=Selection(ensemble=reference)).rows
-    assert sorted(row["ensemble"] for row in rows) == names
+    assert sorted(row["judged_by"] for row in rows) == names

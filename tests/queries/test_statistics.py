@@ -9,8 +9,6 @@ from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
 from jsdelta_db.queries.statistics import (
-    BINS,
-    Z_95,
     Estimate,
     Share,
     difference_of_means,
@@ -20,7 +18,9 @@ from jsdelta_db.queries.statistics import (
     shares_of_rows,
     wilson,
 )
-from jsdelta_db.queries.student import t_quantile
+from jsdelta_db.queries.statistics.fractions import Z_95
+from jsdelta_db.queries.statistics.means import BINS
+from jsdelta_db.queries.statistics.student import t_quantile, t_tail
 
 TABLE = [
     (0, 1), (1, 1), (0, 7), (7, 7), (1, 2), (1, 30), (29, 30), (3, 10), (15, 30), (95, 600), (500, 1000),
@@ -75,6 +75,15 @@ def test_t_quantiles_are_scipys(share):
     )
 
 
+def test_t_tails_are_scipys():
+    """Tails of Student's t, from one half to 1e-300, are SciPy's to 1e-9."""
+    degrees = np.array([1, 1.3, 2, 2.5, 3, 4.75, 9, 29.5, 99, 200.1, 5_999, 1e5])
+    values = np.array([0, 1e-3, 0.1, 0.5, 1, 1.96, 3, 5, 10, 30, 100])
+    expected = student.sf(values, degrees[:, None])
+    got = np.array([[t_tail(value, each) for value in values] for each in degrees])
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-300)
+
+
 def _share(hits, trials) -> Share:
     """Return the share of one kind of hits."""
     (found,) = shares(np.array([hits], dtype=float), np.array(trials, dtype=float))
@@ -112,7 +121,7 @@ def test_many_images_with_a_hit_need_no_floor():
 def test_one_row_per_image_takes_wilson():
     """Where each image has one trial, the rows are independent and Wilson's interval holds."""
     got = _share([1, 0, 0, 0], [1, 1, 1, 0])
-    assert Share(1 / 3, *wilson(1, 3), "wilson", 3, 1, 2) == got
+    assert Share(1 / 3, *wilson(1, 3), "wilson", 3, 1, 2, "images") == got
 
 
 @pytest.mark.parametrize(("hit", "n_of"), [(False, (0, 4)), (True, (4, 0))])
@@ -120,7 +129,7 @@ def test_all_alike_takes_wilson_over_images(hit, n_of):
     """Where every row says the same there is no spread to see: Wilson's of as many draws as images."""
     trials = np.array([9, 9, 9, 9, 0, 0])  # two images have no trial
     got = _share(trials * hit, trials)
-    assert Share(float(hit), *wilson(4 * hit, 4), "wilson over images", 4, *n_of) == got
+    assert Share(float(hit), *wilson(4 * hit, 4), "wilson over images", 4, *n_of, "images") == got
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,12 @@ from jsdelta_db.pipeline.evaluation.plan import Plan
 from jsdelta_db.pipeline.evaluation.stability import add_stability
 from jsdelta_db.plots.files import draw_bytes
 from jsdelta_db.plots.histogram import draw_histogram
-from jsdelta_db.queries.bugs import js_delta_by_eps, query_bugs, summary_metrics
-from jsdelta_db.queries.selection import Selection
+from jsdelta_db.plots.panels import Sheet
+from jsdelta_db.plots.style import WIDTHS
+from jsdelta_db.queries.bugs import query_bugs, summary_metrics
+from jsdelta_db.queries.captions import describe
+from jsdelta_db.queries.distributions import RADIUS, query_histogram
+from jsdelta_db.queries.selection import Selection, list_evaluations
 from jsdelta_db.records import Baselines
 from jsdelta_db.runtime.background import Background, in_background
 from jsdelta_db.runtime.cards import card_of
@@ -163,8 +167,11 @@ def _log_metrics(bench: Workbench, run: RunLog, plans: Sequence[Plan]) -> None:
 def _log_figure(bench: Workbench, run: RunLog, plan: Plan) -> None:
     """Log the histogram of JSΔ; the call's own run has the curves over ε, and no second figure."""
     with bench.store.reading() as connection:
-        js_delta = js_delta_by_eps(connection, Selection(uids=(plan.evaluation.uid,)))
+        selection = Selection(uids=(plan.evaluation.uid,))
+        table = query_histogram(connection, betas=DEFAULT_BETAS, by=RADIUS, selection=selection)
+        facts = describe(list_evaluations(connection, selection))
+    sheet = Sheet(WIDTHS["column"], "JSΔ of successful samples", facts)
     run.folder.mkdir(parents=True, exist_ok=True)
     figure = run.folder / "js_delta.png"
-    write_atomically(figure, draw_bytes(draw_histogram(js_delta)))
+    write_atomically(figure, draw_bytes(draw_histogram(table, DEFAULT_BETAS, sheet)))
     run.file(figure)

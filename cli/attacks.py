@@ -1,0 +1,57 @@
+"""``jsdelta query attacks`` and ``jsdelta attacks show``: the attacks of the store, one by one."""
+
+from typing import Annotated
+
+import typer
+
+from . import printing
+from .commands import App
+from .groups import with_groups
+from .output import note, write_rows
+
+Uid = Annotated[str, typer.Argument(help="Uid of an attack or evaluation; its beginning is enough.")]
+Unfinished = Annotated[bool, typer.Option("--unfinished", help="Only attacks that something is left of.")]
+
+app = App(no_args_is_help=True, help="Look at one attack.")
+
+
+@app.callback()
+def attacks() -> None:
+    """Look at one attack; jsdelta query attacks lists them."""
+
+
+@with_groups
+def list_attacks(ctx: typer.Context, *, unfinished: Unfinished = False, output: printing.Printing) -> None:
+    """List the attacks with their settings, progress and evaluations, the oldest first.
+
+    Example: jsdelta query attacks
+    """
+    from jsdelta_db.queries.attacks import ATTACK_KEYS, query_attacks
+
+    with ctx.obj.read_store() as connection:
+        rows = query_attacks(connection)
+    if unfinished:
+        rows = [row for row in rows if row["status"] == "unfinished"]
+    facts = ("status", "dataset", "ensemble", "method", "norm", "targets", "steps", "objective", "library")
+    write_rows(rows, ATTACK_KEYS, output, facts=facts)
+    if not rows:
+        note("no attack matches; make one with jsdelta attack --eps 3")
+
+
+@app.command()
+@with_groups
+def show(ctx: typer.Context, *, uid: Uid, output: printing.Printing) -> None:
+    """Show everything that is recorded of an attack.
+
+    Example: jsdelta attacks show 3f9c2b7a
+    """
+    from jsdelta_db.queries.attacks import FACT_KEYS, get_attack
+
+    with ctx.obj.read_store() as connection:
+        row = get_attack(connection, uid)
+    if output.is_for_people:
+        facts = [{"fact": key, "value": row[key]} for key in FACT_KEYS if row[key] is not None]
+        write_rows(facts, ("fact", "value"), output)
+    else:
+        write_rows([row], FACT_KEYS, output)
+    note(f"its bugs: jsdelta query bugs --attack {row['attack'][:8]}")

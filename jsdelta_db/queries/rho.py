@@ -1,0 +1,106 @@
+"""Rho: baselines that measures divide by, of evaluators, of their mean outputs, of the attacked model."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jsdelta_db.queries.selection import EvaluationInfo
+from jsdelta_db.records import Baseline
+from jsdelta_db.store.reading import Reader, fetch_many
+
+DOUBLE_BYTES = 8  # of one image's mean
+LabelPair = tuple[int, int]  # the lower label first
+
+
+class Rho(NamedTuple):
+    """Baselines of one evaluation by label pair; NaN where the store has none.
+
+    The last row is NaN throughout: that of label pairs without a baseline.
+
+    Attributes:
+        place: the row of a label pair, by its number (source label · classes + target label).
+        members: each evaluator's own ρ, in their order, ``(rows, evaluators)``.
+        of_mean: of the evaluators' mean outputs, ``(rows,)``.
+        attacked: the attacked model's own, ``(rows,)``; NaN also where nothing may be divided by it.
+    """
+
+    place: NDArray[np.int32]
+    members: NDArray[np.float64]
+    of_mean: NDArray[np.float64]
+    attacked: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """The baselines of some evaluations.
+
+    Attributes:
+        of_models: by model, data set and temperature rule, then by label pair.
+        of_means: by evaluation, then by label pair.
+    """
+
+    of_models: Mapping[tuple[int, int, str], Mapping[LabelPair, Baseline]]
+    of_means: Mapping[int, Mapping[LabelPair, float]]
+
+    def of(self, evaluation: EvaluationInfo) -> Rho:
+        """Return those of one evaluation."""
+        dataset_id, _, _ = evaluation.image_set
+        rule = evaluation.facts["temperature"]
+        members = [self.of_models.get((each.id, dataset_id, rule), {}) for each in evaluation.evaluators]
+        attacked = self.of_models.get((evaluation.attacked.id, dataset_id, rule), {})
+        of_mean = self.of_means.get(evaluation.id, {})
+        pairs = sorted({*of_mean, *attacked}.union(*members))
+        return Rho(
+            _places(pairs, len(evaluation.classes)),
+            np.array([*([_rho(each, pair) for each in members] for pair in pairs), [np.nan] * len(members)]),
+            np.array([*(of_mean.get(pair, np.nan) for pair in pairs), np.nan]),
+            np.array([*(_rho(attacked, pair, usable=True) for pair in pairs), np.nan]),
+        )
+
+
+def read_baselines(reader: Reader, evaluations: Sequence[EvaluationInfo]) -> Baselines:
+    """Return the baselines of some evaluations, as far as they are stored."""
+    if not evaluations:
+        return Baselines({}, {})
+    models = {model.id for each in evaluations for model in (each.attacked, *each.evaluators)}
+    datasets = {each.image_set[0] for each in evaluations}
+    of_models: dict[tuple[int, int, str], dict[LabelPair, Baseline]] = {}
+    statement = (
+        "SELECT model_id, dataset_id, temperature_rule, label_low, label_high, rho, standard_error, pairs, "  # noqa: S608 whole numbers
+        "n_low, length(image_means) FROM rho_baseline WHERE split = 'baseline' "
+        f"AND model_id IN ({_listed(models)}) AND dataset_id IN ({_listed(datasets)})"
+    )
+    for model_id, dataset_id, rule, low, high, rho, error, pairs, n_low, size in fetch_many(
+        reader, statement
+    ):
+        images = min(n_low, size // DOUBLE_BYTES - n_low)
+        baseline = Baseline(rho, rho, np.inf if error is None else error, pairs, images)
+        of_models.setdefault((model_id, dataset_id, rule), {})[low, high] = baseline
+    of_means: dict[int, dict[LabelPair, float]] = {}
+    statement = (
+        "SELECT evaluation_id, label_low, label_high, rho_of_mean FROM evaluation_baseline "  # noqa: S608 whole numbers
+        f"WHERE evaluation_id IN ({_listed(each.id for each in evaluations)})"
+    )
+    for evaluation_id, low, high, rho_of_mean in fetch_many(reader, statement):
+        of_means.setdefault(evaluation_id, {})[low, high] = rho_of_mean
+    return Baselines(of_models, of_means)
+
+
+def _listed(ids: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(ids)))
+
+
+def _rho(of_pairs: Mapping[LabelPair, Baseline], pair: LabelPair, *, usable: bool = False) -> float:
+    baseline = of_pairs.get(pair)
+    return np.nan if baseline is None or (usable and not baseline.is_defined) else baseline.rho
+
+
+def _places(pairs: Sequence[LabelPair], n_classes: int) -> NDArray[np.int32]:
+    """Return the row of each label pair's baseline, the same in both orders."""
+    places = np.full(n_classes * n_classes, len(pairs), np.int32)
+    for row, (low, high) in enumerate(pairs):
+        places[[low * n_classes + high, high * n_classes + low]] = row
+    return places

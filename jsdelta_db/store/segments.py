@@ -113,20 +113,6 @@ def read_attempts(
     return _read(reader, evaluation_id, attack_id, names)[0]
 
 
-def read_by_evaluator(
-    reader: Reader, *, evaluation_id: int, attack_id: int, names: Sequence[str]
-) -> dict[str, NDArray[np.float32]]:
-    """Return columns of ``score`` with a value for each evaluator, in the order of :func:`read_attempts`.
-
-    Args:
-        names: some of ``BY_EVALUATOR``.
-
-    Returns:
-        By name, ``(n, evaluators)``; NaN in rows without, ``(n, 0)`` where no row has any.
-    """
-    return _read(reader, evaluation_id, attack_id, (), names)[1]
-
-
 def _read(
     reader: Reader, evaluation_id: int, attack_id: int, names: Sequence[str], packed: Sequence[str] = ()
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float32]]]:

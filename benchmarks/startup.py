@@ -121,8 +121,9 @@ def make_store(folder: Path) -> None:
                 session,
                 evaluation_id=evaluation.id,
                 scores=Scores(
-                    attempts, js, js, js, js, counts, counts, counts,
-                    np.zeros((n, 4), np.float32), np.zeros((4, n, 10), np.float32),
+                    attempts, js, js, js, js, counts, counts, counts, counts,
+                    np.zeros((n, 4), np.float32), np.zeros((n, 4), np.float32),
+                    np.zeros((4, n, 10), np.float32),
                 ),
             )  # fmt: skip
             runs.finish_evaluation(session, attack, evaluation)

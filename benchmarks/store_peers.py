@@ -34,12 +34,13 @@ SAMPLE = (
 )  # fmt: skip
 SCORE = (
     "evaluation_id", "sample_index", "requested_target", "js", "js_of_mean", "js_attacked", "n_right",
-    "n_at_target", "n_at_target_adv", "js_delta", "member_js",
+    "n_at_target", "n_at_target_adv", "n_right_adv", "js_delta", "member_js", "js_of_mean_without",
 )  # fmt: skip
 POSTGRES_TYPES = {
     "attack_id": "int4", "evaluation_id": "int4", "sample_index": "int4", "requested_target": "int2",
     "source_label": "int2", "target_label": "int2", "success": "int2", "n_right": "int2",
-    "n_at_target": "int2", "n_at_target_adv": "int2", "member_js": "bytea",
+    "n_at_target": "int2", "n_at_target_adv": "int2", "n_right_adv": "int2", "member_js": "bytea",
+    "js_of_mean_without": "bytea",
 }  # fmt: skip
 COUNT = """
 SELECT {keys}, count(js_delta), sum(CASE WHEN js_delta IS NULL THEN 0 ELSE success END),
@@ -169,11 +170,13 @@ def _sample_rows(attack_id: int, samples: Samples) -> list[tuple[Any, ...]]:
 def _score_rows(evaluation_id: int, scores: Scores) -> list[tuple[Any, ...]]:
     columns = (
         scores.attempts.sample_index, scores.attempts.requested_target, scores.js, scores.js_of_mean,
-        scores.js_attacked, scores.n_right, scores.n_at_target, scores.n_at_target_adv,
+        scores.js_attacked, scores.n_right, scores.n_at_target, scores.n_at_target_adv, scores.n_right_adv,
     )  # fmt: skip
     js_delta = [None if value != value else value for value in scores.js_delta.tolist()]
-    members = [row.tobytes() for row in scores.member_js]
-    lists = [*(column.tolist() for column in columns), js_delta, members]
+    members, without = (
+        [row.tobytes() for row in values] for values in (scores.member_js, scores.js_of_mean_without)
+    )
+    lists = [*(column.tolist() for column in columns), js_delta, members, without]
     return [(evaluation_id, *row) for row in zip(*lists, strict=True)]
 
 

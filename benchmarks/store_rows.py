@@ -88,7 +88,8 @@ def make_run(number: int) -> Run:
         Scores(
             attempts, js, js_of_mean, js / _rho_by_label(baselines)[label, target], rng.beta(3, 1, ATTEMPTS),
             rng.binomial(MEMBERS - 1, 0.95, ATTEMPTS), rng.binomial(MEMBERS - 1, 0.02, ATTEMPTS),
-            rng.binomial(MEMBERS - 1, js), member_js, np.empty((MEMBERS - 1, ATTEMPTS, 0), np.float32),
+            rng.binomial(MEMBERS - 1, js), rng.binomial(MEMBERS - 1, 1 - js), member_js,
+            member_js[:, ::-1], np.empty((MEMBERS - 1, ATTEMPTS, 0), np.float32),
         ),
         baselines,
     )  # fmt: skip
@@ -104,7 +105,7 @@ def _images_of(model: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Baseli
     rho = rng.uniform(0.6, 0.98, len(pairs))
     rho[rng.integers(len(pairs))] = 0.03  # too small to divide by
     baselines = {
-        pair: Baseline(float(value), float(value), 0.002, 250_000, 500)
+        pair: Baseline(float(value), float(value), 0.002, 250_000, 500, (float(value),) * (MEMBERS - 1))
         for pair, value in zip(pairs, rho, strict=True)
     }
     return index, labels[index], baselines

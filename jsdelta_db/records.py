@@ -115,7 +115,10 @@ class Scores:
         n_right: number of evaluators that predict y on x, ``(n,)``.
         n_at_target: number that predict t on x already, ``(n,)``.
         n_at_target_adv: number that predict t on x_adv, ``(n,)``.
+        n_right_adv: number that predict y on x_adv, ``(n,)``.
         member_js: each evaluator's divergence, float32 ``(n, evaluators)``, in member order.
+        js_of_mean_without: divergence of the mean outputs without each evaluator, float32
+            ``(n, evaluators)``; ``(n, 0)`` of a single one, without which none is left.
         logits: each evaluator's logits on x_adv, float32 ``(evaluators, n, classes)``.
     """
 
@@ -127,7 +130,9 @@ class Scores:
     n_right: NDArray[np.int64]
     n_at_target: NDArray[np.int64]
     n_at_target_adv: NDArray[np.int64]
+    n_right_adv: NDArray[np.int64]
     member_js: NDArray[np.float32]
+    js_of_mean_without: NDArray[np.float32]
     logits: NDArray[np.float32]
 
 
@@ -138,6 +143,8 @@ class Baseline:
     Attributes:
         rho: mean divergence over clean pairs.
         rho_of_mean: the same for the mean outputs of a set; equal to ``rho`` for one model.
+        rho_of_mean_without: for the mean outputs without each evaluator; empty of one model, and of baselines
+            from before there was such a column.
         standard_error: of ``rho``, from the spread of the image means (pairs share images).
         pairs: number of clean pairs compared.
         images: the smaller of the two labels' image counts.
@@ -148,6 +155,7 @@ class Baseline:
     standard_error: float
     pairs: int
     images: int
+    rho_of_mean_without: tuple[float, ...] = ()
 
     @property
     def is_defined(self) -> bool:
@@ -186,7 +194,9 @@ class ImageMeans:
             return float("inf")
         return float(np.sqrt(self.low.var(ddof=1) / len(self.low) + self.high.var(ddof=1) / len(self.high)))
 
-    def as_baseline(self, rho_of_mean: float | None = None) -> Baseline:
+    def as_baseline(
+        self, rho_of_mean: float | None = None, rho_of_mean_without: tuple[float, ...] = ()
+    ) -> Baseline:
         """Return the summary that JSΔ divides by."""
         return Baseline(
             rho=self.rho,
@@ -194,6 +204,7 @@ class ImageMeans:
             standard_error=self.standard_error,
             pairs=self.n_drawn or len(self.low) * len(self.high),
             images=min(len(self.low), len(self.high)),
+            rho_of_mean_without=rho_of_mean_without,
         )
 
 

@@ -53,7 +53,7 @@ def samples_of(workspace: Workspace, evaluation: str) -> list[tuple]:
 
 SCORE_COLUMNS = (
     "sample_index, requested_target, js, js_of_mean, js_delta, js_attacked, n_right, n_at_target, "
-    "n_at_target_adv, member_js"
+    "n_at_target_adv, n_right_adv, js_of_mean_without, member_js"
 )
 
 

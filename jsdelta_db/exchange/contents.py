@@ -31,10 +31,11 @@ from jsdelta_db.store.dataset_facts import find_impossible
 from jsdelta_db.store.digests import COVERED, OF_BASELINE, add_up, digest_baseline, digest_of_rows
 from jsdelta_db.store.image_keys import KEY
 from jsdelta_db.store.outside import fits
+from jsdelta_db.store.packed import BY_EVALUATOR
 from jsdelta_db.store.ranges import CHOICES, PACKED_RANGES, Range, range_of, shown
 
 LABELS = ("source_label", "target_label", "requested_target", "label_low", "label_high")
-VOTES = ("n_right", "n_at_target", "n_at_target_adv")
+VOTES = ("n_right", "n_at_target", "n_at_target_adv", "n_right_adv")
 BULK = {"sample": "attack", "score": "evaluation"}
 
 
@@ -105,7 +106,8 @@ class Contents:
                 raise StoreError(
                     f"{self._title}: evaluation {uid} has scores of other samples than its attack's"
                 )
-            if bulk.most_votes > members.n or bulk.widths - {4 * members.n}:
+            widths = bulk.widths | self._facts.get(("evaluation_baseline", uid), _Facts()).widths
+            if bulk.most_votes > members.n or widths - {4 * members.n}:
                 self._refuse(name, uid, f"its scores are not those of {members.n} evaluators")
         if None not in chunks.digests and add_up(chunks.digests) != add_up(bulk.digests):
             self._refuse(name, uid, f"its rows of {rows} are not those that were stored")
@@ -127,9 +129,9 @@ class Contents:
             self._check_outside(table, uid, rows)
         if table.name == "score":
             votes = [table.names.index(name) for name in VOTES]
-            facts.most_votes = max(facts.most_votes, *(row[each] for row in rows for each in votes))
-            packed = table.names.index("member_js")
-            facts.widths |= {len(row[packed]) for row in rows}
+            facts.most_votes = max(facts.most_votes, *(row[each] or 0 for row in rows for each in votes))
+            packed = [table.names.index(name) for name in BY_EVALUATOR]
+            facts.widths |= {len(row[each]) for row in rows for each in packed if row[each] is not None}
 
     def _check_outside(self, table: PortableTable, uid: str, rows: Batch) -> None:
         attack = self._runs["attack"][uid]
@@ -148,6 +150,8 @@ class Contents:
             self._refuse(table.name, uid, "an evaluator has the attacked weights")
         if row.get("label_low", -1) >= row.get("label_high", 0):
             self._refuse(table.name, uid, f"label_low {row['label_low']} must be below label_high")
+        if table.name == "evaluation_baseline" and row["rho_of_mean_without"] is not None:
+            facts.widths.add(len(row["rho_of_mean_without"]) // 2)  # doubles
         if table.name == "rho_baseline":
             n_images = len(row["image_means"]) // 8
             # Of a draw of image pairs each image is in one at least.

@@ -172,6 +172,6 @@ def _check_values(path: Path, column: PortableColumn, array: "pa.Array") -> None
     if column.column.name == "success" and not set(array.unique().to_pylist()) <= {0, 1}:
         raise StoreError(f"{path}: column {column.name} holds other values than 0 and 1")
     kind = PACKED.get(column.name)
-    for content in array.to_pylist() if kind else ():
+    for content in array.drop_null().to_pylist() if kind else ():
         if len(content) % int(str(kind)[-1]) or not np.isfinite(np.frombuffer(content, dtype=kind)).all():
             raise StoreError(f"{path}: column {column.name} holds no array of finite numbers ({kind})")

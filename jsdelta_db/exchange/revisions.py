@@ -30,6 +30,10 @@ ADDED: dict[str, dict[str, dict[str, Any]]] = {
         "attack_chunk": {"forward_passes": None, "backward_passes": None},
         "sample": {"outside": None},
     },
+    "0007": {
+        "score": {"n_right_adv": None, "js_of_mean_without": None},
+        "evaluation_baseline": {"rho_of_mean_without": None},
+    },
 }
 
 

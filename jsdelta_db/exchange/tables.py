@@ -16,7 +16,8 @@ from jsdelta_db.store import relations
 from jsdelta_db.store.schema import DERIVED
 
 LOCAL = ("id", "mlflow_run_id", "owner", "heartbeat_at")  # mean nothing in another store
-PACKED = {"member_js": "<f4", "image_means": "<f8"}  # columns that hold an array each
+# Columns that hold an array each.
+PACKED = {"member_js": "<f4", "js_of_mean_without": "<f4", "image_means": "<f8", "rho_of_mean_without": "<f8"}
 
 Row = dict[str, Any]
 Batch = list[tuple[Any, ...]]

@@ -13,6 +13,7 @@ from jsdelta_db.maintenance.check import check_pages
 from jsdelta_db.pipeline.datasets.unfinished import list_unfinished
 from jsdelta_db.runtime.version import installed_version
 from jsdelta_db.store.addresses import parse_url, show_url
+from jsdelta_db.store.derived import list_without_columns
 from jsdelta_db.store.schema import FINISHED, AttackChunk, Dataset, EvaluationChunk, Model
 from jsdelta_db.store.session import reading_store
 from jsdelta_db.tracking import Connection, Tracker
@@ -36,7 +37,13 @@ def diagnose(workspace: Workspace) -> list[Row]:
     rows += [_package(name) for name in PACKAGES]
     rows += _computing()
     rows.append(_row("workspace", "ok" if workspace.root.is_dir() else "missing", str(workspace.root)))
-    rows += [_store(workspace), _files(workspace), *_unfinished(workspace), _tracker(workspace)]
+    rows += [
+        _store(workspace),
+        _files(workspace),
+        *_columns(workspace),
+        *_unfinished(workspace),
+        _tracker(workspace),
+    ]
     return rows + [_data(workspace.data_dir, name, file) for name, file in DATA_FILES.items()]
 
 
@@ -119,6 +126,20 @@ def _files(workspace: Workspace) -> Row:
     return _row(
         "files", "broken", f"{missing[0]} is missing{more}, of {len(named)}; restore mlruns from a backup"
     )
+
+
+def _columns(workspace: Workspace) -> Iterator[Row]:
+    """Yield a row if evaluations of an older version lack what other measures and models' intervals need."""
+    try:
+        with reading_store(workspace.db_url) as connection:
+            n = len(list_without_columns(connection))
+    except JsdeltaError:
+        return
+    if n:
+        what = (
+            f"{n} evaluation(s) of an earlier version lack those of other measures, which are read from rows"
+        )
+        yield _row("columns", "missing", f"{what}; run jsdelta doctor --repair")
 
 
 def _unfinished(workspace: Workspace) -> Iterator[Row]:

@@ -13,13 +13,15 @@ from jsdelta_db.config.eps import format_eps
 from jsdelta_db.config.evaluation import DEFAULT_BETAS
 from jsdelta_db.maintenance.leases import break_leases
 from jsdelta_db.pipeline.datasets.unfinished import remove_unfinished
+from jsdelta_db.pipeline.evaluation.filling import fill_baselines
 from jsdelta_db.queries import bugs
 from jsdelta_db.queries.selection import FACT_KEYS, Selection, list_evaluations
+from jsdelta_db.samples.filling import fill_scores
 from jsdelta_db.samples.restoring import add_digests, add_image_keys, restore_rows
-from jsdelta_db.store.altered import KINDS, list_altered, list_altered_baselines
+from jsdelta_db.store.altered import KINDS, SAMPLES, SCORES, list_altered, list_altered_baselines
 from jsdelta_db.store.baselines import stored_digest
 from jsdelta_db.store.constants import CONSTRUCTED, ROBUST_ACCURACY
-from jsdelta_db.store.derived import list_differing, write_segments
+from jsdelta_db.store.derived import list_differing, list_without_columns, write_segments
 from jsdelta_db.store.schema import (
     FINISHED,
     Attack,
@@ -49,6 +51,8 @@ def repair(bench: Workbench) -> list[str]:
         *_restore(bench),
         *add_image_keys(bench),
         *(f"logged evaluation {uid}" for uid in _log_evaluations(bench)),
+        *fill_scores(bench),
+        *fill_baselines(bench),
         *(f"rebuilt the columns of evaluation {uid}" for uid in _rebuild_segments(bench)),
         *(f"logged data set {name}" for name in _log_datasets(bench)),
         *(f"removed what was decoded of data set {name}" for name in remove_unfinished(bench.workspace.root)),
@@ -139,13 +143,26 @@ def _restore(bench: Workbench) -> Iterator[str]:
 
 
 def _rebuild_segments(bench: Workbench) -> list[str]:
-    """Rebuild from the rows the column segments that are missing or differ from them."""
+    """Rebuild from rows the column segments that are missing, differ, or are an older version's.
+
+    Those of altered rows stay: they are what was stored.
+    """
     with bench.store.reading() as connection:
-        wrong = list_differing(connection)
-    for evaluation_id, _ in wrong:
+        wrong = dict(list_differing(connection))
+        older = select(Evaluation.id, Evaluation.uid).where(
+            Evaluation.id.in_(list_without_columns(connection))
+        )
+        wrong.update((row.id, row.uid) for row in connection.execute(older))
+        altered: set[int] = set()
+        if wrong:
+            altered = {evaluation_id for evaluation_id, _ in list_altered(connection, SCORES)}
+            attacks = [attack_id for attack_id, _ in list_altered(connection, SAMPLES)]
+            altered |= set(connection.scalars(select(Evaluation.id).where(Evaluation.attack_id.in_(attacks))))
+    rebuilt = {evaluation_id: uid for evaluation_id, uid in wrong.items() if evaluation_id not in altered}
+    for evaluation_id in rebuilt:
         with bench.store.transaction() as session:
             write_segments(session, evaluation_id)
-    return [uid for _, uid in wrong]
+    return list(rebuilt.values())
 
 
 def _log_datasets(bench: Workbench) -> Iterator[str]:

@@ -113,7 +113,11 @@ def _join(
         if any(piece is None for piece in pieces):
             return None
         values = np.concatenate(pieces) if pieces else np.zeros(0)
-        found[name] = values.reshape(n, evaluation.n_evaluators) if name in BY_EVALUATOR else values
+        if name in BY_EVALUATOR:
+            if values.size != n * evaluation.n_evaluators:  # damaged, as in rows
+                return None
+            values = values.reshape(n, evaluation.n_evaluators)
+        found[name] = values
     pair = found.pop("label_pair").astype(np.int64)
     found["sample_index"] = found["sample_index"].astype(np.int64)
     found["source_label"], found["target_label"] = np.divmod(pair, n_classes)

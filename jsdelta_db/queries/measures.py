@@ -79,8 +79,9 @@ def values_without(judged: Judged, measure: str, k: int) -> Floats:
     if measure == MEDIAN:
         return _median(judged, k)
     if measure == JS_OF_MEAN:
-        # The baseline of the mean outputs without one of them is not stored: that of all stands for it.
-        return _ratio(judged.columns["js_of_mean_without"][:, k], judged.rho.of_mean[judged.place])
+        of_others, of_all = judged.rho.of_mean_without[:, k], judged.rho.of_mean
+        rho = np.where(np.isnan(of_others), of_all, of_others)  # one from before: that of all stands for it
+        return _ratio(judged.columns["js_of_mean_without"][:, k], rho[judged.place])
     js, rho = judged.columns["member_js"], judged.rho.members
     others = [m for m in range(js.shape[1]) if m != k]
     total = np.zeros(len(js))

@@ -25,12 +25,14 @@ class Rho(NamedTuple):
         members: each evaluator's own ρ, in their order, ``(rows, evaluators)``.
         of_mean: of the evaluators' mean outputs, ``(rows,)``.
         attacked: the attacked model's own, ``(rows,)``; NaN also where nothing may be divided by it.
+        of_mean_without: of the mean outputs without each evaluator, ``(rows, evaluators)``.
     """
 
     place: NDArray[np.int32]
     members: NDArray[np.float64]
     of_mean: NDArray[np.float64]
     attacked: NDArray[np.float64]
+    of_mean_without: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,12 @@ class Baselines:
 
     Attributes:
         of_models: by model, data set and temperature rule, then by label pair.
-        of_means: by evaluation, then by label pair.
+        of_means, of_means_without: by evaluation, then by label pair.
     """
 
     of_models: Mapping[tuple[int, int, str], Mapping[LabelPair, Baseline]]
     of_means: Mapping[int, Mapping[LabelPair, float]]
+    of_means_without: Mapping[int, Mapping[LabelPair, NDArray[np.float64]]]
 
     def of(self, evaluation: EvaluationInfo) -> Rho:
         """Return those of one evaluation."""
@@ -51,20 +54,22 @@ class Baselines:
         rule = evaluation.facts["temperature"]
         members = [self.of_models.get((each.id, dataset_id, rule), {}) for each in evaluation.evaluators]
         attacked = self.of_models.get((evaluation.attacked.id, dataset_id, rule), {})
-        of_mean = self.of_means.get(evaluation.id, {})
+        of_mean, without = self.of_means.get(evaluation.id, {}), self.of_means_without.get(evaluation.id, {})
+        nowhere = np.full(len(members), np.nan)
         pairs = sorted({*of_mean, *attacked}.union(*members))
         return Rho(
             _places(pairs, len(evaluation.classes)),
             np.array([*([_rho(each, pair) for each in members] for pair in pairs), [np.nan] * len(members)]),
             np.array([*(of_mean.get(pair, np.nan) for pair in pairs), np.nan]),
             np.array([*(_rho(attacked, pair, usable=True) for pair in pairs), np.nan]),
+            np.array([*(_fitting(without.get(pair), nowhere) for pair in pairs), nowhere]),
         )
 
 
 def read_baselines(reader: Reader, evaluations: Sequence[EvaluationInfo]) -> Baselines:
     """Return the baselines of some evaluations, as far as they are stored."""
     if not evaluations:
-        return Baselines({}, {})
+        return Baselines({}, {}, {})
     models = {model.id for each in evaluations for model in (each.attacked, *each.evaluators)}
     datasets = {each.image_set[0] for each in evaluations}
     of_models: dict[tuple[int, int, str], dict[LabelPair, Baseline]] = {}
@@ -80,13 +85,23 @@ def read_baselines(reader: Reader, evaluations: Sequence[EvaluationInfo]) -> Bas
         baseline = Baseline(rho, rho, np.inf if error is None else error, pairs, images)
         of_models.setdefault((model_id, dataset_id, rule), {})[low, high] = baseline
     of_means: dict[int, dict[LabelPair, float]] = {}
+    without: dict[int, dict[LabelPair, NDArray[np.float64]]] = {}
     statement = (
-        "SELECT evaluation_id, label_low, label_high, rho_of_mean FROM evaluation_baseline "  # noqa: S608 whole numbers
+        "SELECT evaluation_id, label_low, label_high, rho_of_mean, rho_of_mean_without "  # noqa: S608 whole numbers
+        "FROM evaluation_baseline "
         f"WHERE evaluation_id IN ({_listed(each.id for each in evaluations)})"
     )
-    for evaluation_id, low, high, rho_of_mean in fetch_many(reader, statement):
+    for evaluation_id, low, high, rho_of_mean, packed in fetch_many(reader, statement):
         of_means.setdefault(evaluation_id, {})[low, high] = rho_of_mean
-    return Baselines(of_models, of_means)
+        if packed is not None:
+            without.setdefault(evaluation_id, {})[low, high] = np.frombuffer(
+                packed[: len(packed) // DOUBLE_BYTES * DOUBLE_BYTES], "<f8"
+            )
+    return Baselines(of_models, of_means, without)
+
+
+def _fitting(values: NDArray[np.float64] | None, nowhere: NDArray[np.float64]) -> NDArray[np.float64]:
+    return nowhere if values is None or len(values) != len(nowhere) else values
 
 
 def _listed(ids: Iterable[int]) -> str:

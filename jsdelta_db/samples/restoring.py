@@ -19,7 +19,7 @@ from jsdelta_db.samples.chunk_files import Arrays, read_chunk_file
 from jsdelta_db.samples.foreign.recognition import key_images
 from jsdelta_db.store.altered import SAMPLES, RowKind
 from jsdelta_db.store.attempts import insert_samples, insert_scores
-from jsdelta_db.store.digests import COVERED, Columns, digest_of, digest_of_rows
+from jsdelta_db.store.digests import COVERED, LATER, Columns, digest_of, digest_of_rows
 from jsdelta_db.store.image_keys import pack_keys
 from jsdelta_db.store.outside import outside_column
 from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Sample
@@ -30,7 +30,7 @@ KEY = ("sample_index", "requested_target")
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
+class StoredChunk:
     """A finished chunk: its file, and the digest of its rows (None for rows from before there were any)."""
 
     position: int
@@ -45,7 +45,7 @@ def restore_rows(bench: Workbench, kind: RowKind, run_id: int) -> bool:
     Returns:
         Whether all of them are what was stored; else nothing was changed.
     """
-    chunks = _list_chunks(bench, kind, run_id)
+    chunks = list_chunks(bench, kind, run_id)
     parts = [_read_rows(bench, kind, chunk) for chunk in chunks]
     insert: Callable[[Session, int, Columns], None] = insert_samples if kind is SAMPLES else insert_scores
     with bench.store.transaction() as session:
@@ -69,7 +69,7 @@ def restore_rows(bench: Workbench, kind: RowKind, run_id: int) -> bool:
 
 def add_digests(bench: Workbench, kind: RowKind, run_id: int) -> int:
     """Add the digests that a run's chunks lack, of the rows as they are; return of how many rows."""
-    chunks = [chunk for chunk in _list_chunks(bench, kind, run_id) if chunk.digest is None]
+    chunks = [chunk for chunk in list_chunks(bench, kind, run_id) if chunk.digest is None]
     if not chunks:
         return 0
     found: dict[int, str] = {}
@@ -80,7 +80,7 @@ def add_digests(bench: Workbench, kind: RowKind, run_id: int) -> int:
     stored = {(row[0], row[1]): tuple(row) for row in rows}
     n_rows = 0
     for chunk in chunks:
-        arrays = _read_file(bench, chunk)
+        arrays = read_file(bench, chunk)
         if arrays is None:
             continue
         keys = list(zip(*(arrays[name].tolist() for name in KEY), strict=True))
@@ -105,7 +105,7 @@ def add_image_keys(bench: Workbench) -> Iterator[str]:
         attacks = session.scalars(select(Attack).where(without).order_by(Attack.id)).all()
         rows = {attack.dataset_id: session.get_one(Dataset, attack.dataset_id) for attack in attacks}
     for attack in attacks:
-        parts = [_read_file(bench, chunk) for chunk in _list_chunks(bench, SAMPLES, attack.id)]
+        parts = [read_file(bench, chunk) for chunk in list_chunks(bench, SAMPLES, attack.id)]
         whole = [part for part in parts if part is not None]
         try:
             dataset = open_row(bench, rows[attack.dataset_id])
@@ -123,31 +123,33 @@ def add_image_keys(bench: Workbench) -> Iterator[str]:
         yield f"told the images of attack {attack.uid} apart by content"
 
 
-def _list_chunks(bench: Workbench, kind: RowKind, run_id: int) -> list[_Chunk]:
+def list_chunks(bench: Workbench, kind: RowKind, run_id: int) -> list[StoredChunk]:
+    """Return the finished chunks of a run, in their order."""
     with bench.store.read_session() as session:
         return _finished(session, kind, run_id)
 
 
-def _finished(session: Session, kind: RowKind, run_id: int) -> list[_Chunk]:
+def _finished(session: Session, kind: RowKind, run_id: int) -> list[StoredChunk]:
     table = kind.chunks
     statement = (
         select(table.position, table.uri, table.sha256, table.digest)
         .where(getattr(table, kind.parent) == run_id, table.status == FINISHED)
         .order_by(table.position)
     )
-    return [_Chunk(row[0], row[1] or "", row[2] or "", row[3]) for row in session.execute(statement)]
+    return [StoredChunk(row[0], row[1] or "", row[2] or "", row[3]) for row in session.execute(statement)]
 
 
-def _read_rows(bench: Workbench, kind: RowKind, chunk: _Chunk) -> Arrays | None:
+def _read_rows(bench: Workbench, kind: RowKind, chunk: StoredChunk) -> Arrays | None:
     """Return the columns of a chunk's rows as they were stored; None if its file cannot give them."""
-    arrays = _read_file(bench, chunk)
+    arrays = read_file(bench, chunk)
     names = COVERED[kind.rows.__tablename__]
-    if arrays is None or not set(names) <= arrays.keys():
+    if arrays is None or not set(names) - set(LATER) <= arrays.keys():
         return None
-    return {name: arrays[name] for name in names}
+    return {name: arrays[name] for name in names if name in arrays}
 
 
-def _read_file(bench: Workbench, chunk: _Chunk) -> Arrays | None:
+def read_file(bench: Workbench, chunk: StoredChunk) -> Arrays | None:
+    """Return the arrays of a chunk's file; None if it is missing or altered."""
     try:
         return read_chunk_file(bench.locate(chunk.uri), chunk.sha256)
     except CheckpointError:

@@ -15,6 +15,7 @@ from jsdelta_db.records import Attempts, LabelPair, Samples, Scores, label_pair
 from jsdelta_db.store.digests import Columns, digest_of
 from jsdelta_db.store.inserting import insert_rows
 from jsdelta_db.store.outside import COUNTED
+from jsdelta_db.store.packed import BY_EVALUATOR, pack
 from jsdelta_db.store.schema import Base, Sample, Score, Small
 
 IS_COUNTED: ColumnElement[int] = literal_column(COUNTED, Small)  # 1 of a sample that counts as a success
@@ -86,6 +87,8 @@ def score_columns(scores: Scores) -> Columns:
         "n_at_target": scores.n_at_target,
         "n_at_target_adv": scores.n_at_target_adv,
         "member_js": scores.member_js,
+        "n_right_adv": scores.n_right_adv,
+        "js_of_mean_without": scores.js_of_mean_without,
     }
 
 
@@ -103,15 +106,22 @@ def write_scores(session: Session, *, evaluation_id: int, scores: Scores) -> str
 def insert_scores(session: Session, evaluation_id: int, columns: Columns) -> None:
     """Insert scores as :func:`score_columns` gives them; a missing JSΔ becomes NULL.
 
+    Args:
+        columns: those of an earlier version, which has fewer, are inserted as they are.
+
     Raises:
         StoreError: another value is not finite.
     """
     plain = dict(columns)
-    js_delta, member_js, attempts = plain.pop("js_delta"), plain.pop("member_js"), plain["sample_index"]
-    # NaN alone means undefined; and in the packed column no constraint would see a member's NaN.
+    js_delta, attempts = plain.pop("js_delta"), plain["sample_index"]
+    # NaN alone means undefined; and in the packed columns no constraint would see a member's NaN.
     _check_finite(Score, "js_delta", np.nan_to_num(js_delta, posinf=np.inf, neginf=-np.inf), attempts)
-    _check_finite(Score, "member_js", member_js.sum(axis=1), attempts)
-    lists: dict[str, list[Any]] = {"js_delta": _with_nulls(js_delta), "member_js": _packed(member_js)}
+    lists: dict[str, list[Any]] = {"js_delta": _with_nulls(js_delta)}
+    for name in BY_EVALUATOR:
+        values = plain.pop(name, None)
+        if values is not None and values.shape[1]:
+            _check_finite(Score, name, values.sum(axis=1), attempts)
+            lists[name] = pack(values)
     _insert_arrays(session, Score, {"evaluation_id": evaluation_id}, plain, lists)
 
 
@@ -201,12 +211,6 @@ def _with_nulls(values: NDArray[np.float64]) -> list[float | None]:
     for row in np.flatnonzero(np.isnan(values)):
         listed[row] = None
     return listed
-
-
-def _packed(values: NDArray[np.float32]) -> list[bytes]:
-    """Return each row of ``(n, evaluators)`` as little-endian float32."""
-    packed, width = values.astype("<f4").tobytes(), 4 * values.shape[1]
-    return [packed[start : start + width] for start in range(0, len(packed), width)]
 
 
 def _check_finite(

@@ -97,12 +97,14 @@ def write_evaluation_baselines(session: Session, *, evaluation_id: int, baseline
         "standard_error",
         "pairs",
         "images",
+        "rho_of_mean_without",
     )
     rows = [
         (
             evaluation_id, *pair, baseline.rho, baseline.rho_of_mean,
             baseline.standard_error if math.isfinite(baseline.standard_error) else None,
             baseline.pairs, baseline.images,
+            np.array(baseline.rho_of_mean_without, "<f8").tobytes() or None,
         )
         for pair, baseline in baselines.items()
     ]  # fmt: skip

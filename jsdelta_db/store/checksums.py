@@ -1,12 +1,13 @@
 """Checksums of segments and counts by image: a CRC-32 of what a query reads, checked as it is read.
 
-The blobs of a segment have one each, since most queries load some of them only. The small values of all
+The blobs of a segment have one each, since most queries load some of them only; 0 stands for a blob that is
+null. The small values of all
 segments of an evaluation have one together, which stands with its counts by image: so a segment that is
 gone, or that a damaged value keeps out of a query, is noticed too.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import NoReturn
 from zlib import crc32
@@ -15,7 +16,7 @@ from jsdelta_db.errors import StoreError
 
 Number = float | int | None
 _NAN = float("nan")
-CHECKSUMS = struct.Struct("<4I")  # a segment's, in the order of its blobs
+SIZE = struct.calcsize("<I")
 
 
 def checksum(numbers: Sequence[Number], blobs: Iterable[bytes] = ()) -> int | None:
@@ -35,26 +36,25 @@ def checksum_rows(rows: Iterable[Sequence[Number]]) -> int | None:
     return checksum(list(chain.from_iterable(rows)))
 
 
-def pack_checksums(blobs: Iterable[bytes]) -> bytes:
+def pack_checksums(blobs: Sequence[bytes | None]) -> bytes:
     """Return the checksums of a segment's blobs as they are stored."""
-    return CHECKSUMS.pack(*map(crc32, blobs))
+    return struct.pack(f"<{len(blobs)}I", *(0 if blob is None else crc32(blob) for blob in blobs))
 
 
-def check_blobs(evaluation_id: int, checksums: bytes, blobs: Sequence[bytes | None]) -> None:
-    """Check the blobs that were loaded of a segment; None stands for one that was not.
+def check_blobs(evaluation_id: int, checksums: bytes, blobs: Mapping[int, bytes | None]) -> None:
+    """Check the blobs that were loaded of a segment, by their places among its blobs.
+
+    A segment from before has checksums of its first blobs alone; the others are null.
 
     Raises:
-        StoreError: one is altered.
+        StoreError: one is altered, or gone.
     """
     try:
-        wrong = [
-            blob
-            for expected, blob in zip(CHECKSUMS.unpack(checksums), blobs, strict=True)
-            if blob is not None and crc32(blob) != expected
-        ]
+        expected = struct.unpack(f"<{len(checksums) // SIZE}I", checksums)
+        for place, blob in blobs.items():
+            if (0 if blob is None else crc32(blob)) != (expected[place] if place < len(expected) else 0):
+                raise_altered(evaluation_id)
     except (struct.error, TypeError):
-        raise_altered(evaluation_id)
-    if wrong:
         raise_altered(evaluation_id)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, text
 from sqlalchemy.orm import Session
 
-from jsdelta_db.store.checksums import checksum, checksum_rows, pack_checksums
+from jsdelta_db.store.checksums import SIZE, checksum, checksum_rows, pack_checksums
 from jsdelta_db.store.image_counts import ImageCounts, count_images
 from jsdelta_db.store.inserting import driver_connection, insert_rows, is_sqlite
 from jsdelta_db.store.reading import Reader
@@ -19,6 +19,9 @@ from jsdelta_db.store.schema import FINISHED, Attack, Dataset, Evaluation, Image
 from jsdelta_db.store.segments import BLOBS, NUMBERS, Segment, make_segments
 
 OF_SEGMENT = (*NUMBERS, "checksums", *BLOBS)
+# Of a segment from before 0007 the later columns are null, and have no checksums.
+N_FIRST = BLOBS.index("js_delta") + 1
+MEMBER_JS = OF_SEGMENT.index("member_js")
 OF_COUNTS = (*ImageCounts._fields, "crc32", "segments_crc32")
 
 
@@ -49,6 +52,12 @@ def list_without_segments(connection: Connection) -> list[int]:
     return list(connection.scalars(statement.order_by(Evaluation.id)))
 
 
+def list_without_columns(connection: Connection) -> list[int]:
+    """Return the ids of evaluations whose segments an older version made: their other columns are null."""
+    statement = select(ScoreSegment.evaluation_id).where(ScoreSegment.member_js.is_(None)).distinct()
+    return list(connection.scalars(statement.order_by(ScoreSegment.evaluation_id)))
+
+
 def list_differing(connection: Connection) -> list[tuple[int, str]]:
     """Return id and uid of the finished evaluations whose segments do not match their rows."""
     finished = select(Evaluation.id, Evaluation.uid).where(Evaluation.status == FINISHED)
@@ -61,6 +70,8 @@ def differs(connection: Connection, evaluation_id: int) -> bool:
     segments = _stored(connection, "score_segment", OF_SEGMENT, evaluation_id, "position")
     counts = _stored(connection, "image_count", OF_COUNTS, evaluation_id, "evaluation_id")
     made_segments, made_counts = _make(connection, connection, evaluation_id)
+    if all(row[MEMBER_JS] is None for row in segments):
+        made_segments = [_as_before(row) for row in made_segments]
     return (segments, counts) != (made_segments, [made_counts])
 
 
@@ -92,8 +103,15 @@ def _make(
     return segments, (*counts, crc32, of_segments)
 
 
+def _as_before(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a segment's row as it was before 0007."""
+    numbers, checksums, blobs = row[: len(NUMBERS)], row[len(NUMBERS)], row[len(NUMBERS) + 1 :]
+    return *numbers, checksums[: N_FIRST * SIZE], *blobs[:N_FIRST], *[None] * (len(blobs) - N_FIRST)
+
+
 def _row(position: int, segment: Segment) -> tuple[Any, ...]:
     """Return a segment as a row of its table, in the order of ``OF_SEGMENT``."""
-    blobs = [getattr(segment, name).tobytes() for name in BLOBS]
+    columns = [getattr(segment, name) for name in BLOBS]
+    blobs = [None if column is None else column.tobytes() for column in columns]
     numbers = position, segment.n, int(segment.success), segment.low, segment.high
     return *numbers, pack_checksums(blobs), *blobs

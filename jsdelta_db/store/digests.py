@@ -2,7 +2,9 @@
 
 A chunk's digest is the sum of one hash per row. So rows may be read in any order and in any batches, and
 the digests of an attack's chunks add up to that of all its rows. Each begins with the version of the columns
-that it covers: none that is filled in later, such as stability. They notice faults, not forgers.
+that it covers: none that is filled in later, such as stability. Columns that a later version added leave no
+trace where they are null, so that digests of rows from before stay what they were. They notice faults, not
+forgers.
 """
 
 import hashlib
@@ -12,10 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jsdelta_db.store.packed import BY_EVALUATOR, are_whole, unpack
 from jsdelta_db.store.reading import Reader, fetch_batches
 
 VERSION = "1"
-PACKED = "member_js"  # the column that holds an array a row, of float32
+# Null in rows from before there were such columns; ``doctor --repair`` fills them, with new digests.
+LATER = ("n_right_adv", "js_of_mean_without")
 # By table the columns that version 1 covers.
 COVERED = {
     "sample": (
@@ -24,7 +28,7 @@ COVERED = {
     ),
     "score": (
         "sample_index", "requested_target", "js", "js_of_mean", "js_delta", "js_attacked", "n_right",
-        "n_at_target", "n_at_target_adv", PACKED,
+        "n_at_target", "n_at_target_adv", "member_js", *LATER,
     ),
 }  # fmt: skip
 OF_BASELINE = (
@@ -39,16 +43,18 @@ def digest_of(table: str, columns: Columns) -> str:
     """Return the digest of rows as they are stored; NaN stands for null.
 
     Args:
-        columns: those that are covered, ``(n,)``, and ``member_js`` float32 ``(n, evaluators)``.
+        columns: those that are covered, ``(n,)``, and packed ones, float32 ``(n, evaluators)``; those of
+            ``LATER`` may be left out, as if they were null throughout.
     """
-    return _text(_sum_of(_words(columns[name], name) for name in COVERED[table]))
+    names = [name for name in COVERED[table] if name in columns or name not in LATER]
+    return _text(_sum_of(_words(columns[name], name) for name in names))
 
 
 def digest_of_rows(table: str, rows: Sequence[Sequence[Any]]) -> str | None:
     """Return the digest of fetched rows of the covered columns; None if a value cannot be one of ours."""
     try:
         columns = {
-            name: _unpacked(values) if name == PACKED else np.array(values, np.float64)
+            name: _unpacked(values) if name in BY_EVALUATOR else np.array(values, np.float64)
             for name, values in zip(COVERED[table], zip(*rows, strict=True), strict=True)
         }
         return digest_of(table, columns)
@@ -94,30 +100,38 @@ def _text(value: int) -> str:
     return f"{VERSION}:{value % (1 << 64):016x}"
 
 
-def _words(column: NDArray[Any], name: str) -> Iterable[Hashes]:
-    """Yield a column as words of 64 bits, each ``(n,)``."""
-    if name == PACKED:
-        yield from column.astype("<f4").view("<u4").astype(np.uint64).T
+def _words(column: NDArray[Any], name: str) -> Iterable[tuple[Hashes, NDArray[np.bool_] | bool]]:
+    """Yield a column as words of 64 bits, each ``(n,)``, with the rows in which it counts."""
+    if name in BY_EVALUATOR:
+        words = column.astype("<f4").view("<u4").astype(np.uint64).T
+        counts = ~np.isnan(column[:, 0]) if name in LATER and len(words) else True
+        yield from ((word, counts) for word in words)
         return
     values = column.astype(np.float64) + 0.0  # SQLite knows no −0
-    values[np.isnan(values)] = np.nan  # of which there are many
-    yield values.view(np.uint64)
+    is_null = np.isnan(values)
+    values[is_null] = np.nan  # of which there are many
+    yield values.view(np.uint64), ~is_null if name in LATER else True
 
 
-def _sum_of(columns: Iterable[Iterable[Hashes]]) -> int:
+def _sum_of(columns: Iterable[Iterable[tuple[Hashes, NDArray[np.bool_] | bool]]]) -> int:
     """Return the sum of the rows' hashes: every word goes through the steps of SplitMix64.
 
     Source: Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators".
     """
     mixed: Hashes = np.zeros(1, np.uint64)
     for column in columns:
-        for word in column:
+        for word, counts in column:
+            before = mixed
             mixed = (mixed + np.uint64(0x9E3779B97F4A7C15)) ^ word
             mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             mixed ^= mixed >> np.uint64(31)
+            if counts is not True:
+                mixed = np.where(counts, mixed, before)
     return int(mixed.sum(dtype=np.uint64))
 
 
-def _unpacked(values: Sequence[bytes]) -> NDArray[np.float32]:
-    return np.frombuffer(b"".join(values), "<f4").reshape(len(values), -1)
+def _unpacked(values: Sequence[bytes | None]) -> NDArray[np.float32]:
+    if not are_whole(values):
+        raise ValueError("cut short")
+    return unpack(values)

@@ -52,11 +52,13 @@ RANGES: Mapping[str, Mapping[str, Range]] = {
     "score": {
         "sample_index": _IMAGE, "requested_target": (UNTARGETED, _LABEL[1]), "js": _BITS,
         "js_of_mean": _BITS, "js_delta": (0.0, LARGEST_JS_DELTA), "js_attacked": _BITS, "n_right": _COUNT,
-        "n_at_target": _COUNT, "n_at_target_adv": _COUNT,
+        "n_at_target": _COUNT, "n_at_target_adv": _COUNT, "n_right_adv": _COUNT,
     },
 }  # fmt: skip
 # Columns that hold an array a row: the range of its numbers.
-PACKED_RANGES: Mapping[str, Range] = {"member_js": _BITS, "image_means": _BITS}
+PACKED_RANGES: Mapping[str, Range] = {
+    "member_js": _BITS, "js_of_mean_without": _BITS, "image_means": _BITS, "rho_of_mean_without": _BITS,
+}  # fmt: skip
 CHOICES: Mapping[str, Mapping[str, Sequence[str]]] = {
     "dataset": {"kind": (BUILTIN, CONSTRUCTED, ADDED)},
     "model_metric": {"norm": ("", *NORMS)},

@@ -356,6 +356,8 @@ class EvaluationBaseline(Base):
     standard_error: Mapped[float | None]
     pairs: Mapped[int]
     images: Mapped[int]
+    # Float64 of the mean outputs without each evaluator; null in rows from before, or of a single evaluator.
+    rho_of_mean_without: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class ControlResult(Base):
@@ -387,7 +389,11 @@ class Score(Base):
     n_right: Mapped[int] = mapped_column(Small)
     n_at_target: Mapped[int] = mapped_column(Small)
     n_at_target_adv: Mapped[int] = mapped_column(Small)
-    member_js: Mapped[bytes] = mapped_column(LargeBinary)  # float32, in member order
+    # Packed (``packed.py``). What follows it is null in rows from before there was such a column.
+    member_js: Mapped[bytes] = mapped_column(LargeBinary)
+    n_right_adv: Mapped[int | None] = mapped_column(Small)
+    # Divergence of the mean outputs without each evaluator; null, too, where a single one judged.
+    js_of_mean_without: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class ImageCount(Base):
@@ -428,12 +434,22 @@ class ScoreSegment(Base):
     js_delta_min: Mapped[float | None]  # null where the segment's label pairs have no usable baseline
     js_delta_max: Mapped[float | None]
     checksums: Mapped[bytes] = mapped_column(LargeBinary)  # a CRC-32 of each of the blobs, in their order
-    # One value per attempt, little-endian: unsigned integers as narrow as possible, and doubles. The widest
-    # comes last: SQLite reads a row from its front.
+    # One value per attempt, little-endian: unsigned integers as narrow as possible, and doubles. What every
+    # question needs comes first, then the narrow ones: SQLite reads a row from its front.
     sample_index: Mapped[bytes] = mapped_column(LargeBinary)
     label_pair: Mapped[bytes] = mapped_column(LargeBinary)  # source label · classes + target label
     n_right: Mapped[bytes] = mapped_column(LargeBinary)
     js_delta: Mapped[bytes] = mapped_column(LargeBinary)
+    # Null in segments from before there were such columns, and where rows lack a value. Doubles where a
+    # threshold decides; ``confidence`` is float32, and so are the last two, of a value for each evaluator.
+    n_at_target: Mapped[bytes | None] = mapped_column(LargeBinary)
+    n_at_target_adv: Mapped[bytes | None] = mapped_column(LargeBinary)
+    n_right_adv: Mapped[bytes | None] = mapped_column(LargeBinary)
+    confidence: Mapped[bytes | None] = mapped_column(LargeBinary)
+    js_of_mean: Mapped[bytes | None] = mapped_column(LargeBinary)
+    js_attacked: Mapped[bytes | None] = mapped_column(LargeBinary)
+    member_js: Mapped[bytes | None] = mapped_column(LargeBinary)
+    js_of_mean_without: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 # Tables whose rows a process owns; an evaluation's owner is one of those that work on it.

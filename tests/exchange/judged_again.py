@@ -70,4 +70,17 @@ def _scores(attempts: Attempts) -> Scores:
     n = len(attempts)
     share, ones = np.linspace(0.0, 1.0, n), np.ones(n, np.int64)
     member_js = share[:, None].astype(np.float32)
-    return Scores(attempts, share, share, 2 * share, share, ones, ones, ones, member_js, member_js[None])
+    return Scores(
+        attempts,
+        share,
+        share,
+        2 * share,
+        share,
+        ones,
+        ones,
+        ones,
+        ones,
+        member_js,
+        member_js,
+        member_js[None],
+    )

@@ -43,6 +43,11 @@ IMPOSSIBLE = [
     ("evaluation", "temperature_rule", "hot", "temperature_rule 'hot' is not valid"),
     ("attack", "image_keys", b"8 bytes.", "image_keys are not those of .* images"),
     ("dataset", "classes", json.dumps({"0": "zero"}), "classes are not valid"),
+    ("score", "n_right_adv", 2, "are not those of 1 evaluators"),
+    ("score", "n_right_adv", None, "its rows of score are not those that were stored"),
+    ("score", "js_of_mean_without", struct.pack("<f", 1.5), "js_of_mean_without 1.5 is not valid"),
+    ("score", "js_of_mean_without", struct.pack("<2f", 0.5, 0.5), "are not those of 1 evaluators"),
+    ("score", "js_of_mean_without", None, "its rows of score are not those that were stored"),
 ]
 
 

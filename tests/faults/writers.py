@@ -174,7 +174,8 @@ def make_scores(samples: Samples) -> Scores:
         js_delta=np.where(drawn.random(n) < 0.1, np.nan, drawn.random(n)), js_attacked=drawn.random(n),
         n_right=np.full(n, EVALUATORS), n_at_target=np.zeros(n, np.int64),
         n_at_target_adv=drawn.integers(0, EVALUATORS, n),
-        member_js=drawn.random((n, EVALUATORS)).astype(np.float32),
+        member_js=drawn.random((n, EVALUATORS)).astype(np.float32), n_right_adv=np.ones(n, np.int64),
+        js_of_mean_without=drawn.random((n, EVALUATORS)).astype(np.float32),
         logits=drawn.normal(size=(EVALUATORS, n, CLASSES)).astype(np.float32),
     )  # fmt: skip
 

@@ -37,11 +37,22 @@ class OldStore:
 
 
 NEW_TABLES = {"image_count", "score_segment"}  # since the oldest; made from others
-IN_VIEW_SINCE_0002 = ("outside",)
+IN_VIEW_SINCE_0006 = (
+    "split", "images", "attack_seed", "targets", "steps", "step_size", "restarts", "random_start", "stop",
+    "device", "dtype", "library_version", "attack_by", "trained_on", "recipe_name", "recipe", "attacked",
+    "judged_by", "n_evaluators", "requested_target", "n_right", "n_right_adv", "n_at_target",
+    "n_at_target_adv", "js_of_mean", "linf", "l2",
+)  # fmt: skip
+IN_VIEW_SINCE_0002 = ("outside", *IN_VIEW_SINCE_0006)
 IN_VIEW_SINCE_0001 = (
     "js_attacked", "stability", "objective", "library", "temperature", *IN_VIEW_SINCE_0002,
 )  # fmt: skip
+SINCE_0006: Mapping[str, Mapping[str, object]] = {
+    "score": {"n_right_adv": None, "js_of_mean_without": None},
+    "evaluation_baseline": {"rho_of_mean_without": None},
+}
 SINCE_0005: Mapping[str, Mapping[str, object]] = {
+    **SINCE_0006,
     "attack": {"attack_by": None},
     "attack_chunk": {"forward_passes": None, "backward_passes": None},
     "sample": {"outside": None},
@@ -70,4 +81,5 @@ OLD_STORES = (
     OldStore("0003", (2, 1, 171, 171), SINCE_0003, IN_VIEW_SINCE_0002),
     OldStore("0004", (2, 1, 171, 171), SINCE_0004, IN_VIEW_SINCE_0002),
     OldStore("0005", (2, 1, 171, 171), SINCE_0005, IN_VIEW_SINCE_0002),
+    OldStore("0006", (2, 1, 171, 171), SINCE_0006, IN_VIEW_SINCE_0006),
 )

@@ -50,7 +50,9 @@ SCORES = Scores(
     n_right=np.array([2, 1, 2, 0]),
     n_at_target=np.array([0, 0, 0, 1]),
     n_at_target_adv=np.array([1, 0, 2, 2]),
+    n_right_adv=np.array([1, 2, 0, 0]),
     member_js=np.array([[0.1, 0.2], [0.0, 0.5], [1 / 3, 0.25], [1.0, 0.125]], np.float32),
+    js_of_mean_without=np.array([[0.2, 0.1], [0.5, 0.0], [0.25, 1 / 3], [0.125, 1.0]], np.float32),
     logits=np.zeros((2, N, 4), np.float32),
 )
 
@@ -99,14 +101,16 @@ def test_scores_are_stored_as_they_are(store, evaluation):
     """One row per attempt; a JSΔ that is not defined is NULL; the members' numbers are float32 in order."""
     _write_both(store, evaluation)
     rows = _rows(store, Score, Score.evaluation_id == evaluation.id)
-    assert [row[:-1] for row in rows] == [
+    assert [row[:10] for row in rows] == [
         (evaluation.id, 11, 0, 0.0, 0.0, 0.0, 0.8, 1, 0, 0),
         (evaluation.id, 11, 2, 0.3, 0.2, None, 0.7, 2, 0, 2),
         (evaluation.id, 12, 3, 1.0, 0.9, 2.5, 0.6, 0, 1, 2),
         (evaluation.id, 30, 1, 0.1, 0.1, 0.2, 0.9, 2, 0, 1),
     ]
-    stored = [np.frombuffer(row[-1], "<f4").tolist() for row in rows]
-    assert stored == SCORES.member_js[[1, 2, 3, 0]].tolist()
+    assert [row[11] for row in rows] == [2, 0, 0, 1]
+    for place, values in ((10, SCORES.member_js), (12, SCORES.js_of_mean_without)):
+        stored = [np.frombuffer(row[place], "<f4").tolist() for row in rows]
+        assert stored == values[[1, 2, 3, 0]].tolist()
 
 
 def test_written_again_nothing_changes(store, evaluation):
@@ -165,6 +169,7 @@ def test_scores_that_are_not_finite_are_refused(column, store, evaluation):
     [
         ("js_delta", np.array([0.1, math.inf, 0.1, 0.1])),
         ("member_js", np.array([[0.1, 0.1], [math.nan, 0.1], [0.1, 0.1], [0.1, 0.1]], np.float32)),
+        ("js_of_mean_without", np.array([[0.1, 0.1], [0.1, math.inf], [0.1, 0.1], [0.1, 0.1]], np.float32)),
     ],
 )
 def test_infinite_js_delta_and_nan_of_a_member_are_refused(column, bad, store, evaluation):
@@ -303,7 +308,10 @@ def test_model_baseline_of_a_single_image_has_no_error(store):
 
 def test_evaluation_baselines_are_stored_once(store, evaluation):
     """The baselines of a set of evaluators are kept with the evaluation; an endless error becomes NULL."""
-    baselines = {(0, 1): Baseline(0.5, 0.45, 0.01, 900, 30), (0, 2): Baseline(0.4, 0.3, math.inf, 30, 1)}
+    baselines = {
+        (0, 1): Baseline(0.5, 0.45, 0.01, 900, 30, (0.4, 0.5)),
+        (0, 2): Baseline(0.4, 0.3, math.inf, 30, 1),
+    }
     for _ in range(2):
         with store.transaction() as session:
             write_evaluation_baselines(session, evaluation_id=evaluation.id, baselines=baselines)
@@ -314,7 +322,7 @@ def test_evaluation_baselines_are_stored_once(store, evaluation):
         ).all()
         total = session.scalar(select(func.count()).where(columns.evaluation_id == evaluation.id))
     assert [tuple(row)[1:] for row in rows] == [
-        (0, 1, 0.5, 0.45, 0.01, 900, 30),
-        (0, 2, 0.4, 0.3, None, 30, 1),
+        (0, 1, 0.5, 0.45, 0.01, 900, 30, np.array([0.4, 0.5], "<f8").tobytes()),
+        (0, 2, 0.4, 0.3, None, 30, 1, None),
     ]
     assert total == 2

@@ -1,5 +1,6 @@
 """The migrations: from nothing to head and back, on both engines, and never half-way."""
 
+import json
 import os
 import sqlite3
 import stat
@@ -21,7 +22,16 @@ from jsdelta_db.store.migrate import alembic_config, upgrade
 from jsdelta_db.store.schema import HEAD_REVISION, VERSION_TABLE, Base
 from jsdelta_db.store.session import Store, make_engine, open_store
 from tests.store.old_stores import IN_VIEW_SINCE_0001, NEW_TABLES, run
-from tests.stores import ENGINES, add_attack, add_dataset, add_evaluation, add_model, add_samples, add_scores
+from tests.stores import (
+    ENGINES,
+    add_attack,
+    add_dataset,
+    add_ensemble,
+    add_evaluation,
+    add_model,
+    add_samples,
+    add_scores,
+)
 
 
 @pytest.fixture(params=ENGINES)
@@ -136,6 +146,51 @@ def test_view_reads_label_names(url, engine):
         ("toy", "sam", 4, "linf", 3 / 255, 8, "three", "one", 0, None),
     ]
     assert [tuple(row) for row in uids] == [(attack.uid, evaluation.uid)]
+
+
+FACTS = {
+    "split": "attack", "images": 40, "attack_seed": 3, "targets": "all", "steps": 7, "step_size": 0.25,
+    "restarts": 2, "stop": "success", "device": "cpu", "dtype": "float32", "library_version": "0",
+    "trained_on": "robust", "recipe_name": "hand", "attacked": "9", "judged_by": "judges", "n_evaluators": 2,
+    "requested_target": 2, "n_right": 1, "n_right_adv": 2, "n_at_target": 0, "n_at_target_adv": 0,
+    "js_of_mean": 0.1, "linf": 3 / 255, "l2": 0.1,
+}  # fmt: skip
+
+
+def test_view_tells_the_facts_of_attack_models_and_judges(url, engine):
+    """Who was attacked, trained on what, and who judged are columns of their own; recipes are JSON texts."""
+    upgrade(url)
+    store = Store(engine)
+    with store.transaction() as session:
+        dataset, trained_on = add_dataset(session), add_dataset(session, name="robust")
+        attacked = add_model(session, trained_on, 9, recipe={"width": 2}, recipe_name="hand")
+        judges = [add_model(session, dataset, seed) for seed in range(2)]
+        names = {"attack_seed": "seed", "targets": "target_rule"}
+        of_attack = ("images", "attack_seed", "targets", "steps", "step_size", "restarts", "stop")
+        attack = add_attack(
+            session,
+            attacked,
+            dataset_id=dataset.id,
+            **{names.get(key, key): FACTS[key] for key in of_attack},
+            attack_by={"name": "mine"},
+        )
+        ensemble = add_ensemble(session, dataset, judges, name="judges")
+        evaluation = add_evaluation(session, attack, judges, ensemble)
+        other = add_evaluation(session, attack, judges[:1])
+        rows = [(7, 0, 2, 1, 0.05)]
+        add_samples(session, attack, rows)
+        for each in (evaluation, other):
+            add_scores(session, each, rows)
+        session.execute(text("UPDATE score SET n_right_adv = 2"))
+    with store.reading() as connection:
+        first, second = connection.execute(
+            text("SELECT * FROM sample_scores ORDER BY n_evaluators DESC")
+        ).mappings()
+    assert {key: first[key] for key in FACTS} == FACTS
+    assert first["random_start"]
+    assert json.loads(first["recipe"]) == {"width": 2}
+    assert json.loads(first["attack_by"]) == {"name": "mine"}
+    assert (second["judged_by"], second["n_evaluators"]) == (None, 1)
 
 
 def test_view_keeps_two_evaluations_apart(sqlite_url):

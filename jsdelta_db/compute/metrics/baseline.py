@@ -13,14 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsdelta_db.compute.metrics.divergence import js_by_entropies, js_divergence, log_mean_probs, log_probs
+from jsdelta_db.compute.metrics.divergence import (
+    BLOCK_PAIRS,
+    js_by_entropies,
+    js_divergence,
+    log_mean_probs,
+    log_mean_without,
+    log_probs,
+    mean_js_of_all,
+)
 from jsdelta_db.compute.metrics.draws import MOST_PAIRS as MOST_DRAWN
 from jsdelta_db.compute.metrics.draws import draw_pairs, draws
 from jsdelta_db.records import Baselines, ImageMeans, LabelPair
 from jsdelta_db.runtime import seeding
 
 MOST_PAIRS = 1_000_000
-BLOCK_PAIRS = 20_000  # pairs compared at once: a few megabytes, which stay in the cache
 
 
 # Log-probabilities of some images, by their rows: all images' at once are 200 MB a model with 1,000 classes.
@@ -62,19 +69,40 @@ def combine_baselines(
     """
     scaled = list(zip(member_logits, temperatures or [1.0] * len(members), strict=True))
 
-    def of_mean(rows: NDArray[np.int64]) -> Tensor:
-        return log_mean_probs(torch.stack([_log_probs(logits, t, rows) for logits, t in scaled]))
+    def of_members(rows: NDArray[np.int64]) -> Tensor:
+        return torch.stack([_log_probs(logits, t, rows) for logits, t in scaled])
 
-    pairs = sorted(set.intersection(*(set(member) for member in members)))
-    means = _compare(of_mean, labels, pairs, is_drawn=draws(member_logits[0].shape[1]))
+    def of_mean(rows: NDArray[np.int64]) -> Tensor:
+        return log_mean_probs(of_members(rows))
+
+    pairs, is_drawn = sorted(set.intersection(*map(set, members))), draws(member_logits[0].shape[1])
+    means = _compare(of_mean, labels, pairs, is_drawn=is_drawn)
+    left_out = range(len(members) if len(members) > 1 else 0)
     return {
         pair: ImageMeans(
             np.mean([member[pair].low for member in members], axis=0),
             np.mean([member[pair].high for member in members], axis=0),
             members[0][pair].n_drawn,
-        ).as_baseline(means[pair].rho)
+        ).as_baseline(
+            means[pair].rho,
+            tuple(_rho_without(of_members, each, labels, pair, is_drawn) for each in left_out),
+        )
         for pair in pairs
     }
+
+
+def _rho_without(
+    of_members: LogProbs, left_out: int, labels: NDArray[np.int64], pair: LabelPair, is_drawn: bool
+) -> float:
+    """Return ρ of the mean outputs of all members but one, over the pairs that ρ of all is a mean over."""
+
+    def of_others(rows: NDArray[np.int64]) -> Tensor:
+        return log_mean_without(of_members(rows), left_out)
+
+    low, high = _images_to_compare(labels, pair)
+    if is_drawn and len(low) * len(high) > MOST_DRAWN:
+        return _means_of_drawn(of_others, low, high).rho
+    return mean_js_of_all(of_others(low), of_others(high))
 
 
 def _log_probs(logits: NDArray[np.float32], temperature: float, rows: NDArray[np.int64]) -> Tensor:

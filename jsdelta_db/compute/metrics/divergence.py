@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 LN2 = math.log(2.0)
+BLOCK_PAIRS = 20_000  # pairs compared at once: a few megabytes, which stay in the cache
 SMALLEST = sys.float_info.min  # a probability that may stand for 0 in p · log p
 
 
@@ -53,6 +54,24 @@ def js_by_entropies(log_p: Tensor, log_q: Tensor, pairs: tuple[Tensor, Tensor]) 
     return (((of_p[rows_p] + of_q[rows_q]) / 2.0 - of_mean) / LN2).clamp_(0.0, 1.0)
 
 
+def mean_js_of_all(log_p: Tensor, log_q: Tensor) -> float:
+    """Return the mean of JS(p, q) in bits over every row of the one with every row of the other.
+
+    As fast and as exact as :func:`js_by_entropies`.
+
+    Args:
+        log_p, log_q: float64 log-probabilities ``(n, classes)`` and ``(m, classes)``.
+    """
+    p, q = log_p.exp(), log_q.exp()
+    own = ((p * log_p).sum(1).mean() + (q * log_q).sum(1).mean()) / 2.0
+    of_mean = torch.zeros((), dtype=log_p.dtype)
+    block = max(1, BLOCK_PAIRS // len(q))
+    for start in range(0, len(p), block):
+        mean = (p[start : start + block, None] + q[None]).mul_(0.5)
+        of_mean += mean.clamp_min(SMALLEST).log_().mul_(mean).sum()
+    return float(((own - of_mean / (len(p) * len(q))) / LN2).clamp(0.0, 1.0))
+
+
 def mean_js(log_p: Tensor, log_q: Tensor) -> float:
     """Return the mean divergence of two models' outputs on the same images ``(n, classes)``."""
     return float(js_divergence(log_p, log_q).mean())
@@ -61,3 +80,8 @@ def mean_js(log_p: Tensor, log_q: Tensor) -> float:
 def log_mean_probs(log_p: Tensor) -> Tensor:
     """Return the log of the members' mean probabilities: ``(members, …, classes)`` → ``(…, classes)``."""
     return log_p.logsumexp(0) - math.log(len(log_p))
+
+
+def log_mean_without(log_p: Tensor, left_out: int) -> Tensor:
+    """Return the log of the mean probabilities of all members but one."""
+    return log_mean_probs(torch.cat([log_p[:left_out], log_p[left_out + 1 :]]))

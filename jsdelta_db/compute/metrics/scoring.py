@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from jsdelta_db.compute.metrics.divergence import js_divergence, log_mean_probs, log_probs
+from jsdelta_db.compute.metrics.divergence import js_divergence, log_mean_probs, log_mean_without, log_probs
 from jsdelta_db.records import Baseline, LabelPair, Samples, Scores, label_pair
 
 
@@ -41,9 +42,27 @@ def score(
         n_right=(predicted_clean == source).sum(0),
         n_at_target=(predicted_clean == target).sum(0),
         n_at_target_adv=(predicted_adversarial == target).sum(0),
+        n_right_adv=(predicted_adversarial == source).sum(0),
         member_js=member_js.T.to(torch.float32).contiguous().numpy(),
+        js_of_mean_without=js_of_mean_without(clean, adversarial),
         logits=adversarial_logits,
     )
+
+
+def js_of_mean_without(clean: Tensor, adversarial: Tensor) -> NDArray[np.float32]:
+    """Return the divergence of the mean outputs without each evaluator, float32 ``(n, evaluators)``.
+
+    ``(n, 0)`` of a single evaluator.
+
+    Args:
+        clean, adversarial: the evaluators' log-probabilities ``(evaluators, n, classes)``.
+    """
+    n_evaluators, n = clean.shape[:2]
+    found = np.empty((n, n_evaluators if n_evaluators > 1 else 0), np.float32)
+    for left_out in range(found.shape[1]):
+        clean_mean, adversarial_mean = (log_mean_without(each, left_out) for each in (clean, adversarial))
+        found[:, left_out] = js_divergence(clean_mean, adversarial_mean).numpy()
+    return found
 
 
 def _divisors(

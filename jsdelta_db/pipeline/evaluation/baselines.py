@@ -8,14 +8,20 @@ from collections.abc import Collection
 
 from jsdelta_db.compute.metrics import combine_baselines
 from jsdelta_db.compute.metrics.draws import draws
+from jsdelta_db.config.evaluation import TEMPERATURE_ONE
 from jsdelta_db.pipeline.evaluation.plan import Plan
 from jsdelta_db.records import Baselines, LabelPair, Samples, label_pair
 from jsdelta_db.store.baselines import write_evaluation_baselines
 
 
 def find_baselines(plan: Plan, pairs: Collection[LabelPair]) -> Baselines:
-    """Return the evaluators' baselines for some label pairs, those of labels that have images."""
+    """Return the evaluators' baselines for some label pairs, those of labels that have images.
+
+    The attacked model's own are stored, too: the measure ``relative`` divides by them.
+    """
     evaluators, rule = plan.roles.evaluators, plan.evaluation.temperature_rule
+    for each in dict.fromkeys((TEMPERATURE_ONE, rule)):
+        plan.roles.attacked.baselines(pairs, each)
     return combine_baselines(
         [member.baselines(pairs, rule) for member in evaluators],
         [member.logits("baseline") for member in evaluators],

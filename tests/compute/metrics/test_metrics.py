@@ -212,6 +212,20 @@ def test_baseline_of_a_set_is_the_mean_over_its_members():
         assert (n_low * n_high, min(n_low, n_high)) == (got.pairs, got.images)
 
 
+def test_baseline_of_the_mean_outputs_without_each_member():
+    """Each member left out in turn gives the others' ``rho_of_mean``; a single one leaves nothing."""
+    logits, members = _evaluators()
+    for left_out in range(3):
+        others = combine_baselines(
+            [*members[:left_out], *members[left_out + 1 :]],
+            [*logits[:left_out], *logits[left_out + 1 :]],
+            LABELS,
+        )
+        for pair, got in combine_baselines(members, logits, LABELS).items():
+            assert got.rho_of_mean_without[left_out] == pytest.approx(others[pair].rho_of_mean, abs=1e-14)
+    assert combine_baselines(members[:1], logits[:1], LABELS)[0, 1].rho_of_mean_without == ()
+
+
 def test_baseline_of_the_mean_outputs():
     """``rho_of_mean`` compares the set's mean outputs over the same clean pairs."""
     logits, members = _evaluators()
@@ -306,6 +320,17 @@ def test_js_is_the_mean_over_the_evaluators(scored):
     np.testing.assert_allclose(member_js.mean(0), scores.js, rtol=1e-12)
 
 
+def test_js_of_mean_without_is_that_of_the_other_evaluators(scored):
+    """Each evaluator left out in turn gives what the others alone give; a single one leaves nothing."""
+    samples, clean, adversarial, _, scores = scored
+    assert (np.float32, (4, 3)) == (scores.js_of_mean_without.dtype, scores.js_of_mean_without.shape)
+    for left_out in range(3):
+        p, q = (np.delete(probs_of(logits), left_out, 0).mean(0) for logits in (clean, adversarial))
+        expected = [scipy_js(one, other) for one, other in zip(p, q, strict=True)]
+        np.testing.assert_allclose(expected, scores.js_of_mean_without[:, left_out], rtol=1e-6)
+    assert score(samples, clean[:1], adversarial[:1], {}).js_of_mean_without.shape == (4, 0)
+
+
 def test_js_of_mean_compares_the_mean_outputs(scored):
     """The second aggregation: the divergence of the evaluators' mean outputs."""
     _, clean, adversarial, _, scores = scored
@@ -348,13 +373,14 @@ def test_identity_pairs_have_a_js_delta_of_exactly_zero():
 
 
 def test_evaluators_are_counted():
-    """How many are right on x, at t on x already, and at t on x_adv."""
+    """How many are right on x and on x_adv, at t on x already, and at t on x_adv."""
     said = np.eye(3, dtype=np.float32) * 5
     clean, adversarial = said[[[0, 0], [0, 1], [2, 1]]], said[[[1, 1], [1, 0], [2, 1]]]
     scores = score(_samples([0, 0], [1, 1], said[[1, 1]], said[[0, 0]]), clean, adversarial, {(0, 1): GOOD})
     assert scores.n_right.tolist() == [2, 1]
     assert scores.n_at_target.tolist() == [0, 2]
     assert scores.n_at_target_adv.tolist() == [2, 2]
+    assert scores.n_right_adv.tolist() == [0, 1]
 
 
 def test_the_order_of_the_evaluators_does_not_matter(scored):

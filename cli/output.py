@@ -1,7 +1,6 @@
 """Data on stdout in the format asked for; notes on stderr. Text for people is escaped here, and only here."""
 
 import csv
-import io
 import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -159,6 +158,14 @@ def _write(content: str | bytes, output: Output) -> None:
         write_output(output.file, content if isinstance(content, bytes) else content.encode())
 
 
+class _CsvLines(list[str]):
+    r"""Lines of CSV that end in ``\n``; csv quotes a lone ``\r``, too, only if that ends its lines."""
+
+    def write(self, line: str) -> None:
+        """Take one line."""
+        self.append(line.removesuffix("\r\n") + "\n")
+
+
 def _render_for_machines(rows: Sequence[Row], keys: Sequence[str], output: Output) -> str | bytes:
     """Return rows in full precision."""
     if output.form is Format.PARQUET:
@@ -166,11 +173,11 @@ def _render_for_machines(rows: Sequence[Row], keys: Sequence[str], output: Outpu
 
         return as_parquet(as_arrow([{key: row[key] for key in keys} for row in rows], keys))
     if output.form is Format.CSV:
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
+        lines = _CsvLines()
+        writer = csv.writer(lines, lineterminator="\r\n")
         writer.writerows([keys] if output.header else [])
         writer.writerows([row[key] for key in keys] for row in rows)
-        return buffer.getvalue()
+        return "".join(lines)
     objects = [{key: row[key] for key in keys} for row in rows]
     if output.form is Format.JSON:
         return json.dumps(objects, indent=2, ensure_ascii=False) + "\n"

@@ -1,6 +1,7 @@
 """Tables for people: titles, short cells, intervals inside their value's cell."""
 
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -42,19 +43,27 @@ GAP = "  "  # between columns
 TEX = str.maketrans(
     {
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-        "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-        "–": "--", "ε": r"$\varepsilon$", "ρ": r"$\rho$", "β": r"$\beta$", "Δ": r"$\Delta$",
+        "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"{\char34}",
+        "ε": r"$\varepsilon$", "ρ": r"$\rho$", "β": r"$\beta$", "Δ": r"$\Delta$",
         **{special: "\\" + special for special in "{}$&#_%"},
     }
 )  # fmt: skip
+# What Markdown reads as a mark: the end of a cell, code, a tag, a link, and stars that touch a word.
+MARKDOWN = re.compile(r"[\\|`<]|\](?=[(\[])|\*(?=\S)|(?<=\S)\*|\b_|_\b|~(?=~)|&(?=[#\w]+;)")
+HYPHEN = re.compile("-(?=-)")
 
 
 def render_markdown(titles: Sequence[str], cells: Sequence[Sequence[str]], header: bool) -> str:
     """Return a Markdown table."""
     lines = [titles, ["---"] * len(titles)] if header else []
     return "".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in [*lines, *cells]
+        f"| {' | '.join(MARKDOWN.sub(_with_backslash, cell) for cell in line)} |\n"
+        for line in [*lines, *cells]
     )
+
+
+def _with_backslash(mark: re.Match[str]) -> str:
+    return "\\" + mark[0]
 
 
 def render_latex(titles: Sequence[str], cells: Sequence[Sequence[str]], header: bool) -> str:
@@ -68,8 +77,15 @@ def render_latex(titles: Sequence[str], cells: Sequence[Sequence[str]], header: 
 
 
 def _tex_line(cells: Sequence[str]) -> str:
-    # A line that begins with a bracket would be read as an argument of the one before.
-    return " & ".join(cell.translate(TEX).replace("[", "{[}").replace("]", "{]}") for cell in cells) + r" \\"
+    text = " & ".join(map(_tex_cell, cells))
+    # After the end of a line, a star or a bracket that begins the next one would be read as its argument.
+    return (f"{{*}}{text[1:]}" if text.startswith("*") else text) + r" \\"
+
+
+def _tex_cell(cell: str) -> str:
+    text = cell.translate(TEX).replace("[", "{[}").replace("]", "{]}")
+    # Two hyphens would be printed as one dash, as the dash that stands for nothing is.
+    return HYPHEN.sub("-{}", text).replace("–", "--")
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:

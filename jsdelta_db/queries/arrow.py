@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LIMIT = 2**63  # of whole numbers
+
 
 def as_arrow(rows: Sequence[Mapping[str, Any]], keys: Sequence[str] = ()) -> "pa.Table":
     """Return rows as a table; numbers are those of the rows, None is null.
 
-    A column of numbers and text (seeds and names of attacked models) is text.
+    A column of numbers and text (seeds and names of attacked models) is text; so are whole numbers beyond
+    64 bits, such as sums on PostgreSQL.
 
     Args:
         keys: the columns of a table without rows; those of the rows otherwise.
@@ -25,7 +28,8 @@ def _column(values: Sequence[Any]) -> "pa.Array":
     import pyarrow as pa
 
     kinds = {type(value) for value in values} - {type(None)}
-    if len(kinds) > 1 and kinds != {int, float}:
+    is_too_long = int in kinds and any(isinstance(v, int) and not -LIMIT <= v < LIMIT for v in values)
+    if is_too_long or (len(kinds) > 1 and kinds != {int, float}):
         values = [None if value is None else str(value) for value in values]
     elif kinds == {int, float}:
         values = [None if value is None else float(value) for value in values]

@@ -1,5 +1,6 @@
 """Outputs that a user names: files and folders replaced whole or not at all, pipes and devices written to."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,15 +39,18 @@ def check_free(path: Path, *, force: bool = False) -> None:
         force: whether the user agrees that it is replaced.
 
     Raises:
-        UsageError: there is a file.
+        UsageError: there is a file; or a folder, or none where the file would go.
     """
-    if force or _is_open_elsewhere(path):
+    if _is_open_elsewhere(path):
         return
     try:
-        is_there = path.is_file()
+        is_there, is_folder, has_place = path.is_file(), path.is_dir(), path.absolute().parent.is_dir()
     except OSError:  # what cannot be looked at is refused when it is written
         return
-    if is_there:
+    if is_folder or not has_place:
+        found = os.strerror(errno.EISDIR if is_folder else errno.ENOENT)
+        raise UsageError(f"--output {str(path)!r} cannot be written: {found}; choose another file")
+    if is_there and not force:
         raise UsageError(f"--output {str(path)!r} is there already: add --force to replace it")
 
 

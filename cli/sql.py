@@ -1,5 +1,6 @@
 """``jsdelta query sql``: one statement of the user."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -12,6 +13,9 @@ from .groups import with_groups
 from .output import write_plain
 
 LONGEST = 86_400.0  # seconds: a day
+# As in JSON, and .5 or +1; but not 007, 1_000 or nan, which may be names and uids.
+NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(\.\d*)?|(\.\d+))([eE][+-]?\d+)?", re.ASCII)
+LIMIT, MOST_DIGITS = 2**63, 20  # of whole numbers, on either engine
 
 
 def parse_timeout(text: str) -> float:
@@ -29,7 +33,10 @@ Statement = Annotated[str, typer.Argument(metavar="'SELECT …'", help="One stat
 Values = Annotated[
     list[str] | None,
     typer.Option(
-        "-p", "--parameter", metavar="NAME=VALUE", help="Value of :NAME in the statement (repeatable)."
+        "-p",
+        "--parameter",
+        metavar="NAME=VALUE",
+        help="Value of :NAME (repeatable): a number if written like one, else text; '12' in quotes is text.",
     ),
 ]
 Timeout = Annotated[
@@ -38,10 +45,10 @@ Timeout = Annotated[
 
 
 def parse_values(pairs: Sequence[str]) -> dict[str, int | float | str]:
-    """Read ``name=value``; what reads like a number is one.
+    """Read ``name=value``; what is written like a number is one, and what stands in single quotes is text.
 
     Raises:
-        UsageError: one is no such pair, or a name is given twice.
+        UsageError: one is no such pair, a name is given twice, or a number is too large.
     """
     values: dict[str, int | float | str] = {}
     for pair in pairs:
@@ -50,17 +57,22 @@ def parse_values(pairs: Sequence[str]) -> dict[str, int | float | str]:
             raise UsageError(f"-p {pair!r} is not valid: must be NAME=VALUE, such as -p eps=0.03")
         if name in values:
             raise UsageError(f"-p {name} is given twice; give it once")
-        values[name] = _as_number(text)
+        values[name] = _read_value(name, text)
     return values
 
 
-def _as_number(text: str) -> int | float | str:
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text
+def _read_value(name: str, text: str) -> int | float | str:
+    if len(text) > 1 and text[0] == text[-1] == "'":
+        return text[1:-1]
+    number = NUMBER.fullmatch(text)
+    if number is None:
+        return text
+    if any(number.groups()):
+        return float(text)
+    # Of very many digits int() itself would refuse to read them.
+    if len(text) > MOST_DIGITS or not -LIMIT <= int(text) < LIMIT:
+        raise UsageError(f"-p {name}: {text[:40]} is beyond 64 bits; write -p \"{name}='…'\" for text")
+    return int(text)
 
 
 @with_groups

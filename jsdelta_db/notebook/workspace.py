@@ -159,11 +159,12 @@ class Workspace(Place):
         with self.reading() as reader:
             return _tell(query_quantiles(reader, as_betas(q), as_list("by", by), chosen))
 
-    def attacks(self) -> "pa.Table":
+    def attacks(self, where: Some = (), **selection: Any) -> "pa.Table":  # noqa: ANN401 as above
         """Return the attacks, finished or not."""
-        from jsdelta_db.queries.attacks import query_attacks
+        from jsdelta_db.queries.attacks import FACT_KEYS, query_attacks
 
-        return self._list(query_attacks)
+        with self.reading() as reader:
+            return as_arrow(query_attacks(reader, as_selection(where, selection)), FACT_KEYS)
 
     @property
     def plot(self) -> Plots:

@@ -198,9 +198,7 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
         UnknownNameError: a name or uid that the store does not have.
         UsageError: a uid prefix of several, or a value of another kind than its key's.
     """
-    models = _models(reader)
-    evaluators = _evaluators(reader, models)
-    found, _ = _select(reader, selection, models, evaluators)
+    found, _, models = select_rows(reader, selection)
     tell_apart(found)
     classes = read_classes(reader)
     keys = read_image_keys(reader, {row["attack_id"] for row in found if row["split"] == FILE_SPLIT})
@@ -212,8 +210,7 @@ def list_evaluations(reader: Reader, selection: Selection = Selection()) -> list
 
 def explain_nothing(reader: Reader, selection: Selection) -> str:
     """Return which condition of a selection left no evaluation; "" if there are some, or none was given."""
-    models = _models(reader)
-    return _select(reader, selection, models, _evaluators(reader, models))[1]
+    return select_rows(reader, selection)[1]
 
 
 def count_unfinished(reader: Reader) -> int:
@@ -222,31 +219,28 @@ def count_unfinished(reader: Reader) -> int:
     return int(count)
 
 
-def _select(
-    reader: Reader,
-    selection: Selection,
-    models: Mapping[int, ModelInfo],
-    evaluators: Mapping[int, tuple[ModelInfo, ...]],
-) -> tuple[list[Facts], str]:
-    """Return the rows of a selection and, where there are none, the reason."""
-    rows = read_rows(reader)
+def select_rows(
+    reader: Reader, selection: Selection, *, with_unfinished: bool = False
+) -> tuple[list[Facts], str, Mapping[int, ModelInfo]]:
+    """Return the rows of a selection; where there are none, the reason; and the models of the store by id."""
+    models = _models(reader)
+    evaluators = _evaluators(reader, models)
+    rows = read_rows(reader, with_unfinished=with_unfinished)
     for row in rows:
         row["attacked_recipe"] = models[row["attacked_id"]].recipe
         _add_judges(row, evaluators.get(row["id"], ()))
     conditions = selection.conditions
     found, reason = apply_conditions(rows, conditions, FACTS, find_known(reader, conditions))
     if selection.eps and found:
-        before, found = (
-            found,
-            [row for row in found if any(is_equal(row["eps"], eps) for eps in selection.eps)],
-        )
+        before = found
+        found = [row for row in before if any(is_equal(row["eps"], eps) for eps in selection.eps)]
         if not found:
             wanted = Condition("eps", "=", tuple(format_eps(eps) for eps in selection.eps), "--eps")
             reason = explain(wanted, FACTS["eps"], before)
     if selection.uids:
         named = {_resolve_uid(prefix, found) for prefix in selection.uids}
         found = [row for row in found if named & {row["uid"], row["attack_uid"]}]
-    return found, reason
+    return found, reason, models
 
 
 def _add_judges(row: Facts, judges: tuple[ModelInfo, ...]) -> None:
@@ -263,7 +257,7 @@ def _resolve_uid(prefix: str, rows: Sequence[Row]) -> str:
         UnknownNameError: none.
         UsageError: several.
     """
-    uids = sorted({str(row[key]) for row in rows for key in ("uid", "attack_uid")})
+    uids = sorted({str(row[key]) for row in rows for key in ("uid", "attack_uid") if row[key]})
     known = dict.fromkeys(row["attack_uid"] for row in rows)
     return get_match("attack", prefix, ((None, uid, uid) for uid in uids), known, shortest=ANY_PREFIX)
 

@@ -16,7 +16,7 @@ from typing import Any
 from jsdelta_db.config.locations import sqlite_file
 from jsdelta_db.errors import StoreError
 from jsdelta_db.queries.catalogue import explain_missing, query_catalogue
-from jsdelta_db.queries.sql_functions import add_functions
+from jsdelta_db.queries.sql_functions import FAILED, add_functions
 from jsdelta_db.queries.sql_statement import check_parameters, check_start, refused, stopped
 from jsdelta_db.store.reading import reading
 from jsdelta_db.store.sqlite import TRY_SECONDS
@@ -124,6 +124,8 @@ def _translating(connection: sqlite3.Connection, statement: str, timeout: float)
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_INTERRUPT:
             raise stopped(timeout) from None
+        if str(error) == FAILED:
+            raise refused("quantile(x, q)", advice="q must be a number from 0 to 1") from None
         if code in OF_THE_STATEMENT:
             connection.set_authorizer(None)
             raise refused(

@@ -2,6 +2,8 @@
 
 import sqlite3
 
+FAILED = "user-defined aggregate's 'step' method raised error"
+
 
 class Quantile:
     """``quantile(x, q)``: the value below which a share q of the rows lies, interpolated between two."""
@@ -11,7 +13,11 @@ class Quantile:
         self._share: float | None = None
 
     def step(self, value: float | None, share: float) -> None:
-        """Add a row; NULLs do not count."""
+        """Add a row; NULLs do not count.
+
+        Raises:
+            ValueError: the share is none; SQLite then says ``FAILED``.
+        """
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             raise ValueError(share)
         self._share = share
@@ -25,8 +31,9 @@ class Quantile:
         ordered = sorted(self._values)
         place = self._share * (len(ordered) - 1)
         below = int(place)
-        above = min(below + 1, len(ordered) - 1)
-        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+        if place == below:  # also of infinite values, which have no difference
+            return ordered[below]
+        return ordered[below] + (place - below) * (ordered[below + 1] - ordered[below])
 
 
 class Median(Quantile):

@@ -18,14 +18,14 @@ def stopped(timeout: float) -> StoreError:
     return StoreError(f"the statement was stopped after {timeout:g} s; ask for less, or give more --timeout")
 
 
-def refused(reason: object, there_is: str = "") -> UsageError:
+def refused(reason: object, there_is: str = "", advice: str = "must be one SELECT") -> UsageError:
     """Return the error for a statement that is not valid.
 
     Args:
-        there_is: the columns or tables that could be meant.
+        there_is: the columns or tables that could be meant, in place of the advice.
     """
     first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-    advice = f"there is: {there_is}" if there_is else "must be one SELECT"
+    advice = f"there is: {there_is}" if there_is else advice
     return UsageError(f"the statement was refused: {first}: {advice}; see jsdelta query sql --help")
 
 

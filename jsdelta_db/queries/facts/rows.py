@@ -35,17 +35,19 @@ COLUMNS = {
     "attacked_sha256": "attack.attacked_sha256", "used_device": "attack.device",
     "n_images": "attack.n_images", "attack_by": "attack.attack_by",
 }  # fmt: skip
-FINISHED_EVALUATIONS = f"""
+OF_FINISHED = f"""
+FROM evaluation JOIN attack ON attack.id = evaluation.attack_id AND evaluation.status = '{FINISHED}'
+"""
+OF_ALL = "FROM attack LEFT JOIN evaluation ON evaluation.attack_id = attack.id"
+FACTS_OF = f"""
 SELECT {", ".join(COLUMNS.values())}
-FROM evaluation
-JOIN attack ON attack.id = evaluation.attack_id
+{{evaluations}}
 JOIN model ON model.id = attack.attacked_model_id
 JOIN dataset ON dataset.id = attack.dataset_id
 JOIN dataset AS trained ON trained.id = model.dataset_id
 LEFT JOIN ensemble ON ensemble.id = evaluation.ensemble_id
-WHERE evaluation.status = '{FINISHED}'
 ORDER BY evaluation.id
-"""  # noqa: S608 a constant
+"""
 SURROGATES = "SELECT attack_id, model_id FROM attack_surrogate ORDER BY attack_id, position"
 MEMBERSHIPS = """
 SELECT ensemble_member.model_id, ensemble.id, ensemble.name, ensemble.uid
@@ -78,8 +80,12 @@ class Facts(dict[str, Any]):
         return value
 
 
-def read_rows(reader: Reader) -> list[Facts]:
-    """Return the facts of all finished evaluations, oldest first, but for those of their models' own rows."""
+def read_rows(reader: Reader, *, with_unfinished: bool = False) -> list[Facts]:
+    """Return the facts of all finished evaluations, oldest first, but for those of their models' own rows.
+
+    Args:
+        with_unfinished: of all others, too, and of attacks without one, whose ``id`` is None.
+    """
     surrogates: dict[int, tuple[int, ...]] = {}
     for attack_id, model_id in fetch_many(reader, SURROGATES):
         surrogates[attack_id] = (*surrogates.get(attack_id, ()), model_id)
@@ -87,7 +93,8 @@ def read_rows(reader: Reader) -> list[Facts]:
     for model_id, ensemble_id, name, uid in fetch_many(reader, MEMBERSHIPS):
         ensembles.setdefault(model_id, {})[ensemble_id] = name, uid
     rows = []
-    for values in fetch_many(reader, FINISHED_EVALUATIONS):
+    sql = FACTS_OF.format(evaluations=OF_ALL if with_unfinished else OF_FINISHED)
+    for values in fetch_many(reader, sql):
         row = Facts(zip(COLUMNS, values, strict=True))
         _complete(row, ensembles.get(row["attacked_id"], {}))
         row["surrogates"] = surrogates.get(row["attack_id"], ())

@@ -61,11 +61,14 @@ def show(ctx: typer.Context, *, uid: Uid, output: printing.Printing) -> None:
     Example: jsdelta attacks show 3f9c2b7a
     """
     from jsdelta_db.queries.attacks import FACT_KEYS, get_attack
+    from jsdelta_db.queries.facts.keys import FACTS
+    from jsdelta_db.queries.facts.values import show as show_value
 
     with ctx.obj.read_store() as connection:
         row = get_attack(connection, uid)
     if output.is_for_people:
-        facts = [{"fact": key, "value": row[key]} for key in FACT_KEYS if row[key] is not None]
+        shown = row | {key: show_value(row[key], FACTS[key], row) for key in ("eps", "step_size")}
+        facts = [{"fact": key, "value": shown[key]} for key in FACT_KEYS if row[key] is not None]
         write_rows(facts, ("fact", "value"), output)
     else:
         write_rows(*add_old_names([row], FACT_KEYS, output), output)

@@ -57,11 +57,18 @@ def _name_roles(facts: Mapping[str, Any], surrogates: Sequence[ModelInfo], n_mem
     if are_the_others and facts["model_name"] is None:
         attacked = str(facts["model_seed"])
     yield from ("--attacked", facts["model_name"] or attacked)
-    if judges and not (are_the_others and len(judges) == n_members - 1):
-        for judge in judges:
-            yield from ("--evaluators", judge.name or judge.uid[:SHORT_UID])
+    if not (are_the_others and len(judges) == n_members - 1):
+        for reference in _refer_to(judges, home):
+            yield from ("--evaluators", reference)
     for surrogate in surrogates:
         yield from ("--surrogates", surrogate.name or surrogate.uid[:SHORT_UID])
+
+
+def _refer_to(judges: Sequence[ModelInfo], home: str | None) -> list[str]:
+    """Return references to evaluators: by their seeds they are still an ensemble's, by uids nobody's."""
+    if home and judges:
+        return [",".join(str(judge.seed) for judge in judges)]
+    return [judge.name or judge.uid[:SHORT_UID] for judge in judges]
 
 
 def _name_ensemble(label: str, uid: str) -> str:

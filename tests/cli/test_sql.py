@@ -97,6 +97,27 @@ def test_parameters_are_bound(tiny, capsys):
     refused(capsys, tiny, 2, "-p y is given twice", "query", "sql", "SELECT :y", "-p", "y=1", "-p", "y=2")
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "kind"),
+    [
+        ("12", 12, "integer"), ("-0.5", -0.5, "real"), (".5", 0.5, "real"), ("+1e-2", 0.01, "real"),
+        ("-9223372036854775808", -(2**63), "integer"), ("007", "007", "text"), ("1_000", "1_000", "text"),
+        ("nan", "nan", "text"), ("inf", "inf", "text"), ("٣", "٣", "text"), ("", "", "text"),
+        ("'12'", "12", "text"), ("''", "", "text"), ("'", "'", "text"), ("a=b", "a=b", "text"),
+    ],
+)  # fmt: skip
+def test_a_value_is_a_number_if_it_is_written_like_one(text, value, kind, tiny, capsys):
+    """What may be a name or a uid stays text, and quotes make text of anything."""
+    out = sql(capsys, tiny, "SELECT :x AS x, typeof(:x) AS kind", "-p", f"x={text}", "--format", "json")
+    assert json.loads(out) == [{"x": value, "kind": kind}]
+
+
+@pytest.mark.parametrize("text", [str(2**63), "-" + "9" * 5000])
+def test_a_number_beyond_64_bits_is_refused(text, tiny, capsys):
+    """Neither engine has such a number: the line says how to write text."""
+    refused(capsys, tiny, 2, "is beyond 64 bits; write -p", "query", "sql", "SELECT :x", "-p", f"x={text}")
+
+
 def test_median_and_quantile_are_those_of_numpy(tiny, capsys):
     """Interpolated between two values; NULLs do not count, and none at all is NULL."""
     values = "(SELECT 1 AS x UNION ALL SELECT 4 UNION ALL SELECT NULL UNION ALL SELECT 2 UNION ALL SELECT 9)"
@@ -105,7 +126,11 @@ def test_median_and_quantile_are_those_of_numpy(tiny, capsys):
     assert row == {"m": np.median([1, 4, 2, 9]), "q": pytest.approx(np.quantile([1, 4, 2, 9], 0.9))}
     out = sql(capsys, tiny, "SELECT median(js_delta) AS m FROM score WHERE 0", "--format", "json")
     assert json.loads(out) == [{"m": None}]
-    refused(capsys, tiny, 2, "the statement was refused", "query", "sql", "SELECT quantile(1, 2)")
+    for share in ("2", "-0.1", "'a'", "NULL"):
+        ask = f"SELECT quantile(1, {share})"
+        refused(capsys, tiny, 2, "q must be a number from 0 to 1", "query", "sql", ask)
+    endless = "SELECT median(x) AS m FROM (SELECT 1 AS x UNION ALL SELECT 9e999 UNION ALL SELECT 9e999)"
+    assert json.loads(sql(capsys, tiny, endless, "--format", "json")) == [{"m": "inf"}]
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])

@@ -63,6 +63,7 @@ Figure = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="Draw some of its images: a .png or .svg file."),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file of -o if there is one.")]
 Limit = Annotated[int, options.whole("How many images to draw.", 1, 20)]
 
 app = App(no_args_is_help=True, help="Add your own data sets, construct others with a model, show them.")
@@ -200,6 +201,7 @@ def show(
     *,
     name: Name,
     figure: Figure = None,
+    force: Force = False,
     limit: Limit = 10,
     output: printing.PrintingFormat,
     data_dir: options.DataDir = None,
@@ -210,15 +212,18 @@ def show(
     """
     from jsdelta_db.queries.datasets import FACT_KEYS, get_dataset
 
+    if figure is not None:
+        from jsdelta_db.plots.files import check_figure_path
+
+        check_figure_path(figure, force=force)
     workspace = ctx.obj.workspace(data_dir)
     with ctx.obj.read_store() as connection:
         row = get_dataset(connection, name)
     if figure is not None:
         from jsdelta_db.pipeline.datasets.pictures import read_columns
         from jsdelta_db.plots.constructions import draw_grid
-        from jsdelta_db.plots.files import check_figure_path, save_figure
+        from jsdelta_db.plots.files import save_figure
 
-        check_figure_path(figure)
         title, columns = read_columns(workspace, row["uid"], limit)
         save_figure(draw_grid(columns, title=title), figure)
         note(f"figure: {figure}")

@@ -24,7 +24,7 @@ Successes = Annotated[
 Kind = Annotated[
     str | None, typer.Option("--format", metavar="npz|png", help="Default: by the output's ending.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the folder of an earlier export.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file or folder of an earlier export.")]
 
 
 def export(

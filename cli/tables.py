@@ -44,7 +44,7 @@ TEX = str.maketrans(
     {
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
         "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"{\char34}",
-        "ε": r"$\varepsilon$", "ρ": r"$\rho$", "β": r"$\beta$", "Δ": r"$\Delta$",
+        "–": r"\textendash{}", "ε": r"$\varepsilon$", "ρ": r"$\rho$", "β": r"$\beta$", "Δ": r"$\Delta$",
         **{special: "\\" + special for special in "{}$&#_%"},
     }
 )  # fmt: skip
@@ -84,8 +84,8 @@ def _tex_line(cells: Sequence[str]) -> str:
 
 def _tex_cell(cell: str) -> str:
     text = cell.translate(TEX).replace("[", "{[}").replace("]", "{]}")
-    # Two hyphens would be printed as one dash, as the dash that stands for nothing is.
-    return HYPHEN.sub("-{}", text).replace("–", "--")
+    # Two hyphens would be printed as one dash.
+    return HYPHEN.sub("-{}", text)
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from jsdelta_db.config.locations import Workspace
 from jsdelta_db.errors import NothingToDoError, UsageError, one_of
 from jsdelta_db.runtime.files import refuse_to_replace
-from jsdelta_db.runtime.outputs import replace_output, write_output
+from jsdelta_db.runtime.outputs import check_free, replace_output, write_output
 from jsdelta_db.samples.choice import SampleChoice, find_stored_attack
 from jsdelta_db.samples.stored_attack import StoredAttack, StoredImages, StoredRows
 from jsdelta_db.store.session import reading_store
@@ -29,7 +29,7 @@ def check_target(path: Path, form: str | None, *, force: bool) -> str:
     Args:
         path: an .npz file, or a folder for pictures.
         form: None to go by the path's ending.
-        force: whether an earlier export's folder may be replaced.
+        force: whether a file, or an earlier export's folder, may be replaced.
 
     Raises:
         UsageError: an ending or format that is not known, or something that must not be overwritten.
@@ -51,6 +51,8 @@ def check_target(path: Path, form: str | None, *, force: bool) -> str:
         )
     if chosen == "npz" and path.is_dir():
         raise UsageError(f"--output {str(path)!r} is a folder; give another name")
+    if chosen == "npz":
+        check_free(path, force=force)
     if chosen == "png":
         _check_folder(path, force=force)
     return chosen

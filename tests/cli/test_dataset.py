@@ -77,6 +77,11 @@ def test_show_prints_facts_and_draws(built, tmp_path, capsys):
     assert (facts["construction"], facts["steps"], facts["chain"]) == ("det", "2", "digits > made")
     with Image.open(figure) as picture:
         assert picture.size[0] > picture.size[1] > 300
+    again = ["dataset", "show", "made", "-o", str(figure), "--limit", "2"]
+    refused(capsys, built, 2, "add --force to replace it", *again)
+    before = figure.read_bytes()
+    assert call(capsys, built, *again, "--force")[0] == 0
+    assert figure.read_bytes() != before
     _, out, _ = call(capsys, built, "dataset", "show", facts["uid"][:6], "--format", "json")
     (row,) = json.loads(out)
     assert list(row) == list(FACT_KEYS)

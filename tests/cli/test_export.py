@@ -57,6 +57,17 @@ def test_arrays(tiny, tmp_path, capsys):
         assert arrays["classes"].tolist() == list("0123456789")
 
 
+def test_no_file_is_replaced_unasked(tiny, tmp_path, capsys):
+    """A file that is there is as it was, unless --force says that it may go."""
+    path = tmp_path / "samples.npz"
+    path.write_text("mine")
+    refused(capsys, tiny, 2, "is there already: add --force to replace it", *EXPORT, "-o", path)
+    assert path.read_text() == "mine"
+    export(capsys, tiny, "-o", path, "--force")
+    with np.load(path) as arrays:
+        assert len(arrays["x"])
+
+
 def test_scored_again_the_samples_are_the_same(tiny_copy, tmp_path, capsys):
     """score --samples reads an export back: the same successes, and JSΔ within 1e-6."""
     path = tmp_path / "all.npz"

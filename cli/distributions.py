@@ -1,4 +1,4 @@
-"""``jsdelta query pairs|histogram|quantiles``: where bugs and JSΔ lie, by label pair and by value."""
+"""``jsdelta query pairs|histogram|quantiles|outcomes``: where bugs and JSΔ lie, and what evaluators say."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,6 +105,32 @@ def quantiles(
     facts = {*table.keys, "n_success", "n_images"} - {"eps"}
     write_rows(table.rows, [*table.keys, *QUANTILE_KEYS], output, facts=facts, norm=table.norm)
     _note_images(output)
+    _note_rows(ctx, table, selection)
+
+
+@with_groups
+def outcomes(
+    ctx: typer.Context,
+    *,
+    beta: OneBeta = None,
+    by: By = None,
+    selection: selecting.Selecting,
+    output: printing.Printing,
+) -> None:
+    """Show what evaluators make of successes: unfooled, the same mistake, or another; for bugs and non-bugs.
+
+    Example: jsdelta query outcomes --eps 8
+    """
+    from jsdelta_db.config.evaluation import DEFAULT_BETA
+    from jsdelta_db.queries.outcomes import OUTCOME_KEYS, query_outcomes
+
+    with ctx.obj.read_store() as connection:
+        table = query_outcomes(connection, beta or DEFAULT_BETA, split_names(by), selection)
+    facts = {*table.keys, "beta", "n_unknown"} - {"eps"}
+    write_rows(table.rows, [*table.keys, *OUTCOME_KEYS], output, facts=facts, norm=table.norm)
+    _note_images(output)
+    if any(row["n_unknown"] for row in table.rows):
+        note("n_unknown: scores of an earlier version; jsdelta doctor --repair fills them in")
     _note_rows(ctx, table, selection)
 
 

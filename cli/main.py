@@ -56,6 +56,7 @@ for question in (
     distributions.pairs,
     distributions.histogram,
     distributions.quantiles,
+    distributions.outcomes,
     sql.sql,
 ):
     query.app.command()(question)

@@ -1,5 +1,6 @@
 """Measures: names of the readings of "did other models notice?", and of what an interval covers."""
 
+import math
 from dataclasses import dataclass, replace
 
 from jsdelta_db.config.checks import check
@@ -34,9 +35,9 @@ def check_share(name: str, value: float) -> float:
     """Return a smallest change or confidence as it is.
 
     Raises:
-        UsageError: it is negative or no number.
+        UsageError: it is negative, infinite or no number.
     """
-    check(name, value, value >= 0, "a number from 0, such as 0.4")
+    check(name, value, 0 <= value < math.inf, "a number from 0, such as 0.4")
     return value
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jsdelta_db.config.evaluation import TEMPERATURE_ONE
 from jsdelta_db.queries.selection import EvaluationInfo
 from jsdelta_db.records import Baseline
 from jsdelta_db.store.reading import Reader, fetch_many
@@ -53,7 +54,8 @@ class Baselines:
         dataset_id, _, _ = evaluation.image_set
         rule = evaluation.facts["temperature"]
         members = [self.of_models.get((each.id, dataset_id, rule), {}) for each in evaluation.evaluators]
-        attacked = self.of_models.get((evaluation.attacked.id, dataset_id, rule), {})
+        # What is stored of the attacked model itself is at temperature 1, whatever the rule of the judges.
+        attacked = self.of_models.get((evaluation.attacked.id, dataset_id, TEMPERATURE_ONE), {})
         of_mean, without = self.of_means.get(evaluation.id, {}), self.of_means_without.get(evaluation.id, {})
         nowhere = np.full(len(members), np.nan)
         pairs = sorted({*of_mean, *attacked}.union(*members))

@@ -22,9 +22,11 @@ def read_rows(path):
             for row in store.execute("SELECT * FROM rho_baseline WHERE split = 'baseline'")
         }
         of_mean = {
-            (row["evaluation_id"], row["label_low"], row["label_high"]): row["rho_of_mean"]
+            (row["evaluation_id"], row["label_low"], row["label_high"]): (
+                row["rho_of_mean"], np.frombuffer(row["rho_of_mean_without"] or b"", "<f8").tolist(),
+            )
             for row in store.execute("SELECT * FROM evaluation_baseline")
-        }
+        }  # fmt: skip
         found = []
         evaluations = store.execute(
             "SELECT evaluation.id, attack_id, attacked_model_id, eps, target_rule FROM evaluation "
@@ -53,7 +55,9 @@ def read_rows(path):
                         "evaluators": [models[m]["checkpoint_sha256"] for m in members],
                         "js_k": np.frombuffer(row["member_js"], "<f4").astype(float).tolist(),
                         "rho_k": [rho[(m, *pair)] for m in members],
-                        "rho_of_mean": of_mean[(evaluation_id, *pair)],
+                        "rho_of_mean": of_mean[(evaluation_id, *pair)][0],
+                        "rho_of_mean_k": of_mean[(evaluation_id, *pair)][1],
+                        "js_of_mean_k": np.frombuffer(row["js_of_mean_without"] or b"", "<f4").tolist(),
                         "rho_attacked": rho.get((attacked, *pair)),
                     }
                 )  # fmt: skip
@@ -74,8 +78,10 @@ def value_of(row, measure, without=None):
             return None
         return float(np.median([row["js_k"][k] / row["rho_k"][k] for k in kept]))
     if measure == "js-of-mean":
-        assert without is None
-        return row["js_of_mean"] / row["rho_of_mean"]
+        if without is None:
+            return row["js_of_mean"] / row["rho_of_mean"]
+        left_out = row["evaluators"].index(without)
+        return row["js_of_mean_k"][left_out] / row["rho_of_mean_k"][left_out]
     if without is None:
         value = row["js_delta"]
     else:

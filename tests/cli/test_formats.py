@@ -21,7 +21,7 @@ from tests.reading import ask
 LISTING = [
     ["query", "bugs"], ["query", "samples"], ["query", "transfer"], ["query", "ensembles"],
     ["query", "sensitivity"], ["query", "stability"], ["query", "controls"], ["query", "assumptions"],
-    ["query", "keys"], ["query", "compare", "--by", "eps", "--baseline", "3"], ["query", "pairs"],
+    ["query", "keys"], ["query", "outcomes"], ["query", "compare", "--by", "eps", "--baseline", "3"], ["query", "pairs"],
     ["query", "histogram", "--bins", "3"], ["query", "quantiles"], ["query", "attacks"],
     ["query", "sql", "SELECT uid, eps, attack_by FROM attack"], ["models", "list"], ["dataset", "list"],
     ["ensembles", "list"], ["ensembles", "show", "digits"], ["recipes", "list"], ["db", "stats"],
